@@ -1,0 +1,198 @@
+"""The arithmetic of interpolation, once, as small jitted functions that every kernel calls.
+
+On one axis of a layer with cells 0 ... n - 1 a point lies at t = scale * x + offset. Its value is
+
+    v(t) = w0 * v[i0] + w1 * v[i1],   i0 = floor(t), i1 = i0 + 1, w1 = t - i0, w0 = 1 - w1
+
+(bilinear; nearest has i0 = round(t), w0 = 1). Padding "border" clamps t to [0, n - 1]; padding
+"zeros" gives a cell outside the map the weight 0. A map's two axes multiply.
+
+The same weight, seen from cell k, is the hat function w(t, k) = max(0, 1 - |t - k|): the entry of
+the interpolation matrix S that the product kernels build in registers.
+
+Everything here is float32, whatever the features are: half-precision coordinates are wrong by
+whole cells on maps of a few hundred.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = [
+    "add_corners",
+    "axis_corners",
+    "axis_position",
+    "axis_slope",
+    "gather_corners",
+    "hat",
+    "layer_corners",
+    "load_points",
+    "round_half_even",
+]
+
+
+@triton.jit
+def load_points(points, batch_index, p, total, per_image, batch, RAGGED: tl.constexpr):
+    """Coordinates, image and validity mark of the points p (BLOCK_P,).
+
+    Rows past the end repeat the last point, so that loads need no mask. The mark is 0, or NaN for
+    a point that is not finite or whose image does not exist: added to the result, it shows the
+    fault without a host synchronisation, while all indices stay inside the maps.
+    """
+    p = tl.minimum(p, total - 1).to(tl.int64)
+    x = tl.load(points + 2 * p).to(tl.float32)
+    y = tl.load(points + 2 * p + 1).to(tl.float32)
+    if RAGGED:
+        image = tl.load(batch_index + p).to(tl.int64)
+    else:
+        image = p // per_image
+    valid = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
+    valid = valid & (image >= 0) & (image < batch)
+    image = tl.minimum(tl.maximum(image, 0), batch - 1)
+    return x, y, image, tl.where(valid, 0.0, float("nan"))
+
+
+@triton.jit
+def axis_position(x, scale, offset, cells, BORDER: tl.constexpr):
+    """t (BLOCK_P,), clamped so that it is finite and fits an int32.
+
+    Beyond one cell outside the map every weight is 0 under zero padding, so clamping to [-2, n + 1]
+    there changes nothing.
+    """
+    t = x * scale + offset
+    if BORDER:
+        return tl.minimum(tl.maximum(t, 0.0), (cells - 1) * 1.0)
+    else:
+        return tl.minimum(tl.maximum(t, -2.0), (cells + 1) * 1.0)
+
+
+@triton.jit
+def round_half_even(t):
+    """Nearest integer as a float, ties to even: what `grid_sample` and `torch.round` do."""
+    up = tl.floor(t + 0.5)
+    odd = up - 2.0 * tl.floor(up * 0.5)
+    return tl.where((up - t == 0.5) & (odd == 1.0), up - 1.0, up)
+
+
+@triton.jit
+def axis_corners(t, cells, BILINEAR: tl.constexpr, BORDER: tl.constexpr):
+    """Cells i0, i1 (clamped into the map) and weights w0, w1 of positions t on one axis."""
+    if BILINEAR:
+        low = tl.floor(t)
+        w1 = t - low
+    else:
+        low = round_half_even(t)
+        w1 = tl.zeros_like(t)
+    w0 = 1.0 - w1
+    i0 = low.to(tl.int32)
+    i1 = i0 + 1
+    if not BORDER:
+        w0 = tl.where((i0 >= 0) & (i0 < cells), w0, 0.0)
+        w1 = tl.where((i1 >= 0) & (i1 < cells), w1, 0.0)
+    i0 = tl.minimum(tl.maximum(i0, 0), cells - 1)
+    i1 = tl.minimum(tl.maximum(i1, 0), cells - 1)
+    return i0, i1, w0, w1
+
+
+@triton.jit
+def axis_slope(x, scale, offset, cells, BORDER: tl.constexpr):
+    """dw0/dx and dw1/dx (BLOCK_P,): -scale and +scale, 0 where `grid_sample` has no gradient.
+
+    That is where border padding clamps (its border included), and for cells outside the map.
+    """
+    t = x * scale + offset
+    if BORDER:
+        inside = (t > 0.0) & (t < (cells - 1) * 1.0)
+        slope = tl.where(inside, 1.0, 0.0) * scale
+        return -slope, slope
+    else:
+        low = tl.floor(tl.minimum(tl.maximum(t, -2.0), (cells + 1) * 1.0)).to(tl.int32)
+        slope0 = tl.where((low >= 0) & (low < cells), 0.0 - scale, 0.0)
+        slope1 = tl.where((low >= -1) & (low < cells - 1), 0.0 + scale, 0.0)
+        return slope0, slope1
+
+
+@triton.jit
+def layer_corners(
+    x,
+    y,
+    image,
+    affine,
+    size,
+    strides,
+    VECTOR: tl.constexpr,
+    BILINEAR: tl.constexpr,
+    BORDER: tl.constexpr,
+):
+    """Element offsets (int64) of the four corner cells, and their weights, all (BLOCK_P,).
+
+    size is (H_i, W_i), strides (batch, channel, row, column), affine (scale_x, offset_x, scale_y,
+    offset_y). Offsets are widened before they are multiplied: maps may exceed 2^31 elements. All
+    are multiples of VECTOR, which the launcher knows and the compiler cannot see: it is what
+    keeps loads 16 bytes wide when the channels are a multiple of 8, but not of 16.
+    """
+    tx = axis_position(x, affine[0], affine[1], size[1], BORDER)
+    ty = axis_position(y, affine[2], affine[3], size[0], BORDER)
+    x0, x1, wx0, wx1 = axis_corners(tx, size[1], BILINEAR, BORDER)
+    y0, y1, wy0, wy1 = axis_corners(ty, size[0], BILINEAR, BORDER)
+    top = image * strides[0] + y0.to(tl.int64) * strides[2]
+    bottom = image * strides[0] + y1.to(tl.int64) * strides[2]
+    left = x0.to(tl.int64) * strides[3]
+    right = x1.to(tl.int64) * strides[3]
+    return (
+        (
+            tl.multiple_of(top + left, VECTOR),
+            tl.multiple_of(top + right, VECTOR),
+            tl.multiple_of(bottom + left, VECTOR),
+            tl.multiple_of(bottom + right, VECTOR),
+        ),
+        (wy0 * wx0, wy0 * wx1, wy1 * wx0, wy1 * wx1),
+    )
+
+
+@triton.jit
+def add_corners(
+    acc,
+    feature,
+    offsets,
+    weights,
+    c,
+    c_mask,
+    stride_c,
+    BILINEAR: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """acc + sum_j w_j * feature[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
+
+    Without MASKED all channels c exist, and the loads are plain, which lets them be pipelined.
+    """
+    channel = c.to(tl.int64)[None, :] * stride_c
+    for j in tl.static_range(4 if BILINEAR else 1):
+        corner = _corner(feature + offsets[j][:, None] + channel, c_mask, MASKED)
+        acc += corner * weights[j][:, None]
+    return acc
+
+
+@triton.jit
+def gather_corners(
+    feature, offsets, weights, c, c_mask, stride_c, BILINEAR: tl.constexpr, MASKED: tl.constexpr
+):
+    """sum_j w_j * feature[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32."""
+    zero = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
+    return add_corners(zero, feature, offsets, weights, c, c_mask, stride_c, BILINEAR, MASKED)
+
+
+@triton.jit
+def _corner(address, c_mask, MASKED: tl.constexpr):
+    if MASKED:
+        return tl.load(address, mask=c_mask[None, :], other=0.0).to(tl.float32)
+    else:
+        return tl.load(address).to(tl.float32)
+
+
+@triton.jit
+def hat(t, k, BILINEAR: tl.constexpr):
+    """Weight of cell k for position t: an entry of one axis' interpolation matrix."""
+    if BILINEAR:
+        return tl.maximum(1.0 - tl.abs(t - k), 0.0)
+    else:
+        return tl.where(round_half_even(t) == k, 1.0, 0.0)
