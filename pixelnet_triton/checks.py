@@ -1,0 +1,289 @@
+"""Everything that can be wrong with a call, said before anything is computed.
+
+Each message names the argument, what came, what was expected and the remedy. `check_call` reads
+metadata only, so it costs microseconds and works while a graph is traced; `check_values` reads
+the points themselves and runs inside the operator.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .geometry import COORDINATES, INTERPOLATIONS, PADDING_MODES
+from .planner import PLAN_NAMES, Plan
+
+__all__ = ["ACTIVATIONS", "check_call", "check_maps", "check_names", "check_values"]
+
+ACTIVATIONS = (None, "relu", "gelu")
+_FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+_POINT_DTYPES = (*_FEATURE_DTYPES, *_INDEX_DTYPES)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def check_call(
+    features: Sequence[Tensor],
+    points: Tensor,
+    image_size: tuple[int, int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    batch_index: Tensor | None,
+    strides: Sequence[Any] | None,
+    align_corners: bool,
+    plan: str | Plan,
+) -> None:
+    """Raise `TypeError` or `ValueError` for the first argument that cannot be served."""
+    _check_features(features)
+    _check_points(points, batch_index, features[0])
+    _check_image_size(image_size)
+    if strides is not None:
+        _check_strides(strides, len(features), align_corners)
+    _check_linear(weight, bias, features)
+    _check_plan(plan, weight, len(features))
+
+
+def check_names(
+    activation: str | None,
+    interpolation: str,
+    padding_mode: str,
+    coordinates: str,
+    weight: Tensor | None,
+) -> None:
+    """Raise `ValueError` for an unknown option, naming the known ones."""
+    for name, came, known in (
+        ("activation", activation, ACTIVATIONS),
+        ("interpolation", interpolation, INTERPOLATIONS),
+        ("padding_mode", padding_mode, PADDING_MODES),
+        ("coordinates", coordinates, COORDINATES),
+    ):
+        if came not in known:
+            raise ValueError(f"{name}={came!r} is unknown; use one of {known}")
+    if activation is not None and weight is None:
+        raise ValueError(
+            f"activation={activation!r} needs a weight: without one the hypercolumns themselves "
+            "are returned. Pass weight=..., or apply the activation to the result"
+        )
+
+
+def check_maps(features: Sequence[Tensor]) -> None:
+    """Raise unless `features` is a sequence of tensors: the least autocast needs to know."""
+    if isinstance(features, Tensor) or not isinstance(features, Sequence):
+        raise TypeError(
+            f"features is a {type(features).__name__}; expected a list or tuple of maps "
+            "(B, C_i, H_i, W_i). For a single map pass [features]"
+        )
+    if len(features) == 0:
+        raise ValueError("features is empty; expected at least one map (B, C_i, H_i, W_i)")
+    for i, feature in enumerate(features):
+        if not isinstance(feature, Tensor):
+            raise TypeError(
+                f"features[{i}] is a {type(feature).__name__}; expected a torch.Tensor "
+                "(B, C_i, H_i, W_i)"
+            )
+
+
+def _check_features(features: Sequence[Tensor]) -> None:
+    first = features[0]
+    for i, feature in enumerate(features):
+        if feature.dim() != 4:
+            raise ValueError(
+                f"features[{i}] has shape {_shape(feature)}; expected 4 dimensions "
+                "(B, C_i, H_i, W_i). Add the missing ones with unsqueeze or reshape"
+            )
+        if feature.dtype not in _FEATURE_DTYPES:
+            raise TypeError(
+                f"features[{i}] is {feature.dtype}; expected float32, float16, bfloat16 or "
+                "(on the CPU) float64. Convert it with .to(torch.float32)"
+            )
+        if feature.dtype != first.dtype:
+            raise TypeError(
+                f"features[{i}] is {feature.dtype} but features[0] is {first.dtype}; all layers "
+                "need one dtype. Convert with .to(...), or run under torch.autocast"
+            )
+        if feature.device != first.device:
+            raise ValueError(
+                f"features[{i}] is on {feature.device} but features[0] is on {first.device}; all "
+                "layers need one device. Move it with .to(...)"
+            )
+        if feature.shape[0] != first.shape[0]:
+            raise ValueError(
+                f"features[{i}] has batch size {feature.shape[0]} but features[0] has "
+                f"{first.shape[0]}; all layers need the same images"
+            )
+        if 0 in feature.shape[1:]:
+            raise ValueError(
+                f"features[{i}] has shape {_shape(feature)}; a map needs at least one channel "
+                "and one cell to be interpolated"
+            )
+    if first.dtype == torch.float64 and first.device.type != "cpu":
+        raise TypeError(
+            f"features are float64 on {first.device}; the kernels take float32, float16 and "
+            "bfloat16. Convert with .to(torch.float32), or move to the CPU for float64"
+        )
+
+
+def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -> None:
+    if not isinstance(points, Tensor):
+        raise TypeError(
+            f"points is a {type(points).__name__}; expected a torch.Tensor (B, N, 2) of (x, y). "
+            "Convert it with torch.as_tensor"
+        )
+    _check_device("points", points, feature)
+    if points.dtype not in _POINT_DTYPES:
+        raise TypeError(
+            f"points is {points.dtype}; expected an integer or floating dtype. "
+            "Convert it with .to(torch.float32)"
+        )
+    if batch_index is None:
+        if points.dim() != 3 or points.shape[2] != 2:
+            raise ValueError(
+                f"points has shape {_shape(points)}; expected (B, N, 2) of (x, y), or (P, 2) "
+                "together with batch_index (P,)"
+            )
+        if points.shape[0] != feature.shape[0]:
+            raise ValueError(
+                f"points has shape {_shape(points)} but the features hold {feature.shape[0]} "
+                "images; expected (B, N, 2) with the same B"
+            )
+        return
+    if not isinstance(batch_index, Tensor):
+        raise TypeError(
+            f"batch_index is a {type(batch_index).__name__}; expected an integer tensor (P,). "
+            "Convert it with torch.as_tensor"
+        )
+    _check_device("batch_index", batch_index, feature)
+    if points.dim() != 2 or points.shape[1] != 2:
+        raise ValueError(
+            f"points has shape {_shape(points)}; with batch_index expected (P, 2) of (x, y). "
+            "Flatten (B, N, 2) with .flatten(0, 1)"
+        )
+    if batch_index.dtype not in _INDEX_DTYPES:
+        raise TypeError(
+            f"batch_index is {batch_index.dtype}; expected an integer dtype. "
+            "Convert it with .to(torch.int64)"
+        )
+    if batch_index.shape != points.shape[:1]:
+        raise ValueError(
+            f"batch_index has shape {_shape(batch_index)}; expected ({points.shape[0]},), one "
+            "image index for each row of points"
+        )
+
+
+def _check_device(name: str, tensor: Tensor, feature: Tensor) -> None:
+    if tensor.device != feature.device:
+        raise ValueError(
+            f"{name} is on {tensor.device} but the features are on {feature.device}; "
+            f"move it with .to(features[0].device)"
+        )
+
+
+def _check_image_size(image_size: tuple[int, int]) -> None:
+    if not isinstance(image_size, Sequence) or len(image_size) != 2:
+        raise TypeError(f"image_size={image_size!r}; expected (height, width) in pixels")
+    if any(not isinstance(n, (int, torch.SymInt)) or isinstance(n, bool) for n in image_size):
+        raise TypeError(f"image_size={image_size!r}; expected two integers (height, width)")
+    if image_size[0] < 1 or image_size[1] < 1:
+        raise ValueError(f"image_size={image_size!r}; height and width must be at least 1 pixel")
+
+
+def _check_strides(strides: Sequence[Any], layers: int, align_corners: bool) -> None:
+    if align_corners:
+        raise ValueError(
+            "strides cannot be combined with align_corners=True: a stride defines the half-pixel "
+            "map (x - (s - 1) / 2) / s. Leave one of them out"
+        )
+    if not isinstance(strides, Sequence) or len(strides) != layers:
+        raise ValueError(
+            f"strides={strides!r}; expected one entry for each of the {layers} layers, a number "
+            "of image pixels per cell or a pair (stride_y, stride_x)"
+        )
+    for i, stride in enumerate(strides):
+        pair = stride if isinstance(stride, tuple) else (stride, stride)
+        numbers = [s for s in pair if isinstance(s, (int, float)) and not isinstance(s, bool)]
+        if len(pair) != 2 or len(numbers) != 2:
+            raise TypeError(
+                f"strides[{i}]={stride!r}; expected a number of image pixels per cell, or a "
+                "tuple (stride_y, stride_x)"
+            )
+        if not all(s > 0 and math.isfinite(s) for s in numbers):
+            raise ValueError(f"strides[{i}]={stride!r}; a stride must be positive and finite")
+
+
+def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence[Tensor]) -> None:
+    first = features[0]
+    if weight is None:
+        if bias is not None:
+            raise ValueError("bias is given without weight; pass both, or neither")
+        return
+    channels = sum(f.shape[1] for f in features)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor")
+        _check_device(name, tensor, first)
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{name} is {tensor.dtype} but the features are {first.dtype}; convert one of "
+                "them with .to(...), or run under torch.autocast"
+            )
+    if weight.dim() != 2 or weight.shape[1] != channels:
+        raise ValueError(
+            f"weight has shape {_shape(weight)}; expected (D, {channels}), one column for each "
+            f"channel of the layers {[f.shape[1] for f in features]}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"bias has shape {_shape(bias)}; expected ({weight.shape[0]},), one entry for each "
+            "row of weight"
+        )
+
+
+def _check_plan(plan: str | Plan, weight: Tensor | None, layers: int) -> None:
+    if isinstance(plan, Plan):
+        if weight is not None and len(plan.layers) != layers:
+            raise ValueError(
+                f"plan has strategies for {len(plan.layers)} layers but features has {layers}; "
+                "make it with plan_hypercolumn for these features"
+            )
+    elif plan not in PLAN_NAMES:
+        raise ValueError(
+            f"plan={plan!r} is unknown; use one of {PLAN_NAMES}, or a plan made by plan_hypercolumn"
+        )
+
+
+def check_values(points: Tensor, batch_index: Tensor | None, batch: int) -> None:
+    """Raise `ValueError` for non-finite points and for image indices that do not exist.
+
+    On a GPU this would wait for the device, so there the kernels mark such a point's row with
+    NaN instead; ``PIXELNET_TRITON_STRICT=1`` asks for the exception at the price of the wait.
+    """
+    if points.device.type != "cpu" and os.environ.get("PIXELNET_TRITON_STRICT") != "1":
+        return
+    # A sum is one operator instead of three; it is finite unless an entry is not (or overflows).
+    if (
+        points.is_floating_point()
+        and not math.isfinite(points.sum(dtype=torch.float64).item())
+        and not torch.isfinite(points).all()
+    ):
+        row = int((~torch.isfinite(points)).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"points[{row}] (rows counted over all images) is {points[row].tolist()}; "
+            "coordinates must be finite. Drop or replace such points"
+        )
+    if batch_index is not None and batch_index.numel() > 0:
+        low, high = (int(value) for value in torch.aminmax(batch_index))
+        if low < 0 or high >= batch:
+            raise ValueError(
+                f"batch_index ranges over [{low}, {high}] but the features hold {batch} images; "
+                f"expected values in [0, {batch - 1}]"
+            )

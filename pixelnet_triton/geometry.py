@@ -1,0 +1,97 @@
+"""Conventions become one affine map per layer and axis.
+
+Everything a caller may choose about coordinates (pixel, unit or normalised, corners aligned or
+not, size ratio or stride) only changes the two numbers of
+
+    t = scale * x + offset,
+
+the position of a point on the layer's grid of cells, in cells, with cell centres at integers.
+They are computed here once, in double precision, so that neither kernels nor the CPU path know
+of any convention but `interpolation` and `padding_mode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+__all__ = ["COORDINATES", "INTERPOLATIONS", "PADDING_MODES", "Geometry", "layer_geometry"]
+
+COORDINATES = ("pixel", "unit", "normalized")
+INTERPOLATIONS = ("bilinear", "nearest")
+PADDING_MODES = ("border", "zeros")
+
+LayerAffine = tuple[float, float, float, float]
+Stride = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How points fall onto the grid of each layer.
+
+    ``affine[i]`` is ``(scale_x, offset_x, scale_y, offset_y)`` of layer i, in cells.
+    """
+
+    affine: tuple[LayerAffine, ...]
+    interpolation: str = "bilinear"
+    padding_mode: str = "border"
+
+    def flat(self) -> list[float]:
+        """``affine`` as one list, the form an operator's schema can carry."""
+        return [number for layer in self.affine for number in layer]
+
+    @staticmethod
+    def from_flat(numbers: Sequence[float], interpolation: str, padding_mode: str) -> Geometry:
+        """Undo :meth:`flat`."""
+        it = iter(numbers)
+        return Geometry(tuple(zip(it, it, it, it, strict=True)), interpolation, padding_mode)
+
+
+@lru_cache(maxsize=4096)
+def axis_affine(
+    cells: int, pixels: int, stride: float | None, align_corners: bool, coordinates: str
+) -> tuple[float, float]:
+    """``(scale, offset)`` of one axis of one layer, `cells` long under `pixels` of the image.
+
+    Half-pixel maps (``align_corners=False``) go through the edge-based coordinate u, which is
+    0 at the image's left edge and `pixels` at its right one: t = u * ratio - 1/2. With a stride
+    s this is (x - (s - 1)/2) / s, the formula of the authors' sampling layer. Corner-aligned
+    maps send the centres of the first and last pixel onto those of the first and last cell.
+    """
+    if align_corners:
+        last = cells - 1
+        if coordinates == "pixel":
+            return (last / (pixels - 1), 0.0) if pixels > 1 else (0.0, 0.0)
+        return (float(last), 0.0) if coordinates == "unit" else (last / 2, last / 2)
+    ratio = cells / pixels if stride is None else 1 / stride
+    if coordinates == "pixel":
+        return ratio, 0.5 * ratio - 0.5
+    extent = pixels * ratio
+    return (extent, -0.5) if coordinates == "unit" else (extent / 2, extent / 2 - 0.5)
+
+
+def layer_geometry(
+    map_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    *,
+    strides: Sequence[Stride] | None = None,
+    interpolation: str = "bilinear",
+    align_corners: bool = False,
+    padding_mode: str = "border",
+    coordinates: str = "pixel",
+) -> Geometry:
+    """The geometry of layers of ``(H_i, W_i)`` cells under an image of ``(H, W)`` pixels.
+
+    Args are those of :func:`pixelnet_triton.sparse_hypercolumn`, already checked.
+    """
+    height, width = image_size
+    per_layer = strides if strides is not None else [None] * len(map_sizes)
+    affine = []
+    for (rows, columns), stride in zip(map_sizes, per_layer, strict=True):
+        stride_y, stride_x = stride if isinstance(stride, tuple) else (stride, stride)
+        affine.append(
+            axis_affine(columns, width, stride_x, align_corners, coordinates)
+            + axis_affine(rows, height, stride_y, align_corners, coordinates)
+        )
+    return Geometry(tuple(affine), interpolation, padding_mode)

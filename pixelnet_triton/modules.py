@@ -1,0 +1,112 @@
+"""`HypercolumnLinear`: the module over :func:`pixelnet_triton.sparse_hypercolumn`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .functional import sparse_hypercolumn
+from .geometry import Stride
+from .planner import Plan
+
+__all__ = ["HypercolumnLinear"]
+
+
+class HypercolumnLinear(nn.Module):
+    """The MLP's first layer on hypercolumns at sparse points: ``act(W h_p + b)``.
+
+    Its state dict has ``weight (D, sum C_i)`` and ``bias (D,)`` as
+    ``nn.Linear(sum(in_channels), out_features)`` has, so trained linear layers load; they are
+    initialised the same way.
+
+    Args:
+        in_channels: channels C_i of each layer, in order.
+        out_features: D.
+        bias: whether to add a learned bias.
+        activation: None, ``"relu"`` or ``"gelu"``.
+        strides, interpolation, align_corners, padding_mode, coordinates, plan: as in
+            :func:`pixelnet_triton.sparse_hypercolumn`.
+        device, dtype: of the parameters.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton import HypercolumnLinear
+        >>> layer = HypercolumnLinear([64, 256], 128, activation="relu")
+        >>> maps = [torch.randn(2, 64, 56, 56), torch.randn(2, 256, 14, 14)]
+        >>> layer(maps, torch.randint(0, 224, (2, 100, 2)), (224, 224)).shape
+        torch.Size([2, 100, 128])
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_features: int,
+        bias: bool = True,
+        activation: str | None = None,
+        *,
+        strides: Sequence[Stride] | None = None,
+        interpolation: str = "bilinear",
+        align_corners: bool = False,
+        padding_mode: str = "border",
+        coordinates: str = "pixel",
+        plan: str | Plan = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = tuple(in_channels)
+        self.out_features = out_features
+        self.activation = activation
+        self.strides = strides
+        self.interpolation = interpolation
+        self.align_corners = align_corners
+        self.padding_mode = padding_mode
+        self.coordinates = coordinates
+        self.plan = plan
+        shape = (out_features, sum(self.in_channels))
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as :class:`torch.nn.Linear` does: uniform within 1 / sqrt(sum C_i)."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        points: Tensor,
+        image_size: tuple[int, int],
+        batch_index: Tensor | None = None,
+    ) -> Tensor:
+        """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`."""
+        return sparse_hypercolumn(
+            features,
+            points,
+            image_size,
+            weight=self.weight,
+            bias=self.bias,
+            activation=self.activation,
+            batch_index=batch_index,
+            strides=self.strides,
+            interpolation=self.interpolation,
+            align_corners=self.align_corners,
+            padding_mode=self.padding_mode,
+            coordinates=self.coordinates,
+            plan=self.plan,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_channels={list(self.in_channels)}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}, activation={self.activation}"
+        )
