@@ -48,6 +48,8 @@ def load_points(points, batch_index, p, total, per_image, batch, RAGGED: tl.cons
     valid = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
     valid = valid & (image >= 0) & (image < batch)
     image = tl.minimum(tl.maximum(image, 0), batch - 1)
+    x = tl.where(valid, x, 0.0)
+    y = tl.where(valid, y, 0.0)
     return x, y, image, tl.where(valid, 0.0, float("nan"))
 
 

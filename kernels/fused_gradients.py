@@ -72,7 +72,7 @@ def _weight_gradient_kernel(
     """dW[d, column_i + c] = sum_p G[p, d] (S_i X_i)[p, c]; the sum runs over one split's points."""
     d = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     d_mask = d < D
-    split = tl.program_id(2)
+    split = tl.program_id(2).to(tl.int64)
     begin = split * share
     end = tl.minimum(begin + share, total)
     for i in tl.static_range(len(maps)):
@@ -107,7 +107,7 @@ def _weight_gradient_kernel(
                     other=0.0,
                 )
                 acc = dot(g, h.to(g.dtype), acc, PRECISION, UPCAST)
-            address = out + (split.to(tl.int64) * D + d)[:, None] * row + (COLUMNS[i] + c)[None, :]
+            address = out + (split * D + d)[:, None] * row + (COLUMNS[i] + c)[None, :]
             tl.store(address, acc, mask=d_mask[:, None] & c_mask[None, :])
 
 
@@ -166,6 +166,7 @@ def _feature_gradient_kernel(
     weight,  # (D, sum of all layers' channels)
     stride_wd,
     stride_wc,
+    outputs,  # D once more
     points,
     batch_index,
     total,
@@ -201,7 +202,9 @@ def _feature_gradient_kernel(
             c_mask = c < CHANNELS[i]
             column = (COLUMNS[i] + c).to(tl.int64) * stride_wc
             acc = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
-            for start in range(0, D, BLOCK_K):
+            # The bound is a runtime value: with a constant one the compiler unrolls the whole loop,
+            # which spilled 1,384 bytes of registers at D = 512 and took minutes to compile.
+            for start in range(0, outputs, BLOCK_K):
                 d = start + tl.arange(0, BLOCK_K)
                 d_mask = d < D
                 g = tl.load(
@@ -246,6 +249,7 @@ def feature_gradient(
         grad.contiguous(),
         weight,
         *weight.stride(),
+        features_out,
         **point_arguments(points, batch_index, accumulators[0].shape[0]),
         **layer_arguments(accumulators, affine),
         CHANNELS=channels,

@@ -4,11 +4,11 @@
 
 Each layer contributes to one accumulator in one of four ways:
 
-    GATHER          (S_i X_i) W_i^T      corners are loaded, interpolated and multiplied, tile by tile
-    DENSE           H_i W_i^T            rows H_i = S_i X_i gathered by an earlier launch (two steps)
-    PRODUCT         S_i (X_i W_i^T)      S_i is built in registers; the right operand is the
-                                         projected map, so that nothing is gathered at all
-    PROJECTED       S_i (X_i W_i^T)      projected rows are gathered in the epilogue
+    GATHER       (S_i X_i) W_i^T    corners are loaded, interpolated and multiplied tile by tile
+    DENSE        H_i W_i^T          rows H_i = S_i X_i were gathered by an earlier launch
+    PRODUCT      S_i (X_i W_i^T)    S_i is built in registers; the right operand is the projected
+                                    map, so that nothing is gathered at all
+    PROJECTED    S_i (X_i W_i^T)    projected rows are gathered into the accumulator
 
 Interpolation and product are both linear, so all are the same function; the planner chooses.
 """
@@ -116,6 +116,7 @@ def _add_dense(
     stride_wc,
     d,
     d_mask,
+    VECTOR: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMN: tl.constexpr,
     MASKED_D: tl.constexpr,
@@ -124,6 +125,7 @@ def _add_dense(
     UPCAST: tl.constexpr,
 ):
     """acc += H_i W_i^T, the rows H_i already gathered."""
+    offset = tl.multiple_of(offset, VECTOR)
     MASKED_C: tl.constexpr = CHANNELS % BLOCK_K != 0
     for start in range(0, CHANNELS, BLOCK_K):
         c = start + tl.arange(0, BLOCK_K)
@@ -237,7 +239,15 @@ def _fused_linear_kernel(
         p = tl.minimum(p, total - 1)
     x, y, image, mark = load_points(points, batch_index, p, total, per_image, batch, RAGGED)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    # PRODUCT layers first: they gather nothing, so the gathers' loads can start meanwhile.
+    # Projected rows first: beside an accumulator that is still zero their four corners fit into
+    # the registers; after the products they spill. PRODUCT layers next: they gather nothing, so
+    # the loads of the gathers can start meanwhile.
+    for i in tl.static_range(len(maps)):
+        if KINDS[i] == PROJECTED:
+            offsets, weights = layer_corners(
+                x, y, image, affine[i], sizes[i], strides[i], VECTORS[i], BILINEAR, BORDER
+            )
+            acc = add_corners(acc, maps[i], offsets, weights, d, d_mask, 1, BILINEAR, MASKED_D)
     for i in tl.static_range(len(maps)):
         if KINDS[i] == PRODUCT:
             acc = _add_product(
@@ -284,12 +294,13 @@ def _fused_linear_kernel(
             acc = _add_dense(
                 acc,
                 maps[i],
-                tl.multiple_of(p.to(tl.int64) * strides[i][0], VECTORS[i]),
+                p.to(tl.int64) * strides[i][0],
                 weight,
                 stride_wd,
                 stride_wc,
                 d,
                 d_mask,
+                VECTORS[i],
                 CHANNELS[i],
                 COLUMNS[i],
                 MASKED_D,
@@ -297,12 +308,6 @@ def _fused_linear_kernel(
                 PRECISION,
                 UPCAST,
             )
-    for i in tl.static_range(len(maps)):
-        if KINDS[i] == PROJECTED:
-            offsets, weights = layer_corners(
-                x, y, image, affine[i], sizes[i], strides[i], VECTORS[i], BILINEAR, BORDER
-            )
-            acc = add_corners(acc, maps[i], offsets, weights, d, d_mask, 1, BILINEAR, MASKED_D)
     if HAS_BIAS:
         acc += tl.load(bias + d, mask=d_mask, other=0.0).to(tl.float32)[None, :]
     if ACTIVATION == "relu":

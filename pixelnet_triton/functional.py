@@ -11,7 +11,7 @@ from torch import Tensor
 from .checks import check_call, check_maps, check_names
 from .geometry import Stride, layer_geometry
 from .operators import sparse_hypercolumn_operator
-from .planner import Plan
+from .planner import Plan, forward_only
 
 __all__ = ["sparse_hypercolumn"]
 
@@ -98,7 +98,11 @@ def sparse_hypercolumn(
     )
     # GELU's derivative needs its input: where gradients are wanted it stays outside the operator,
     # so that autograd keeps that input; otherwise it is applied in the product's epilogue.
-    outside = activation == "gelu" and _wants_grad(*features, points, weight, bias)
+    training = _wants_grad(*features, points, weight, bias)
+    outside = activation == "gelu" and training
+    name = plan if isinstance(plan, str) else plan.encode()
+    if isinstance(plan, str) and not training:
+        name = forward_only(name)
     rows = sparse_hypercolumn_operator(
         features,
         points if batch_index is not None else points.flatten(0, 1),
@@ -107,7 +111,7 @@ def sparse_hypercolumn(
         bias,
         geometry,
         None if outside else activation,
-        plan if isinstance(plan, str) else plan.encode(),
+        name,
     )
     if outside:
         rows = F.gelu(rows)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 __all__ = ["COORDINATES", "INTERPOLATIONS", "PADDING_MODES", "Geometry", "layer_geometry"]
 
@@ -48,7 +47,6 @@ class Geometry:
         return Geometry(tuple(zip(it, it, it, it, strict=True)), interpolation, padding_mode)
 
 
-@lru_cache(maxsize=4096)
 def axis_affine(
     cells: int, pixels: int, stride: float | None, align_corners: bool, coordinates: str
 ) -> tuple[float, float]:
