@@ -1,0 +1,71 @@
+"""What only the kernels can get wrong: marks instead of exceptions, and very large maps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pixelnet_triton import Plan, checks, sparse_hypercolumn
+from pixelnet_triton.kernels.gather import gather
+
+PLANS = [
+    "one_pass",
+    "two_step",
+    Plan(("project_product", "project_product")),
+    Plan(("project_gather", "project_gather")),
+]
+
+
+def _maps() -> list[Tensor]:
+    return [torch.randn(2, 5, 6, 7), torch.randn(2, 18, 3, 4)]
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where nobody waits to look at the points' values."""
+    monkeypatch.setattr("pixelnet_triton.operators.check_values", lambda *arguments: None)
+    assert checks.check_values is not None
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+@pytest.mark.parametrize("plan", [None, *PLANS], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_points_that_are_not_finite_give_rows_of_nan(
+    plan: str | Plan | None, padding_mode: str
+) -> None:
+    points = torch.rand(2, 9, 2) * 20
+    bad = [(0, 2, float("nan")), (0, 5, float("inf")), (1, 0, -float("inf"))]
+    for image, n, value in bad:
+        points[image, n, n % 2] = value
+    options = {} if plan is None else {"weight": torch.randn(40, 23), "plan": plan}
+    value = sparse_hypercolumn(_maps(), points, (24, 28), padding_mode=padding_mode, **options)
+    marked = torch.isnan(value)
+    assert (marked.all(dim=2) == marked.any(dim=2)).all()
+    assert marked.any(dim=2).nonzero().tolist() == [[image, n] for image, n, _ in bad]
+
+
+@pytest.mark.parametrize("plan", [None, *PLANS], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_images_that_do_not_exist_give_rows_of_nan(plan: str | Plan | None) -> None:
+    index = torch.tensor([0, 1, 2, -1, 1, 1 << 20])
+    points = torch.rand(6, 2) * 20
+    options = {} if plan is None else {"weight": torch.randn(40, 23), "plan": plan}
+    value = sparse_hypercolumn(_maps(), points, (24, 28), batch_index=index, **options)
+    expected = [False, False, True, True, False, True]
+    assert torch.isnan(value).any(dim=1).tolist() == expected
+    assert torch.isnan(value).all(dim=1).tolist() == expected
+
+
+def test_maps_beyond_2_31_elements() -> None:
+    """Offsets past 2^31 are 64-bit. Of the other kernels the compile gate reads it in the code."""
+    feature = torch.empty(1, 2, 33000, 33000, dtype=torch.float16)
+    assert feature.numel() > 2**31
+    for c in range(2):
+        for y in (32998, 32999):
+            for x in (32998, 32999):
+                feature[0, c, y, x] = 1 + c + 10 * (y == 32999) + 100 * (x == 32999)
+    points = torch.tensor([[32998.5, 32998.25]])
+    identity = ((1.0, 0.0, 1.0, 0.0),)
+    value = gather([feature], points, None, identity, True, True)
+    torch.testing.assert_close(value, torch.tensor([[53.5, 54.5]], dtype=torch.float16))
