@@ -1,0 +1,177 @@
+"""The CPU back end, in PyTorch's own operators.
+
+    forward   z = sum_i (S_i X_i) W_i^T        gathered layers   (cpu_gathered.py)
+                + [S_j ...] [X_j W_j^T ; ...]  projected layers  (cpu_projected.py)
+    backward  dW_i = G^T (S_i X_i)     dX_i = S_i^T (G W_i)                    gathered
+              Q = S^T G                dW_j = Q_j^T X_j       dX_j = Q_j W_j   projected
+
+Every sum has a fixed order: results are deterministic always. Nothing of size P x sum C is kept
+for the backward pass. Products write into `out`, which autocast, already obeyed by the caller,
+leaves in the dtype given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import cpu_native as native
+from .cpu_gathered import add_gathered, gathered_backward
+from .cpu_projected import projected, projected_backward
+from .cpu_sampling import Sampling
+from .geometry import Geometry
+from .planner.plan import Plan
+
+__all__ = ["gather", "gather_backward", "linear", "linear_backward"]
+
+FeatureGrads = list[Tensor | None]
+
+
+def gather(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+) -> Tensor:
+    """h = [S_1 X_1 | ... | S_M X_M], (P, sum C), in the features' dtype."""
+    call = Sampling(features, points, batch_index, geometry)
+    layers = range(len(features))
+    if not call.empty and native.suits(call):
+        return native.gather(call, layers).contiguous()
+    out = features[0].new_empty((points.shape[0], call.columns()[-1].stop))
+    for part, piece in call.parts():
+        torch.cat(piece.read(layers), 1, out=out[part])
+    return out
+
+
+def gather_backward(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    geometry: Geometry,
+    *,
+    feature_grads: Sequence[bool],
+    point_grad: bool,
+    deterministic: bool,
+) -> tuple[FeatureGrads, Tensor | None]:
+    """dX_i = S_i^T dh_i, laid out as X_i, and the points' gradient; None where not asked for.
+
+    grad (P, sum C). `deterministic` changes nothing: every sum is ordered anyway.
+    """
+    call = Sampling(features, points, batch_index, geometry)
+    if call.empty:
+        return _zero_features(features, feature_grads), _zeros(points, point_grad)
+    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
+    columns = call.columns()
+    found: dict[int, Tensor] = {}
+    if not any((*feature_grads, point_grad)):
+        return [None] * len(features), None
+    if native.suits(call) and not point_grad:
+        found = native.scatter(call, {i: grad[:, columns[i]] for i in _asked(feature_grads)})
+    else:
+        for i, own in enumerate(columns):
+            if feature_grads[i] or point_grad:
+                own_grad = grad[:, own].to(call.dtype).contiguous()
+                if points_out is not None:
+                    call.add_point_grad(points_out, i, own_grad)
+                found |= call.scatter({i: own_grad}) if feature_grads[i] else {}
+    return _in_order(found, features), _to(points_out, points.dtype)
+
+
+def linear(
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    geometry: Geometry,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None,
+    plan: Plan,
+) -> Tensor:
+    """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
+    call = Sampling(features, points, batch_index, geometry)
+    if call.empty:
+        return features[0].new_empty((points.shape[0], weight.shape[0]))
+    weight, bias = weight.to(call.dtype), _to(bias, call.dtype)
+    if plan.projected:
+        z = projected(call, weight, bias, plan.projected)
+    else:
+        z = weight.new_empty((points.shape[0], weight.shape[0]))
+    if plan.gathered:
+        for part, piece in call.parts():
+            rows = z[part]
+            onto = rows if plan.projected else bias
+            add_gathered(rows, piece, weight, plan.gathered, onto)
+            _activate_(rows, activation)
+    else:
+        _activate_(z, activation)
+    return z.to(features[0].dtype)
+
+
+def linear_backward(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    geometry: Geometry,
+    weight: Tensor,
+    plan: Plan,
+    *,
+    feature_grads: Sequence[bool],
+    point_grad: bool,
+    weight_grad: bool,
+    bias_grad: bool,
+    deterministic: bool,
+) -> tuple[FeatureGrads, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of features, points, weight and bias, for G = grad = dL/dz (P, D)."""
+    call = Sampling(features, points, batch_index, geometry)
+    if call.empty:
+        zero_bias = grad.new_zeros(weight.shape[0]) if bias_grad else None
+        zero_features = _zero_features(features, feature_grads)
+        return zero_features, _zeros(points, point_grad), _zeros(weight, weight_grad), zero_bias
+    g = grad.to(call.dtype).contiguous()
+    wide = weight.to(call.dtype)
+    weight_out = torch.empty_like(wide) if weight_grad else None
+    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
+    found: dict[int, Tensor] = {}
+    # Coarse layers first: the large gradients come when their scratch memory is free again.
+    for backward, layers in (
+        (projected_backward, plan.projected),
+        (gathered_backward, plan.gathered),
+    ):
+        if layers:
+            found |= backward(call, g, wide, layers, feature_grads, weight_out, points_out)
+    bias_out = g.sum(0).to(grad.dtype) if bias_grad else None
+    return (
+        _in_order(found, features),
+        _to(points_out, points.dtype),
+        _to(weight_out, weight.dtype),
+        bias_out,
+    )
+
+
+def _activate_(z: Tensor, activation: str | None) -> None:
+    if activation == "relu":
+        z.relu_()
+    elif activation == "gelu":
+        torch.ops.aten.gelu_(z)
+
+
+def _asked(wanted: Sequence[bool]) -> list[int]:
+    return [i for i, want in enumerate(wanted) if want]
+
+
+def _in_order(found: dict[int, Tensor], features: Sequence[Tensor]) -> FeatureGrads:
+    return [found.get(i) for i in range(len(features))]
+
+
+def _to(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if tensor is None else tensor.to(dtype)
+
+
+def _zeros(like: Tensor, wanted: bool) -> Tensor | None:
+    return torch.zeros_like(like) if wanted else None
+
+
+def _zero_features(features: Sequence[Tensor], wanted: Sequence[bool]) -> FeatureGrads:
+    return [_zeros(feature, want) for feature, want in zip(features, wanted, strict=True)]
