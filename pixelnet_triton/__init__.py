@@ -5,7 +5,14 @@
 
 from .functional import sparse_hypercolumn
 from .modules import HypercolumnLinear
-from .planner import Plan
+from .planner import DeviceProfile, Plan, calibrate, plan_hypercolumn
 
-__all__ = ["HypercolumnLinear", "Plan", "sparse_hypercolumn"]
+__all__ = [
+    "DeviceProfile",
+    "HypercolumnLinear",
+    "Plan",
+    "calibrate",
+    "plan_hypercolumn",
+    "sparse_hypercolumn",
+]
 __version__ = "0.1.0"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .checks import check_values
 from .geometry import Geometry
-from .planner import resolve_plan
+from .planner import Plan, resolve_plan
 
 __all__ = ["backend_for", "sparse_hypercolumn_operator"]
 
@@ -53,8 +53,22 @@ def backend_for(tensor: Tensor) -> ModuleType:
     raise ValueError(f"the features are on {tensor.device}; supported are cpu and cuda devices")
 
 
-def _plan_for(name: str, features: Sequence[Tensor], points: Tensor, weight: Tensor) -> Any:
-    return resolve_plan(name, features, points.shape[0], weight.shape[0])
+def _plan_for(
+    name: str,
+    backend: ModuleType,
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor,
+) -> Plan:
+    return resolve_plan(
+        name,
+        features,
+        points.shape[0],
+        weight.shape[0],
+        ragged=batch_index is not None,
+        kernels=backend.__name__.endswith(".gpu"),
+    )
 
 
 def _forward(
@@ -74,7 +88,7 @@ def _forward(
         return _empty_output(features, points, weight)
     if weight is None:
         return backend.gather(features, points, batch_index, geometry)
-    chosen = _plan_for(plan, features, points, weight)
+    chosen = _plan_for(plan, backend, features, points, batch_index, weight)
     return backend.linear(features, points, batch_index, geometry, weight, bias, activation, chosen)
 
 
@@ -130,7 +144,7 @@ def _backward(
         batch_index,
         geometry,
         weight,
-        _plan_for(plan, features, points, weight),
+        _plan_for(plan, backend, features, points, batch_index, weight),
         feature_grads=need_features,
         point_grad=need_points,
         weight_grad=need_weight,

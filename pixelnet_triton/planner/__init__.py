@@ -1,6 +1,17 @@
 """Choosing, for each layer, whether to project or to sample first."""
 
-from .choose import PLAN_NAMES, resolve_plan
+from .calibration import calibrate
+from .choose import PLAN_NAMES, forward_only, resolve_plan
+from .hypercolumn import plan_hypercolumn
 from .plan import Plan
+from .profiles import DeviceProfile
 
-__all__ = ["PLAN_NAMES", "Plan", "resolve_plan"]
+__all__ = [
+    "PLAN_NAMES",
+    "DeviceProfile",
+    "Plan",
+    "calibrate",
+    "forward_only",
+    "plan_hypercolumn",
+    "resolve_plan",
+]

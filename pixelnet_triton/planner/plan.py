@@ -7,7 +7,10 @@ project_gather   multiply the map by the weight, then gather the projected rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from .estimate import Estimate
 
 __all__ = ["MODES", "STRATEGIES", "Plan"]
 
@@ -20,11 +23,40 @@ class Plan:
     """An immutable choice of strategy per layer, and of one launch or two.
 
     ``one_pass`` gathers inside the kernel that multiplies; ``two_step`` writes the gathered
-    columns first and multiplies them afterwards.
+    columns first and multiplies them afterwards. The CPU always takes two steps, and the two
+    ways to project are one there.
+
+    Two plans are equal if they do the same; the `estimate` that a planned one carries does not
+    count. ``print(plan)`` shows it as a table.
+
+    Args:
+        layers: for each layer ``"gather"``, ``"project_product"`` or ``"project_gather"``.
+        mode: ``"one_pass"`` or ``"two_step"``.
+        estimate: what :func:`pixelnet_triton.plan_hypercolumn` predicts of it.
+
+    Raises:
+        ValueError: a strategy or the mode is unknown, or there is no layer.
+
+    Example:
+        >>> from pixelnet_triton import Plan
+        >>> Plan(("gather", "project_gather")).projected
+        [1]
     """
 
     layers: tuple[str, ...]
     mode: str = "one_pass"
+    estimate: Estimate | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, tuple):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ValueError("layers is empty; expected one strategy for each layer")
+        for i, strategy in enumerate(self.layers):
+            if strategy not in STRATEGIES:
+                raise ValueError(f"layers[{i}]={strategy!r} is unknown; use one of {STRATEGIES}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode={self.mode!r} is unknown; use one of {MODES}")
 
     @property
     def gathered(self) -> list[int]:
@@ -37,11 +69,15 @@ class Plan:
         return [i for i, strategy in enumerate(self.layers) if strategy != "gather"]
 
     def encode(self) -> str:
-        """The plan as a string, the form an operator's schema can carry."""
+        """The plan as a string, the form an operator's schema can carry; without the estimate."""
         return f"{self.mode}:{','.join(self.layers)}"
 
     @staticmethod
+    @lru_cache(maxsize=1024)
     def decode(text: str) -> Plan:
         """Undo :meth:`encode`."""
-        mode, layers = text.split(":")
+        mode, _, layers = text.partition(":")
         return Plan(tuple(layers.split(",")), mode)
+
+    def __str__(self) -> str:
+        return self.encode() if self.estimate is None else self.estimate.table(self.mode)

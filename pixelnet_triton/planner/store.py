@@ -1,0 +1,112 @@
+"""Profiles on disk: one small JSON file for each device, in the user's cache folder.
+
+PIXELNET_TRITON_PROFILE   a file to use whatever the device
+PIXELNET_TRITON_CACHE     the folder, instead of $XDG_CACHE_HOME/pixelnet_triton
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+from .profiles import DeviceProfile, shipped_profile
+
+__all__ = ["cache_folder", "load_profile", "profile_for", "profile_path", "save_profile"]
+
+# Ranks of one job may run with different numbers of threads. Planned for 4, calls on 2 to 8 are
+# predicted to take at most 4% longer than planned for their own number, in 95 of 100.
+NOMINAL_THREADS = 4
+
+
+def cache_folder() -> Path:
+    """Where profiles are kept. It need not exist."""
+    own = os.environ.get("PIXELNET_TRITON_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "pixelnet_triton"
+
+
+def device_name(device: torch.device) -> str:
+    """What tells one device from another; a home folder may be shared by many machines."""
+    if device.type != "cpu":
+        return torch.cuda.get_device_name(device)
+    from ..env_report import cpu_name
+
+    return f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def profile_path(device: torch.device) -> Path:
+    """The file of a device's profile; a CPU has one for each number of threads."""
+    threads = f" {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{device_name(device)}{threads}".lower()).strip("-")
+    return cache_folder() / f"profile-{slug}.json"
+
+
+def save_profile(profile: DeviceProfile, path: Path) -> None:
+    """Write a profile so that a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(profile.as_dict(), file, indent=1)
+            file.write("\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_profile(path: Path) -> DeviceProfile:
+    """Read a profile.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is no profile.
+    """
+    try:
+        return DeviceProfile.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a device profile: {error}") from error
+
+
+def profile_for(device: torch.device, *, shipped_only: bool = False) -> DeviceProfile:
+    """The profile to plan with: forced by the environment, calibrated, shipped or derived.
+
+    `shipped_only` leaves out what was calibrated on this machine and the number of threads, so
+    that all ranks of a job get the same.
+    """
+    forced = os.environ.get("PIXELNET_TRITON_PROFILE")
+    if forced:
+        try:
+            return load_profile(Path(forced))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"PIXELNET_TRITON_PROFILE={forced!r} cannot be used: {error}. Make a profile with "
+                "pixelnet_triton.calibrate(), or unset the variable"
+            ) from error
+    profile = shipped_profile(device)
+    if shipped_only:
+        return profile.with_threads(NOMINAL_THREADS)
+    return _calibrated(device) or profile.with_threads(torch.get_num_threads())
+
+
+def _calibrated(device: torch.device) -> DeviceProfile | None:
+    path = profile_path(device)
+    try:
+        return load_profile(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warnings.warn(
+            f"{error}. It is ignored; pixelnet_triton.calibrate() writes it anew",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
