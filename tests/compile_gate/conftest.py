@@ -1,0 +1,65 @@
+"""Run the gate with the real compiler, and print what it found as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROPERTY = "compile_gate"
+_HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--compile-gate-table",
+        metavar="FILE",
+        help="also write the table of registers, spills and instructions to FILE",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Triton chooses between interpreter and compiler when a kernel is decorated, once a process.
+    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+        skip = pytest.mark.skip(reason="TRITON_INTERPRET is set: there is no compiler to test")
+        for item in items:
+            if _HERE in item.path.parents:
+                item.add_marker(skip)
+
+
+@pytest.fixture
+def record_launch(record_property: Callable[[str, object], None]) -> Callable[[Any, str], None]:
+    """Put a compiled launch of the named case into the table."""
+
+    def record(launch: Any, case: str) -> None:
+        from .report import row
+
+        record_property(_PROPERTY, row(launch, case))
+
+    return record
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    # A test's properties travel with its report, also from the workers of pytest-xdist.
+    rows = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _PROPERTY
+    ]
+    if not rows:
+        return
+    from .report import format_table
+
+    lines = format_table(rows)
+    terminalreporter.section("compile gate")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if path := config.getoption("--compile-gate-table"):
+        Path(path).write_text("\n".join(lines) + "\n")

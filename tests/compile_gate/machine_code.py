@@ -1,0 +1,140 @@
+"""What the compiled code says: registers, spills, memory accesses, matrix instructions.
+
+For NVIDIA the binary itself is read, with the tools that lie beside ptxas in Triton's package:
+neither PTX nor Triton's own intermediate code knows what ptxas spills. For AMD the assembly is.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from triton import knobs
+from triton.compiler import CompiledKernel
+
+__all__ = ["Instructions", "Resources", "instructions", "resources"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a kernel takes: registers a thread, bytes spilled a thread, shared memory a block."""
+
+    registers: int
+    spills: int
+    shared: int
+
+
+@dataclass
+class Instructions:
+    """Global memory accesses by their width in bytes a thread, and matrix products by name.
+
+    ``reductions`` are atomic additions that return nothing; ``compare_and_swap`` counts the loops
+    that stand in for them where the hardware has none for a type.
+    """
+
+    loads: Counter[int] = field(default_factory=Counter)
+    stores: Counter[int] = field(default_factory=Counter)
+    reductions: Counter[int] = field(default_factory=Counter)
+    compare_and_swap: int = 0
+    products: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def wgmma(self) -> int:
+        """Products of a whole warp group, Hopper's asynchronous kind."""
+        return self.products["HGMMA"]
+
+
+def resources(compiled: CompiledKernel) -> Resources:
+    """Registers, spills and shared memory of a compiled kernel."""
+    shared = compiled.metadata.shared
+    if "cubin" not in compiled.asm:
+        assembly = compiled.asm["amdgcn"]
+        return Resources(
+            registers=_number(r"\.vgpr_count:\s*(\d+)", assembly),
+            spills=4 * _number(r"\.vgpr_spill_count:\s*(\d+)", assembly),
+            shared=shared,
+        )
+    usage = _tool(knobs.nvidia.cuobjdump.path, "--dump-resource-usage", compiled.asm["cubin"])
+    # A stack frame need not be a spill (ptxas rounds, and keeps other things there): the bytes
+    # that STL instructions store are what `ptxas -v` reports as "spill stores".
+    spills = sum(_width(opcode) for opcode in _opcodes(compiled.asm["cubin"]) if opcode[0] == "STL")
+    return Resources(registers=_number(r"\bREG:(\d+)", usage), spills=spills, shared=shared)
+
+
+def instructions(compiled: CompiledKernel) -> Instructions:
+    """Count the instructions that matter in a compiled kernel. The counts are static."""
+    if "cubin" not in compiled.asm:
+        return _amd_instructions(compiled.asm["amdgcn"])
+    found = Instructions()
+    for opcode in _opcodes(compiled.asm["cubin"]):
+        match opcode[0]:
+            case "LDG" | "LDGSTS":  # the latter is `cp.async`: global to shared memory
+                found.loads[_width(opcode)] += 1
+            case "STG":
+                found.stores[_width(opcode)] += 1
+            case "RED" | "REDG":
+                found.reductions[_width(opcode)] += 1
+            case "ATOM" | "ATOMG" if "CAS" in opcode:
+                found.compare_and_swap += 1
+            case "HMMA" | "HGMMA" | "UTCHMMA":  # sm_80, sm_90, sm_100
+                found.products[opcode[0]] += 1
+    return found
+
+
+def _amd_instructions(assembly: str) -> Instructions:
+    """The same counts for AMD's assembly, where the width stands in the name."""
+    widths = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4}
+    found = Instructions()
+    for name in re.findall(r"^\s+([a-z]\w+)", assembly, re.MULTILINE):
+        access = re.match(r"(?:global|buffer|flat)_(load|store|atomic)_(\w+)", name)
+        if name.startswith("v_mfma_"):
+            found.products["MFMA"] += 1
+        elif access is None:
+            continue
+        elif access[1] == "atomic":
+            found.compare_and_swap += "cmpswap" in name
+            found.reductions[4] += "add" in name
+        else:
+            narrow = 1 if "byte" in name else 2
+            width = next((widths[p] for p in access[2].split("_") if p in widths), narrow)
+            (found.loads if access[1] == "load" else found.stores)[width] += 1
+    return found
+
+
+@lru_cache(maxsize=8)  # disassembling takes half a second, and everyone asks about one binary
+def _opcodes(cubin: bytes) -> list[list[str]]:
+    """The opcodes of a binary in order, split at their dots: ``["LDG", "E", "128"]``."""
+    listing = _tool(knobs.nvidia.nvdisasm.path, "-c", cubin)
+    opcode = r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)"
+    return [found.split(".") for found in re.findall(opcode, listing, re.MULTILINE)]
+
+
+def _width(opcode: list[str]) -> int:
+    """Bytes a thread moves: ``LDG.E.128`` 16, ``LDG.E`` 4, ``REDG.E.ADD.F32x4`` 16."""
+    for part in opcode:
+        if vector := re.fullmatch(r"(?:BF|F)(16|32)x(\d+)", part):
+            return int(vector[1]) // 8 * int(vector[2])
+        if plain := re.fullmatch(r"[US]?(8|16|64|128|256)", part):
+            return int(plain[1]) // 8
+    return 4
+
+
+def _tool(path: str, option: str, cubin: bytes) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        # Blackwell's binaries make nvdisasm warn on standard error, harmlessly.
+        return subprocess.run(
+            [path, option, file.name], check=True, capture_output=True, text=True
+        ).stdout
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"no {pattern!r} in the compiler's report:\n{text[:2000]}")
+    return int(found[1])

@@ -1,0 +1,116 @@
+"""Every kernel and every configuration is compiled, and the compiled code is held to its promise.
+
+On sm_90: no register is spilled, the tile fits into shared memory, offsets are 64-bit, corners of
+channels_last maps come by 16-byte loads, products of enough rows use the warp-group instruction.
+The other targets compile one configuration of each kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+import torch
+
+from pixelnet_triton.kernels import configs
+
+from .launches import KERNELS, Problem
+from .machine_code import instructions, resources
+from .offsets import narrow_products
+from .targets import TARGETS, Launch, compiling_for
+
+Record = Callable[[Launch, str], None]
+
+# A warp group multiplies 64 rows at once; smaller tiles are for problems with few points.
+WGMMA_ROWS = 64
+PRODUCTS = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "MFMA"}
+
+
+def compile_kernel(
+    name: str, problem: Problem, config: Any, target: str, record: Record, case: str = ""
+) -> list[Launch]:
+    """Compile a kernel by name, put it into the table, and check what holds on every target."""
+    with compiling_for(target) as launches:
+        KERNELS[name].launch(problem, config)
+    assert launches, f"{name} launched nothing"
+    for launch in launches:
+        record(launch, case or name)
+        shared = resources(launch.compiled).shared
+        assert shared <= TARGETS[target].shared, f"{launch} takes {shared} bytes of shared memory"
+        suspects = narrow_products(launch.compiled.asm["ttir"])
+        assert not suspects, f"{launch} computes in 32 bits:\n" + "\n".join(suspects)
+        # Sums are float32, for which every target has an atomic addition.
+        assert not instructions(launch.compiled).compare_and_swap, f"{launch} swaps in a loop"
+    return launches
+
+
+def assert_no_spill(launches: list[Launch]) -> None:
+    for launch in launches:
+        used = resources(launch.compiled)
+        assert used.spills == 0, f"{launch} {launch.config} spills: {used}"
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        pytest.param(name, config, id=f"{name}-{'-'.join(map(str, astuple(config)))}")
+        for name, kernel in KERNELS.items()
+        for config in kernel.configs
+    ],
+)
+def test_every_config_on_sm_90(name: str, config: Any, record_launch: Record) -> None:
+    launches = compile_kernel(name, Problem(torch.bfloat16), config, "sm_90", record_launch)
+    assert_no_spill(launches)
+    kernel = KERNELS[name]
+    for launch in launches:
+        assert set(instructions(launch.compiled).reductions) <= {16}
+    if kernel.gathers or kernel.products:
+        (launch,) = launches
+        found = instructions(launch.compiled)
+        assert found.loads[16] >= 4 * kernel.gathers, found
+        # One load a corner is the least that a layer without vector loads takes; the bias,
+        # of which a thread may need a single element, takes one or two in all.
+        assert found.loads[2] + found.loads[1] < 4, f"loads of single elements: {found}"
+        if kernel.products:
+            rows = getattr(config, "block_m", 0)
+            assert found.wgmma if rows >= WGMMA_ROWS else found.products, found
+
+
+@pytest.fixture(params=["highest", "high"], ids=["ieee", "tf32"])
+def float32_precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """PyTorch's own switch, which the launchers follow: full float32 products, or TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(request.param)
+    yield "tf32" if request.param == "high" else "float32"
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_chosen_config_in_float32(name: str, float32_precision: str, record_launch: Record) -> None:
+    if float32_precision == "tf32" and not KERNELS[name].products:
+        pytest.skip("multiplies no matrices, so the precision changes nothing")
+    case = f"{name} {float32_precision}"
+    assert_no_spill(
+        compile_kernel(name, Problem(torch.float32), None, "sm_90", record_launch, case)
+    )
+
+
+# Kernels with a "+" are another mix of layers of the same kernel: sm_90 has compiled them.
+@pytest.mark.parametrize("name", [name for name in KERNELS if "+" not in name])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "sm_90"])
+def test_other_targets(name: str, target: str, record_launch: Record) -> None:
+    launches = compile_kernel(name, Problem(torch.bfloat16), None, target, record_launch)
+    if KERNELS[name].products:
+        assert instructions(launches[0].compiled).products[PRODUCTS[target]]
+
+
+def test_every_table_of_configs_is_compiled() -> None:
+    tables = {name for name in configs.__all__ if name.endswith("_CONFIGS")}
+    compiled = {
+        name
+        for name in tables
+        if any(kernel.configs is getattr(configs, name) for kernel in KERNELS.values())
+    }
+    assert compiled == tables

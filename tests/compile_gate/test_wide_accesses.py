@@ -1,0 +1,87 @@
+"""16-byte loads and stores, for the shapes at which they are easily lost.
+
+Triton widens an access whose offset it knows to be divisible, and knows by itself only of strides
+divisible by 16. The launchers tell it of the rest.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixelnet_triton.kernels.gather import gather
+
+from .launches import AFFINE, IMAGES, KERNELS, Problem, channels_last
+from .machine_code import Instructions, instructions, resources
+from .targets import compiling_for
+
+# Rows of 24 + 104 + 40 = 168 columns: in eights, as channels, columns and rows all are here.
+EIGHTS = Problem(torch.bfloat16, channels=(24, 104, 40), sizes=((28, 28), (14, 14), (7, 7)))
+
+# Coordinates are given as float64, 8 bytes each, so that every narrower load is one of features.
+POINTS = torch.zeros(200, 2, dtype=torch.float64)
+
+
+def compile_gather(
+    maps: list[torch.Tensor], bilinear: bool = True, border: bool = True, ragged: bool = False
+) -> Instructions:
+    batch_index = torch.zeros(len(POINTS), dtype=torch.int64) if ragged else None
+    with compiling_for("sm_90") as launches:
+        gather(maps, POINTS, batch_index, (AFFINE,) * len(maps), bilinear, border)
+    assert resources(launches[0].compiled).spills == 0
+    return instructions(launches[0].compiled)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gather",
+        "coordinate_gradient",
+        "scatter_atomic",
+        "one_pass",
+        "weight_gradient",
+        "feature_gradient",
+    ],
+)
+def test_rows_in_eights(name: str) -> None:
+    with compiling_for("sm_90") as launches:
+        KERNELS[name].launch(EIGHTS, None)
+    (launch,) = launches
+    found = instructions(launch.compiled)
+    assert resources(launch.compiled).spills == 0
+    # A loop over single elements has dozens of these; the bias takes one or two.
+    assert found.loads[2] < 4, found
+    assert found.stores[2] == 0, found
+    if name in ("scatter_atomic", "feature_gradient"):
+        assert set(found.reductions) == {16}
+    if name == "weight_gradient":
+        assert set(found.stores) == {16}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("channels", [8, 24, 4096])
+def test_channels_in_eights(channels: int, dtype: torch.dtype) -> None:
+    found = compile_gather([channels_last(channels, (7, 9), dtype)])
+    assert set(found.loads) == {16, 8}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
+def test_dimensions_of_size_one(size: tuple[int, int]) -> None:
+    """PyTorch may give a dimension of size 1 any stride; that of a 1x1 map says nothing."""
+    found = compile_gather([channels_last(64, size, torch.bfloat16)])
+    assert set(found.loads) == {16, 8}
+
+
+@pytest.mark.parametrize(
+    ("bilinear", "border", "ragged"), [(True, False, True), (False, True, False)]
+)
+def test_modes(bilinear: bool, border: bool, ragged: bool) -> None:
+    found = compile_gather([channels_last(64, (7, 7), torch.bfloat16)], bilinear, border, ragged)
+    assert set(found.loads) == {16, 8}
+
+
+def test_an_nchw_map_is_read_by_single_elements() -> None:
+    """The counter-example: where there are no such loads, they are found missing."""
+    found = compile_gather([torch.empty(IMAGES, 64, 7, 7, dtype=torch.bfloat16)])
+    assert found.loads[16] == 0
+    assert found.loads[2] >= 4

@@ -1,0 +1,241 @@
+"""Device profiles: rates as data, on disk, measured, and when they may be used."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import pixelnet_triton
+from pixelnet_triton import Plan
+from pixelnet_triton.planner import calibration, resolve_plan
+from pixelnet_triton.planner.calibration import Probe, fit
+from pixelnet_triton.planner.choose import forget_plans
+from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton.planner.profiles import PER_THREAD, SHIPPED, DeviceProfile, derived_profile
+from pixelnet_triton.planner.shape import CallShape, LayerShape
+from pixelnet_triton.planner.store import (
+    NOMINAL_THREADS,
+    cache_folder,
+    load_profile,
+    profile_for,
+    profile_path,
+    save_profile,
+)
+
+CPU = torch.device("cpu")
+MAPS = [torch.randn(1, 256, 4, 4)]  # 16 cells and 4096 points: projecting is far cheaper
+# On this device whatever touches projected maps takes ages: everything is gathered.
+GATHERING = replace(SHIPPED["cpu"], name="a device that gathers", rows=1.0, collect=1.0)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    monkeypatch.setenv("PIXELNET_TRITON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PIXELNET_TRITON_PROFILE", raising=False)
+    forget_plans()
+    yield tmp_path / "cache"
+    forget_plans()
+
+
+def chosen() -> list[str]:
+    return list(resolve_plan("auto", MAPS, 4096, 256).layers)
+
+
+def test_a_profile_survives_the_disk(folder: Path) -> None:
+    for profile in SHIPPED.values():
+        save_profile(profile, folder / "profile.json")
+        assert load_profile(folder / "profile.json") == profile
+    assert [path.name for path in folder.iterdir()] == ["profile.json"]
+
+
+def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert cache_folder() == folder
+    monkeypatch.delenv("PIXELNET_TRITON_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
+    assert cache_folder() == Path("/some/where/pixelnet_triton")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "pixelnet_triton"
+
+
+def test_a_failed_write_leaves_the_old_profile(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    save_profile(SHIPPED["cpu"], folder / "profile.json")
+
+    def half(values: Any, file: Any, **options: Any) -> None:
+        file.write('{"name"')
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(json, "dump", half)
+    with pytest.raises(OSError, match="the disk is full"):
+        save_profile(GATHERING, folder / "profile.json")
+    assert load_profile(folder / "profile.json") == SHIPPED["cpu"]
+    assert [path.name for path in folder.iterdir()] == ["profile.json"]
+
+
+def test_a_calibrated_profile_is_used() -> None:
+    assert chosen() == ["project_gather"]
+    save_profile(GATHERING, profile_path(CPU))
+    forget_plans()
+    assert profile_for(CPU) == GATHERING
+    assert chosen() == ["gather"]
+
+
+def good() -> dict[str, Any]:
+    return SHIPPED["cpu"].as_dict()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        json.dumps(good())[:100],
+        "[1, 2]",
+        json.dumps({"name": "x"}),
+        json.dumps({**good(), "gather": -1}),
+        json.dumps({**good(), "gather": "fast"}),
+        json.dumps({**good(), "kind": "tpu"}),
+        json.dumps({**good(), "launch": float("nan")}),
+    ],
+    ids=["empty", "cut", "list", "fields", "negative", "words", "kind", "nan"],
+)
+def test_a_corrupt_file_is_reported_and_ignored(text: str) -> None:
+    path = profile_path(CPU)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.warns(RuntimeWarning, match=r"is not a device profile.*It is ignored"):
+        profile = profile_for(CPU)
+    assert profile == SHIPPED["cpu"].with_threads(torch.get_num_threads())
+    save_profile(GATHERING, path)  # as calibrate() does
+    assert profile_for(CPU) == GATHERING
+
+
+def test_the_environment_forces_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    save_profile(GATHERING, path)
+    monkeypatch.setenv("PIXELNET_TRITON_PROFILE", str(path))
+    assert profile_for(CPU, shipped_only=True) == profile_for(CPU) == GATHERING
+    monkeypatch.setenv("PIXELNET_TRITON_PROFILE", str(tmp_path / "absent.json"))
+    with pytest.raises(ValueError, match=r"PIXELNET_TRITON_PROFILE=.*cannot be used"):
+        profile_for(CPU)
+
+
+def test_what_was_measured_here_stays_out_of_deterministic_runs() -> None:
+    save_profile(GATHERING, profile_path(CPU))
+    torch.use_deterministic_algorithms(True)
+    assert chosen() == ["project_gather"]
+    torch.use_deterministic_algorithms(False)
+    assert chosen() == ["gather"]
+
+
+def test_ranks_of_a_job_choose_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was calibrated on their machines, and however many threads they run."""
+    save_profile(GATHERING, profile_path(CPU))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert chosen() == ["project_gather"]
+    assert profile_for(CPU, shipped_only=True) == SHIPPED["cpu"].with_threads(NOMINAL_THREADS)
+
+
+def test_threads_scale_rates_but_not_operators() -> None:
+    one = SHIPPED["cpu"].with_threads(1)
+    four = one.with_threads(4)
+    assert all(getattr(four, name) == 4 * getattr(one, name) for name in PER_THREAD)
+    assert four.launch == one.launch
+    assert SHIPPED["H200"].with_threads(4) is SHIPPED["H200"]
+
+
+# Calibration
+
+
+def probes(profile: DeviceProfile) -> list[Probe]:
+    """As calibrate() takes them, on a machine that obeys the model to the letter."""
+    device = torch.device("cpu" if profile.kind == "cpu" else "cuda")
+    return [
+        Probe(call, plan, CostModel(call, profile).seconds(plan))
+        for call in calibration._calls(device)
+        for plan in calibration._plans(call, profile)
+    ]
+
+
+@pytest.mark.parametrize("name", ["cpu", "H200"])
+def test_the_fit_finds_what_made_the_times(name: str) -> None:
+    start = SHIPPED[name]
+    truth = replace(
+        start,
+        product_32=start.product_32 / 3,
+        fused_32=start.fused_32 / 2,
+        rows=start.rows * 2,
+        stream=start.stream / 2,
+        launch=start.launch * 2,
+    )
+    found = fit(probes(truth), start)
+    for probe in probes(truth):
+        predicted = CostModel(probe.call, found).seconds(probe.plan)
+        assert predicted == pytest.approx(probe.seconds, rel=0.1)
+    assert found.product_32 == pytest.approx(truth.product_32, rel=0.1)
+    assert found.launch == pytest.approx(truth.launch, rel=0.1)
+
+
+def test_calibrate_measures_stores_and_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = (LayerShape(8, 6, 6), LayerShape(8, 3, 3, channels_last=False))
+    calls = [
+        CallShape(layers, 1, 40, 16, 4, ragged, training)
+        for ragged, training in ((False, True), (True, False))
+    ]
+    monkeypatch.setattr(calibration, "_calls", lambda device: calls)
+    monkeypatch.setattr(calibration, "SECONDS_A_REPEAT", 0.001)
+    profile = pixelnet_triton.calibrate("cpu")
+    assert profile.source.startswith("measured on ")
+    assert profile.threads == torch.get_num_threads()
+    assert load_profile(profile_path(CPU)) == profile == profile_for(CPU)
+    assert "calibrating cpu: 6 of 6" in capsys.readouterr().err
+    profile_path(CPU).unlink()
+    pixelnet_triton.calibrate("cpu", save=False, verbose=False)
+    assert not profile_path(CPU).exists()
+    assert capsys.readouterr().err == ""
+
+
+# Devices nobody measured
+
+
+def test_a_derived_profile_is_near_the_shipped_one() -> None:
+    h200 = SimpleNamespace(
+        name="NVIDIA H200",
+        major=9,
+        multi_processor_count=132,
+        clock_rate=1_980_000,
+        memory_clock_rate=3_125_000,
+        memory_bus_width=6144,
+    )
+    derived = derived_profile(h200)
+    for name in ("product_16", "fused_16", "gather", "rows", "stream"):
+        ratio = getattr(derived, name) / getattr(SHIPPED["H200"], name)
+        assert 0.8 < ratio < 1.25, name
+    assert derived.source.startswith("model")
+
+
+def test_a_derived_profile_needs_little() -> None:
+    profile = derived_profile(SimpleNamespace(name="unknown", multi_processor_count=20))
+    call = CallShape((LayerShape(512, 7, 7),), 4, 8000, 256, 2)
+    assert CostModel(call, profile).cheapest().projected == [0]
+
+
+def test_shipped_profiles_say_where_they_come_from() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for profile in SHIPPED.values():
+            assert profile.source.startswith(("measured", "model"))
+    assert (
+        Plan(("gather",)).mode
+        in CostModel(CallShape((LayerShape(1, 1, 1),), 1, 1, 1, 2), SHIPPED["H200"]).modes
+    )

@@ -1,0 +1,377 @@
+"""The planner: the cost model as a pure function, its choices, and what a call makes of them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pixelnet_triton import Plan, operators, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.planner import PLAN_NAMES, resolve_plan
+from pixelnet_triton.planner.choose import _resolve, forget_plans, named_plan
+from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton.planner.plan import MODES, STRATEGIES
+from pixelnet_triton.planner.profiles import SHIPPED
+from pixelnet_triton.planner.shape import CallShape, LayerShape, bucket
+
+from .cases import Case, build
+from .check import check_case
+
+VGG = ((64, 224), (128, 112), (256, 56), (512, 28), (512, 14))
+RESNET = ((256, 128), (512, 64), (1024, 32), (2048, 16))
+WORKLOADS = {  # layers, images, points per image, outputs
+    "W1": ((VGG[0], VGG[2], VGG[4]), 1, 2000, 4096),
+    "W2": (VGG, 5, 2000, 4096),
+    "W3": ((*VGG, (4096, 7)), 5, 2000, 4096),
+    "W4": (RESNET, 16, 2048, 256),
+    "W5": (VGG, 5, 2000, 256),
+}
+PROFILES = {"cpu": SHIPPED["cpu"].with_threads(2), "H200": SHIPPED["H200"]}
+
+
+@pytest.fixture(autouse=True)
+def _shipped_profiles_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
+    monkeypatch.setenv("PIXELNET_TRITON_CACHE", str(tmp_path))
+    monkeypatch.delenv("PIXELNET_TRITON_PROFILE", raising=False)
+    forget_plans()
+    yield
+    forget_plans()
+
+
+def workload(name: str, itemsize: int = 4, training: bool = True) -> CallShape:
+    layers, batch, points, width = WORKLOADS[name]
+    shapes = tuple(LayerShape(channels, side, side) for channels, side in layers)
+    return CallShape(shapes, batch, batch * points, width, itemsize, training=training)
+
+
+def random_call(source: random.Random) -> CallShape:
+    layers = tuple(
+        LayerShape(
+            source.choice((3, 64, 512)),
+            source.choice((1, 7, 40)),
+            source.choice((5, 16, 100)),
+            source.random() < 0.5,
+        )
+        for _ in range(source.randint(1, 4))
+    )
+    return CallShape(
+        layers,
+        source.choice((1, 4)),
+        source.choice((8, 400, 20000)),
+        source.choice((8, 256, 4096)),
+        source.choice((2, 4)),
+        source.random() < 0.3,
+        source.random() < 0.5,
+    )
+
+
+def strategies_of(plan: Plan) -> str:
+    return "".join(
+        {"gather": "g", "project_gather": "p", "project_product": "s"}[s] for s in plan.layers
+    )
+
+
+# The plan itself
+
+
+def test_a_plan_survives_encoding() -> None:
+    for layers in itertools.product(STRATEGIES, repeat=2):
+        for mode in MODES:
+            plan = Plan(layers, mode)
+            assert Plan.decode(plan.encode()) == plan
+
+
+def test_a_plan_cannot_be_changed() -> None:
+    plan = plan_hypercolumn([(1, 8, 4, 4)], 10, 16)
+    with pytest.raises(FrozenInstanceError):
+        plan.mode = "one_pass"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        plan.estimate.shared = None  # type: ignore[misc, union-attr, assignment]
+
+
+def test_the_estimate_does_not_count_in_comparisons() -> None:
+    planned = plan_hypercolumn([(1, 8, 4, 4)], 10, 16, plan="gather")
+    assert planned == Plan(("gather",), "two_step")
+    assert hash(planned) == hash(Plan(("gather",), "two_step"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((("guess",),), r"layers\[0\]='guess' is unknown; use one of"),
+        ((("gather",), "twice"), r"mode='twice' is unknown; use one of"),
+        (((),), "layers is empty; expected one strategy for each layer"),
+    ],
+)
+def test_a_plan_of_unknown_words_is_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan(*arguments)
+
+
+# The cost model
+
+
+def test_flops_are_those_of_the_algebra() -> None:
+    """The backward pass of W3 falls from 912 to about 206 GFLOP."""
+    model = CostModel(workload("W3", 2), SHIPPED["H200"])
+    forward = CostModel(workload("W3", 2, training=False), SHIPPED["H200"])
+    gather = Plan(("gather",) * 6, "two_step")
+    mixed = Plan(("gather",) * 4 + ("project_product",) * 2, "two_step")
+
+    def backward(plan: Plan) -> float:
+        return (model.work(plan).flops - forward.work(plan).flops) / 1e9
+
+    assert forward.work(gather).flops == 2 * 10000 * 5568 * 4096
+    assert backward(gather) == pytest.approx(912, rel=0.002)
+    assert backward(mixed) == pytest.approx(206, rel=0.03)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_more_work_never_costs_less(profile: Any) -> None:
+    """Within one path: small calls, and maps that have to be converted, take others."""
+    source = random.Random(0)
+    for _ in range(100):
+        layers = tuple(LayerShape(source.choice((16, 256)), 7, 20) for _ in range(3))
+        call = CallShape(layers, 2, source.choice((4000, 90000)), source.choice((8, 300, 4096)))
+        first, *others = call.layers
+        larger = [
+            replace(call, points=2 * call.points),
+            replace(call, out_features=2 * call.out_features),
+            replace(call, batch=2 * call.batch),
+            replace(call, layers=(replace(first, channels=2 * first.channels), *others)),
+            replace(call, layers=(replace(first, rows=2 * first.rows), *others)),
+        ]
+        model, inference = (CostModel(replace(call, training=t), profile) for t in (True, False))
+        options = [model.strategies(i) for i in range(len(layers))]
+        for mode in model.modes:
+            plan = Plan(tuple(source.choice(own) for own in options), mode)
+            assert model.seconds(plan) > inference.seconds(plan)
+            for other in larger:
+                assert CostModel(other, profile).seconds(plan) >= model.seconds(plan)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_auto_is_the_cheapest_of_all_plans(profile: Any) -> None:
+    source = random.Random(1)
+    for _ in range(60):
+        model = CostModel(random_call(source), profile)
+        options = [model.strategies(i) for i in range(len(model.call.layers))]
+        every = [Plan(s, mode) for s in itertools.product(*options) for mode in model.modes]
+        least = min(model.seconds(plan) for plan in every)
+        assert model.seconds(model.cheapest()) == pytest.approx(least, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "mode"),
+    [
+        ("W1", "ggs", "two_step"),
+        ("W2", "ggggs", "two_step"),
+        ("W3", "ggggss", "two_step"),
+        ("W4", "ggps", "one_pass"),
+        ("W5", "gggps", "one_pass"),
+    ],
+)
+def test_known_choices_on_a_gpu(name: str, expected: str, mode: str) -> None:
+    plan = named_plan("auto", workload(name, 2, training=False), SHIPPED["H200"])
+    assert (strategies_of(plan), plan.mode) == (expected, mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("W1", "ggp"), ("W2", "gggpp"), ("W3", "gggppp"), ("W4", "ggpp"), ("W5", "gggpp")],
+)
+def test_known_choices_on_the_cpu(name: str, expected: str) -> None:
+    """The fastest plans as measured (docs/planner.md)."""
+    plan = named_plan("auto", workload(name), PROFILES["cpu"])
+    assert (strategies_of(plan), plan.mode) == (expected, "two_step")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [64, 512, 4096])
+def test_the_rule_of_thumb_on_the_cpu(width: int, threads: int) -> None:
+    """Project where C (1 - cells / P) is well above 12; gather where it is below 0."""
+    profile = SHIPPED["cpu"].with_threads(threads)
+    for channels, side in itertools.product((64, 256, 1024), (7, 14, 28, 56, 112)):
+        call = CallShape((LayerShape(channels, side, side),), 2, 4000, width)
+        plan = named_plan("auto", call, profile)
+        saved = channels * (1 - 2 * side**2 / 4000)
+        if saved > 40 or saved < 0:
+            assert strategies_of(plan) == ("p" if saved > 0 else "g"), (channels, side)
+
+
+def test_interpolation_products_only_where_the_kernels_have_them() -> None:
+    narrow, wide = LayerShape(512, 7, 7), LayerShape(512, 2, 65)
+    call = CallShape((narrow, wide), 2, 8000, 256, 2)
+    for name in ("auto", "project"):
+        assert strategies_of(named_plan(name, call, SHIPPED["H200"])) == "sp"
+        assert strategies_of(named_plan(name, replace(call, ragged=True), SHIPPED["H200"])) == "pp"
+        assert strategies_of(named_plan(name, call, SHIPPED["cpu"])) == "pp"
+
+
+def test_names_mean_what_they_say() -> None:
+    call = workload("W4", 2)
+    for profile in SHIPPED.values():
+        assert named_plan("gather", call, profile).projected == []
+        assert named_plan("project", call, profile).gathered == []
+        for mode in MODES:
+            assert named_plan(mode, call, profile) == Plan(("gather",) * 4, mode)
+    with pytest.raises(ValueError, match="plan='best' is unknown; use one of"):
+        named_plan("best", call, SHIPPED["cpu"])
+
+
+# What users see
+
+
+def test_print_shows_every_layer_and_the_gain() -> None:
+    shapes = [(5, channels, side, side) for channels, side in WORKLOADS["W3"][0]]
+    plan = plan_hypercolumn(shapes, 2000, 4096, dtype=torch.bfloat16, profile="H200")
+    estimate = plan.estimate
+    assert estimate is not None
+    assert estimate.seconds == pytest.approx(
+        sum(x.seconds for x in estimate.layers) + estimate.shared.seconds
+    )
+    lines = str(plan).splitlines()
+    for line, shape, strategy in zip(lines[2:8], shapes, plan.layers, strict=True):
+        assert f"{shape[1]} @ {shape[2]} x {shape[3]}" in line
+        assert strategy in line
+    assert "10000 points on 5 images, 4096 outputs, half precision" in lines[0]
+    assert "two_step" in lines[9]
+    assert f"{estimate.gather_first / estimate.seconds:.2f}x over gather first" in lines[11]
+    assert "NVIDIA H200 (model" in lines[12]
+
+
+def test_the_public_plan_is_the_one_in_use() -> None:
+    maps = [torch.randn(2, 24, 20, 20), torch.randn(2, 200, 5, 5)]
+    for training in (True, False):
+        name = "auto" if training else "auto-forward"
+        used = resolve_plan(name, maps, 700, 64)
+        assert plan_hypercolumn(maps, 350, 64, training=training) == used
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"features_or_shapes": []}, TypeError, "features_or_shapes must hold at least one map"),
+        (
+            {"features_or_shapes": [(1, 8, 4, 4), torch.zeros(1, 8, 4, 4)]},
+            TypeError,
+            "tensors only or shapes",
+        ),
+        (
+            {"features_or_shapes": [(8, 4, 4)]},
+            ValueError,
+            r"features_or_shapes\[0\] has shape \(8, 4, 4\)",
+        ),
+        ({"n_points": -1}, ValueError, "n_points=-1; expected an integer"),
+        ({"out_features": 2.5}, ValueError, "out_features=2.5; expected an integer"),
+        ({"dtype": torch.int32}, TypeError, "dtype=torch.int32; expected one of"),
+        ({"plan": "best"}, ValueError, "plan='best' is unknown"),
+        ({"plan": 3}, TypeError, "plan=3; expected a Plan"),
+        ({"plan": Plan(("gather",) * 2)}, ValueError, "plan has strategies for 2 layers"),
+        ({"channels_last": [True, True]}, ValueError, "channels_last has 2 entries"),
+        ({"profile": "H9000"}, ValueError, "profile='H9000' is unknown; shipped are"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: Any, error: Any, message: str) -> None:
+    good = {"features_or_shapes": [(1, 8, 4, 4)], "n_points": 10, "out_features": 16}
+    with pytest.raises(error, match=message):
+        plan_hypercolumn(**{**good, **arguments})
+
+
+# Choosing for a call
+
+
+def test_buckets_have_three_significant_bits() -> None:
+    last = 0
+    for points in range(5000):
+        nearest = bucket(points)
+        assert abs(nearest - points) <= points / 8
+        assert nearest >= last
+        assert (
+            nearest >> max(0, nearest.bit_length() - 3) << max(0, nearest.bit_length() - 3)
+            == nearest
+        )
+        last = nearest
+
+
+def test_choices_are_kept_by_shape() -> None:
+    maps = [torch.randn(1, 16, 8, 8)]
+    first = resolve_plan("auto", maps, 2000, 64, ragged=True)
+    assert resolve_plan("auto", maps, 2047, 64, ragged=True) is first
+    assert (_resolve.cache_info().hits, _resolve.cache_info().misses) == (1, 1)
+    resolve_plan("auto", maps, 4000, 64, ragged=True)
+    resolve_plan("auto", [maps[0].contiguous(memory_format=torch.channels_last)], 2000, 64)
+    assert _resolve.cache_info().misses == 3
+    assert _resolve.cache_info().maxsize is not None
+
+
+def test_both_passes_of_a_call_have_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Plan]] = []
+
+    def recorded(name: str, *args: Any, **options: Any) -> Plan:
+        asked.append((name, resolve_plan(name, *args, **options)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(operators, "resolve_plan", recorded)
+    maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]
+    weight = torch.randn(16, 64, requires_grad=True)
+    points = torch.rand(2, 50, 2) * 24
+    sparse_hypercolumn(maps, points, (24, 24), weight=weight).sum().backward()
+    assert [name for name, _ in asked] == ["auto", "auto"]
+    assert asked[0][1] is asked[1][1]
+    with torch.no_grad():
+        sparse_hypercolumn(maps, points, (24, 24), weight=weight)
+    assert asked[2][0] == "auto-forward"
+
+
+TWO_LAYERS = Case("plan", ((24, 9, 11), (40, 5, 6)), out_features=24, points=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layers", list(itertools.product(STRATEGIES, repeat=2)), ids="-".join)
+def test_every_forced_plan_is_right(
+    layers: tuple[str, ...], mode: str, device: torch.device
+) -> None:
+    check_case(TWO_LAYERS, device, plan=Plan(layers, mode))
+
+
+@pytest.mark.parametrize("name", PLAN_NAMES)
+def test_a_planned_plan_can_be_passed_on(name: str, device: torch.device) -> None:
+    inputs = build(TWO_LAYERS, device)
+    plan = plan_hypercolumn(inputs.features, TWO_LAYERS.points, 24, plan=name)
+    check_case(TWO_LAYERS, device, plan=plan)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("plan", ["gather", "project", "auto"])
+def test_nothing_of_the_hypercolumns_is_kept(
+    plan: str, activation: str | None, device: torch.device
+) -> None:
+    """Saved for the backward pass: inputs and the output; of all else, next to nothing."""
+    maps = [torch.randn(2, 96, 20, 20, device=device), torch.randn(2, 160, 5, 5, device=device)]
+    weight = torch.randn(32, 256, device=device, requires_grad=True)
+    for feature in maps:
+        feature.requires_grad_()
+    points = torch.rand(2, 500, 2, device=device) * 40
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        y = sparse_hypercolumn(
+            maps, points, (40, 40), weight=weight, activation=activation, plan=plan
+        )
+    for tensor in (*maps, weight, points, y):
+        saved.pop(tensor.untyped_storage().data_ptr(), None)
+    assert sum(saved.values()) == 0
+    y.sum().backward()
+    assert all(feature.grad is not None for feature in maps)

@@ -1,0 +1,113 @@
+"""The public function, values and all gradients, over every kind of call."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton.planner import PLAN_NAMES
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
+
+from .cases import CASES, DTYPE_CASES, Case, build, case_id
+from .check import check_case
+from .conftest import takes_float64
+
+
+@pytest.mark.parametrize("case", CASES + DTYPE_CASES, ids=case_id)
+def test_values_and_gradients(case: Case, device: torch.device) -> None:
+    if case.dtype == torch.float64 and not takes_float64(device):
+        pytest.skip("the kernels do not compute in float64")
+    check_case(case, device)
+
+
+PYRAMID = ((24, 16, 20), (100, 8, 10), (3, 4, 5))
+PLAN_CASES = [
+    Case("border", PYRAMID, image_size=(32, 40), activation="relu").linear(),
+    Case("zeros", PYRAMID, image_size=(32, 40), padding_mode="zeros", spread="outside").linear(),
+    Case("nearest", PYRAMID, image_size=(32, 40), interpolation="nearest").linear(),
+    Case("ragged", PYRAMID, image_size=(32, 40), ragged=True, bias=False).linear(),
+    Case("channels_last", PYRAMID, image_size=(32, 40), layout="channels_last").linear(),
+    Case("bfloat16", PYRAMID, image_size=(32, 40), dtype=torch.bfloat16).linear(),
+    Case("no-points", PYRAMID, image_size=(32, 40), points=0).linear(),
+]
+PLANS = [
+    *PLAN_NAMES,
+    Plan(("gather", "project_gather", "project_product"), "one_pass"),
+    Plan(("project_product", "gather", "project_gather"), "two_step"),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: p if isinstance(p, str) else p.encode())
+@pytest.mark.parametrize("case", PLAN_CASES, ids=case_id)
+def test_every_plan_is_right(case: Case, plan: str | Plan, device: torch.device) -> None:
+    check_case(case, device, plan=plan)
+
+
+def test_case_names_are_unique() -> None:
+    names = [case.name for case in CASES + DTYPE_CASES]
+    assert len(set(names)) == len(names)
+
+
+def test_derivative_at_cell_centres_and_borders(device: torch.device) -> None:
+    """The right-hand difference at a cell's centre; none on the border of the map or beyond."""
+    feature = torch.tensor([1.0, 2.0, 4.0, 8.0], device=device).reshape(1, 1, 1, 4)
+    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 4.0], device=device)
+    points = torch.stack([x, torch.zeros_like(x)], dim=1)[None].requires_grad_()
+    slopes = {
+        "border": [0.0, 0.0, 1.0, 2.0, 4.0, 4.0, 0.0, 0.0],
+        "zeros": [1.0, 1.0, 1.0, 2.0, 4.0, 4.0, -8.0, 0.0],
+    }
+    for padding_mode, expected in slopes.items():
+        value = sparse_hypercolumn([feature], points, (1, 4), padding_mode=padding_mode)
+        (grad,) = torch.autograd.grad(value.sum(), points)
+        assert grad[0, :, 0].tolist() == expected, padding_mode
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+def test_nearest_takes_halves_to_the_even_cell(padding_mode: str, device: torch.device) -> None:
+    feature = torch.tensor([1.0, 2.0, 4.0, 8.0], device=device).reshape(1, 1, 1, 4)
+    x = torch.tensor([-0.75, -0.5, 0.5, 1.5, 2.5, 3.25, 3.5], device=device)
+    points = torch.stack([x, torch.zeros_like(x)], dim=1)[None]
+    value = sparse_hypercolumn(
+        [feature], points, (1, 4), interpolation="nearest", padding_mode=padding_mode
+    )
+    outside = {"border": (1.0, 8.0), "zeros": (0.0, 0.0)}[padding_mode]
+    assert value.flatten().tolist() == [outside[0], 1.0, 1.0, 4.0, 4.0, 8.0, outside[1]]
+
+
+@pytest.mark.parametrize("far", [1e6, 1e30, -1e30], ids=str)
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_points_beyond_the_range_of_an_index(
+    interpolation: str, far: float, device: torch.device
+) -> None:
+    inputs = build(Case("far", ((3, 4, 6), (2, 1, 1)), batch=1, points=3), device)
+    inputs.points[0, 1] = far
+    for padding_mode in ("border", "zeros"):
+        options = {"interpolation": interpolation, "padding_mode": padding_mode}
+        actual = sparse_hypercolumn(**inputs.arguments(**options))
+        expected = reference_hypercolumn(**inputs.arguments(**options))
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["features", "points", "weight", "bias"])
+def test_inputs_are_left_as_they_were(name: str, device: torch.device) -> None:
+    inputs = build(Case("intact", activation="relu").linear(), device)
+    twin = build(inputs.case, device)
+    for tensor in inputs.tensors().values():
+        tensor.requires_grad_()
+    sparse_hypercolumn(**inputs.arguments()).sum().backward()
+    before, after = twin.arguments()[name], inputs.arguments()[name]
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_bad_numbers_stay_with_the_points_that_see_them(device: torch.device) -> None:
+    """NaN in one cell of one image: the points away from it are untouched."""
+    feature = torch.ones(2, 8, 8, 8, device=device)
+    feature[1, :, 6, 6] = float("nan")
+    points = torch.tensor([[[0, 0], [6, 6]], [[0, 0], [6, 6]]], device=device)
+    for weight in (None, torch.ones(16, 8, device=device)):
+        value = sparse_hypercolumn([feature], points, (8, 8), weight=weight)
+        bad = value.isnan().all(dim=2)
+        assert bad.tolist() == [[False, False], [False, True]]
+        assert value[~bad].isfinite().all()
