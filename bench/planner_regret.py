@@ -1,0 +1,238 @@
+"""How far the planner's choice is from the best plan, found by trying them all.
+
+    python -m bench.planner_regret [--configurations 30] [--threads 2] [--clock wall|cpu]
+    python -m bench.planner_regret --workloads     # those of bench/test_first_layer.py instead
+    python -m bench.planner_regret --fit           # a profile from all results so far
+
+For random first layers of one to four maps, every assignment of gather or project to the layers
+is timed, forward with backward, in turns within one process; the planner's choice is one of
+them. (For the workloads, which are large: the choice, all gathered, and the choice with one layer
+changed.) Regret is its time over the least, minus one. A table goes to the screen, and one line
+of JSON for each configuration is appended to bench/results/planner_regret.jsonl.
+
+The wall clock is disturbed by whatever else runs. The process's CPU time, on one thread, is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from pixelnet_triton import DeviceProfile, Plan
+from pixelnet_triton.planner.calibration import Probe, fit, prepared
+from pixelnet_triton.planner.choose import named_plan
+from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton.planner.profiles import SHIPPED
+from pixelnet_triton.planner.shape import CallShape, LayerShape
+from pixelnet_triton.planner.store import profile_for
+
+from .test_first_layer import WORKLOADS
+
+RESULTS = Path(__file__).parent / "results" / "planner_regret.jsonl"
+CPU = torch.device("cpu")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One configuration: seconds of each plan, measured and predicted, by encoded plan."""
+
+    call: CallShape
+    chosen: str
+    measured: dict[str, float]
+    predicted: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        return min(self.measured, key=self.measured.__getitem__)
+
+    @property
+    def regret(self) -> float:
+        return self.measured[self.chosen] / self.measured[self.best] - 1
+
+    @property
+    def gain(self) -> float:
+        """How much faster than gathering every layer."""
+        gather = Plan(("gather",) * len(self.call.layers), "two_step").encode()
+        return self.measured[gather] / self.measured[self.chosen]
+
+
+def random_call(source: random.Random) -> CallShape:
+    """A first layer of one to four maps: anything from tiny to a tenth of a second."""
+
+    def around(least: int, most: int) -> int:
+        return round(least * (most / least) ** source.random())
+
+    image = around(32, 256)
+    channels_last = source.random() < 0.5
+    strides = sorted(source.choice((1, 2, 4, 8, 16, 32)) for _ in range(source.randint(1, 4)))
+    layers = []
+    for stride in strides:
+        side = max(1, image // stride)
+        layers.append(LayerShape(around(3, 64) * min(8, stride), side, side, channels_last))
+    batch = source.choice((1, 1, 2, 4))
+    points = batch * around(16, 3000 // batch)
+    return CallShape(tuple(layers), batch, points, around(8, 1024), ragged=source.random() < 0.2)
+
+
+def every_plan(call: CallShape, chosen: Plan) -> list[Plan]:
+    """Gather or project, for each layer: what a CPU can do."""
+    choices = itertools.product(("gather", "project_gather"), repeat=len(call.layers))
+    return [Plan(layers, "two_step") for layers in choices]
+
+
+def neighbours(call: CallShape, chosen: Plan) -> list[Plan]:
+    """All layers gathered, the choice, and the choice with one layer changed."""
+    plans = {Plan(("gather",) * len(call.layers), "two_step"): None, chosen: None}
+    for i, strategy in enumerate(chosen.layers):
+        other = "project_gather" if strategy == "gather" else "gather"
+        cells = call.batch * call.layers[i].cells
+        if cells <= 4 * call.points:  # projecting more cells than that takes minutes
+            plans[Plan((*chosen.layers[:i], other, *chosen.layers[i + 1 :]), "two_step")] = None
+    return list(plans)
+
+
+def try_all(
+    call: CallShape,
+    profile: DeviceProfile,
+    clock: Callable[[], float],
+    plans_of: Callable[[CallShape, Plan], list[Plan]] = every_plan,
+    rounds: int = 5,
+    seconds_a_round: float = 0.01,
+) -> Result:
+    """Time the plans of a call in turns, `rounds` times each after one to warm up; the least."""
+    chosen = named_plan("auto", call, profile)
+    plans = plans_of(call, chosen)
+    once = [prepared(call, plan, CPU) for plan in plans]
+
+    def run(function: Callable[[], None], times: int) -> float:
+        start = clock()
+        for _ in range(times):
+            function()
+        return (clock() - start) / times
+
+    once[0]()
+    times = [max(1, int(seconds_a_round / max(run(f, 1), 1e-6))) for f in once]
+    seconds: list[list[float]] = [[] for _ in plans]
+    for _ in range(rounds):
+        for own, function, n in zip(seconds, once, times, strict=True):
+            own.append(run(function, n))
+    model = CostModel(call, profile)
+    return Result(
+        call,
+        chosen.encode(),
+        {plan.encode(): min(own) for plan, own in zip(plans, seconds, strict=True)},
+        {plan.encode(): model.seconds(plan) for plan in plans},
+    )
+
+
+def workload_calls() -> list[CallShape]:
+    """The workloads, with the batch that their own benchmark gives a CPU; both layouts."""
+    return [
+        CallShape(
+            tuple(LayerShape(*shape, channels_last=last) for shape in workload.maps),
+            workload.images_on_cpu,
+            workload.images_on_cpu * workload.points,
+            workload.out_features,
+        )
+        for workload in WORKLOADS.values()
+        for last in (True, False)
+    ]
+
+
+def fitted(clock: str) -> DeviceProfile:
+    """The profile nearest to all results in the file by that clock, per thread."""
+    probes = []
+    for text in RESULTS.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if line["clock"] == clock and line["threads"] == 1:
+            layers = tuple(LayerShape(**layer) for layer in line["call"].pop("layers"))
+            call = CallShape(layers=layers, **line["call"])
+            probes += [Probe(call, Plan.decode(p), t) for p, t in line["measured"].items()]
+    return fit(probes, SHIPPED["cpu"].with_threads(1))
+
+
+def record(result: Result, profile: DeviceProfile, clock: str) -> None:
+    """Append one line to the results, with what it takes to read it later."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    ).stdout.strip()
+    line = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit or None,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "clock": clock,
+        "profile": str(profile),
+        **asdict(result),
+        "regret": result.regret,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _row(number: int, result: Result) -> str:
+    letters = "".join(s[0] for s in Plan.decode(result.chosen).layers)
+    best = "".join(s[0] for s in Plan.decode(result.best).layers)
+    call = result.call
+    maps = " ".join(f"{layer.channels}@{layer.rows}" for layer in call.layers)
+    layout = "nhwc" if call.layers[0].channels_last else "nchw"
+    kind = f"{layout}{' ragged' if call.ragged else ''}"
+    measured, predicted = result.measured[result.chosen], result.predicted[result.chosen]
+    return (
+        f"{number:3}  {call.batch} x {maps:<34} {kind:<11} P {call.points:<5} "
+        f"D {call.out_features:<5} {letters:<6} {best:<6} {measured * 1e3:9.3f} "
+        f"{predicted * 1e3:9.3f} {result.regret:7.1%} {result.gain:6.2f}x"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--configurations", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--workloads", action="store_true")
+    parser.add_argument("--fit", action="store_true")
+    options = parser.parse_args()
+    if options.fit:
+        print(json.dumps(fitted(options.clock).as_dict(), indent=1))
+        return
+    torch.set_num_threads(options.threads)
+    profile = profile_for(CPU)
+    source = random.Random(options.seed)
+    calls = [random_call(source) for _ in range(options.configurations)]
+    if options.workloads:
+        calls = workload_calls()
+    plans_of = neighbours if options.workloads else every_plan
+    print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")
+    print(f"{'':71}plan   best     measured predicted  regret  gain")
+    results = []
+    for number, call in enumerate(calls):
+        results.append(try_all(call, profile, CLOCKS[options.clock], plans_of))
+        record(results[-1], profile, options.clock)
+        print(_row(number, results[-1]), flush=True)
+    regrets = [result.regret for result in results]
+    within = sum(regret <= 0.15 for regret in regrets)
+    errors = [abs(r.predicted[p] / r.measured[p] - 1) for r in results for p in r.measured]
+    print(
+        f"within 15% of the best: {within} of {len(results)}; regret median "
+        f"{statistics.median(regrets):.1%}, worst {max(regrets):.1%}; "
+        f"prediction off by {statistics.median(errors):.0%} (median)"
+    )
+
+
+if __name__ == "__main__":
+    main()
