@@ -108,7 +108,7 @@ def try_all(
     profile: DeviceProfile,
     clock: Callable[[], float],
     plans_of: Callable[[CallShape, Plan], list[Plan]] = every_plan,
-    rounds: int = 5,
+    rounds: int = 10,
     seconds_a_round: float = 0.01,
 ) -> Result:
     """Time the plans of a call in turns, `rounds` times each after one to warm up; the least."""

@@ -54,14 +54,15 @@ def _grids(call: Sampling, layers: Sequence[int]) -> Tensor:
     """(M, B, N, 1, 2), in [-1, 1] on each map."""
     affine = tuple(call.geometry.affine[i] for i in layers)
     sizes = tuple((call.features[i].shape[2], call.features[i].shape[3]) for i in layers)
-    scale, offset = _grid_affine(affine, sizes, call.dtype)
-    grids = torch.addcmul(offset, scale, call.points.to(call.dtype))
+    scale, offset = _grid_affine(affine, sizes)
+    # In double precision: rounded, 2 * scale / W would be off by more than the grid itself.
+    grids = torch.addcmul(offset, scale, call.points.double()).to(call.dtype)
     return grids.view(len(layers), call.batch, -1, 1, 2)
 
 
 @lru_cache(maxsize=256)
 def _grid_affine(
-    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...], dtype: torch.dtype
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
 ) -> tuple[Tensor, Tensor]:
     """scale and offset of the grid coordinates, each (M, 1, 2)."""
     scale, offset = [], []
@@ -69,8 +70,8 @@ def _grid_affine(
         scale.append([[2 * sx / width, 2 * sy / height]])
         offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
     return (
-        torch.tensor(scale, dtype=dtype, device="cpu"),
-        torch.tensor(offset, dtype=dtype, device="cpu"),
+        torch.tensor(scale, dtype=torch.float64, device="cpu"),
+        torch.tensor(offset, dtype=torch.float64, device="cpu"),
     )
 
 

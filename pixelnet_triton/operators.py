@@ -174,10 +174,15 @@ def _save(
     """Keep inputs and, for a ReLU, the output: nothing of size P x sum C."""
     differentiable = (points, weight, bias, *features)
     ctx.needs = [t is not None and t.requires_grad for t in differentiable]
-    if activation == "gelu" and any(ctx.needs):
-        raise RuntimeError("gelu is differentiated outside the operator; pass activation=None")
+    # Runs without grad mode too, where GELU is part of the operator: only a derivative is refused.
+    ctx.gelu = activation == "gelu"
     mask = output if activation == "relu" else None
     ctx.save_for_backward(points, batch_index, weight, mask, *features)
+
+
+def _refuse_gelu(ctx: Any) -> None:
+    if ctx.gelu:
+        raise RuntimeError("gelu is differentiated outside the operator; pass activation=None")
 
 
 class _SparseHypercolumn(torch.autograd.Function):
@@ -203,6 +208,7 @@ class _SparseHypercolumn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_gelu(ctx)
         points, batch_index, weight, output, *features = ctx.saved_tensors
         points_grad, weight_grad, bias_grad, *feature_grads = _SparseHypercolumnBackward.apply(
             grads[0],
@@ -224,7 +230,6 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         grad: Tensor,
         points: Tensor,
         batch_index: Tensor | None,
@@ -238,6 +243,10 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
         return tuple(
             _backward(grad, output, features, points, batch_index, weight, geometry, plan, needs)
         )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to keep; but torch.func takes only functions that have this method."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -321,6 +330,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _operator_derivative(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    _refuse_gelu(ctx)
     points, batch_index, weight, output, *features = ctx.saved_tensors
     grads = _operator_backward(
         grad, points, batch_index, weight, output, features, *ctx.settings, ctx.plan, ctx.needs
