@@ -108,7 +108,7 @@ def try_all(
     profile: DeviceProfile,
     clock: Callable[[], float],
     plans_of: Callable[[CallShape, Plan], list[Plan]] = every_plan,
-    rounds: int = 10,
+    rounds: int = 20,
     seconds_a_round: float = 0.01,
 ) -> Result:
     """Time the plans of a call in turns, `rounds` times each after one to warm up; the least."""
@@ -216,12 +216,12 @@ def main() -> None:
     calls = [random_call(source) for _ in range(options.configurations)]
     if options.workloads:
         calls = workload_calls()
-    plans_of = neighbours if options.workloads else every_plan
+    plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 20)
     print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")
     print(f"{'':71}plan   best     measured predicted  regret  gain")
     results = []
     for number, call in enumerate(calls):
-        results.append(try_all(call, profile, CLOCKS[options.clock], plans_of))
+        results.append(try_all(call, profile, CLOCKS[options.clock], plans_of, rounds))
         record(results[-1], profile, options.clock)
         print(_row(number, results[-1]), flush=True)
     regrets = [result.regret for result in results]

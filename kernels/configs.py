@@ -95,7 +95,8 @@ LINEAR_CONFIGS = (
     LinearConfig(128, 128, 32, 32, num_warps=8, num_stages=3),
     LinearConfig(64, 128, 32, 32, num_warps=4, num_stages=3),
     LinearConfig(64, 128, 32, 32, num_warps=8, num_stages=3),
-    LinearConfig(32, 64, 32, 32, num_warps=4, num_stages=2),
+    # By itself the compiler aims at 96 registers here and spills four bytes under a GELU.
+    LinearConfig(32, 64, 32, 32, num_warps=4, num_stages=2, maxnreg=128),
 )
 
 

@@ -34,6 +34,7 @@ from .launch import (
     layer_arguments,
     point_arguments,
     precision_arguments,
+    row_vector,
 )
 from .scatter import scatter_corners
 
@@ -43,7 +44,7 @@ __all__ = ["feature_gradient", "transposed_product", "weight_gradient"]
 @triton.jit
 def _weight_gradient_kernel(
     out,  # (SPLITS, D, row) float32
-    row,
+    row: tl.constexpr,
     grad,  # (P, D)
     points,
     batch_index,
@@ -181,6 +182,7 @@ def _feature_gradient_kernel(
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,
     FIRSTS: tl.constexpr,
+    WEIGHT_VECTOR: tl.constexpr,
     D: tl.constexpr,
     BILINEAR: tl.constexpr,
     BORDER: tl.constexpr,
@@ -212,8 +214,9 @@ def _feature_gradient_kernel(
                     mask=p_mask[:, None] & d_mask[None, :],
                     other=0.0,
                 )
+                w_row = tl.multiple_of(d.to(tl.int64) * stride_wd, WEIGHT_VECTOR)
                 w = tl.load(
-                    weight + d.to(tl.int64)[:, None] * stride_wd + column[None, :],
+                    weight + w_row[:, None] + column[None, :],
                     mask=d_mask[:, None] & c_mask[None, :],
                     other=0.0,
                 )
@@ -255,6 +258,7 @@ def feature_gradient(
         CHANNELS=channels,
         COLUMNS=tuple(columns),
         FIRSTS=firsts,
+        WEIGHT_VECTOR=row_vector(weight),
         D=features_out,
         BILINEAR=bilinear,
         BORDER=border,

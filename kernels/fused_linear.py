@@ -31,6 +31,7 @@ from .launch import (
     layer_arguments,
     point_arguments,
     precision_arguments,
+    row_vector,
 )
 
 __all__ = ["DENSE", "GATHER", "PRODUCT", "PROJECTED", "Operand", "dot", "fused_linear"]
@@ -64,9 +65,12 @@ def dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
 
 
 @triton.jit
-def _weight_tile(weight, stride_d, stride_c, d, d_mask, c, c_mask, MASKED: tl.constexpr):
-    """W[d, c] as a right operand (BLOCK_K, BLOCK_D)."""
-    address = weight + c.to(tl.int64)[:, None] * stride_c + d.to(tl.int64)[None, :] * stride_d
+def _weight_tile(
+    weight, stride_d, stride_c, d, d_mask, c, c_mask, VECTOR: tl.constexpr, MASKED: tl.constexpr
+):
+    """W[d, c] as a right operand (BLOCK_K, BLOCK_D); its rows start at multiples of VECTOR."""
+    rows = tl.multiple_of(d.to(tl.int64) * stride_d, VECTOR)
+    address = weight + c.to(tl.int64)[:, None] * stride_c + rows[None, :]
     if MASKED:
         return tl.load(address, mask=c_mask[:, None] & d_mask[None, :], other=0.0)
     else:
@@ -87,6 +91,7 @@ def _add_gathered(
     d_mask,
     CHANNELS: tl.constexpr,
     COLUMN: tl.constexpr,
+    WEIGHT_VECTOR: tl.constexpr,
     MASKED_D: tl.constexpr,
     BILINEAR: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -100,7 +105,15 @@ def _add_gathered(
         c_mask = c < CHANNELS
         h = gather_corners(feature, offsets, weights, c, c_mask, stride_c, BILINEAR, MASKED_C)
         w = _weight_tile(
-            weight, stride_wd, stride_wc, d, d_mask, COLUMN + c, c_mask, MASKED_C or MASKED_D
+            weight,
+            stride_wd,
+            stride_wc,
+            d,
+            d_mask,
+            COLUMN + c,
+            c_mask,
+            WEIGHT_VECTOR,
+            MASKED_C or MASKED_D,
         )
         acc = dot(h.to(w.dtype), w, acc, PRECISION, UPCAST)
     return acc
@@ -119,6 +132,7 @@ def _add_dense(
     VECTOR: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMN: tl.constexpr,
+    WEIGHT_VECTOR: tl.constexpr,
     MASKED_D: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -136,7 +150,15 @@ def _add_dense(
         else:
             h = tl.load(address)
         w = _weight_tile(
-            weight, stride_wd, stride_wc, d, d_mask, COLUMN + c, c_mask, MASKED_C or MASKED_D
+            weight,
+            stride_wd,
+            stride_wc,
+            d,
+            d_mask,
+            COLUMN + c,
+            c_mask,
+            WEIGHT_VECTOR,
+            MASKED_C or MASKED_D,
         )
         acc = dot(h, w, acc, PRECISION, UPCAST)
     return acc
@@ -205,6 +227,7 @@ def _fused_linear_kernel(
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,
     WIDTHS: tl.constexpr,
+    WEIGHT_VECTOR: tl.constexpr,
     D: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     ACTIVATION: tl.constexpr,
@@ -284,6 +307,7 @@ def _fused_linear_kernel(
                 d_mask,
                 CHANNELS[i],
                 COLUMNS[i],
+                WEIGHT_VECTOR,
                 MASKED_D,
                 BILINEAR,
                 BLOCK_K,
@@ -303,6 +327,7 @@ def _fused_linear_kernel(
                 VECTORS[i],
                 CHANNELS[i],
                 COLUMNS[i],
+                WEIGHT_VECTOR,
                 MASKED_D,
                 BLOCK_K,
                 PRECISION,
@@ -356,6 +381,7 @@ def fused_linear(
         CHANNELS=tuple(m.shape[1] for m in maps),
         COLUMNS=tuple(o.column for o in operands),
         WIDTHS=tuple(max(16, triton.next_power_of_2(m.shape[3])) for m in maps),
+        WEIGHT_VECTOR=row_vector(weight),
         D=features_out,
         HAS_BIAS=bias is not None,
         ACTIVATION=activation,

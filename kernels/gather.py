@@ -37,7 +37,7 @@ __all__ = ["coordinate_gradient", "gather"]
 @triton.jit
 def _gather_kernel(
     out,  # (P, row)
-    row,
+    row: tl.constexpr,
     points,
     batch_index,
     total,
@@ -118,7 +118,7 @@ def gather(
 def _coordinate_gradient_kernel(
     out,  # (P, 2) float32
     grad,  # (P, row)
-    row,
+    row: tl.constexpr,
     points,
     batch_index,
     total,

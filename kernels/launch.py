@@ -18,6 +18,7 @@ __all__ = [
     "layer_arguments",
     "point_arguments",
     "precision_arguments",
+    "row_vector",
 ]
 
 LayerAffine = tuple[float, float, float, float]
@@ -104,3 +105,10 @@ def precision_arguments(dtype: torch.dtype) -> dict[str, Any]:
         "PRECISION": "tf32" if tf32 and dtype == torch.float32 else "ieee",
         "UPCAST": dtype == torch.bfloat16 and knobs.runtime.interpret,
     }
+
+
+def row_vector(matrix: Tensor) -> int:
+    """How many elements, at most 16 bytes, every row of a matrix starts at a multiple of."""
+    if matrix.stride(1) != 1:
+        return 1
+    return math.gcd(16 // matrix.element_size(), matrix.stride(0))

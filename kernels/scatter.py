@@ -57,7 +57,7 @@ def scatter_corners(
 @triton.jit
 def _scatter_atomic_kernel(
     grad,  # (P, row)
-    row,
+    row: tl.constexpr,
     points,
     batch_index,
     total,
@@ -141,6 +141,7 @@ def _corner_kernel(
     strides,
     affine,
     firsts,
+    starts,  # i * P
     RAGGED: tl.constexpr,
     BILINEAR: tl.constexpr,
     BORDER: tl.constexpr,
@@ -153,7 +154,7 @@ def _corner_kernel(
         offsets, weights = layer_corners(
             x, y, image, affine[i], sizes[i], strides[i], 1, BILINEAR, BORDER
         )
-        entry = (p.to(tl.int64) + i * total) * CORNERS
+        entry = (p.to(tl.int64) + starts[i]) * CORNERS
         for j in tl.static_range(CORNERS):
             tl.store(cells + entry + j, offsets[j] + firsts[i], mask=p < total)
             tl.store(weights_out + entry + j, weights[j], mask=p < total)
@@ -162,11 +163,11 @@ def _corner_kernel(
 @triton.jit
 def _segment_kernel(
     grad,  # (P, row)
-    row,
+    row: tl.constexpr,
     order,  # corners sorted by cell, (M * P * CORNERS,)
     weights,  # of the corners, unsorted, same length
     ends,  # for each cell of all layers the end of its run in `order`
-    total,
+    starts,  # i * P, the points of the layers before
     maps,
     sizes,
     strides,
@@ -193,7 +194,7 @@ def _segment_kernel(
                 e = begin + tl.arange(0, BLOCK_E)
                 entry = tl.load(order + e, mask=e < end, other=0)
                 weight = tl.load(weights + entry, mask=e < end, other=0.0)
-                p = entry // CORNERS - i * total
+                p = entry // CORNERS - starts[i]
                 address = grad + p[:, None] * row + (COLUMNS[i] + c)[None, :]
                 mask = (e < end)[:, None] & c_mask[None, :]
                 g = tl.load(address, mask=mask, other=0.0).to(tl.float32)
@@ -235,6 +236,7 @@ def scatter_sorted(
         (len(targets), points.shape[0], corners), dtype=torch.int64, device=points.device
     )
     weights = torch.empty(cells.shape, dtype=torch.float32, device=points.device)
+    starts = tuple(i * points.shape[0] for i in range(len(targets)))
     firsts, programs = [0], [0]
     for (rows, width), count in zip(sizes, channels, strict=True):
         firsts.append(firsts[-1] + batch * rows * width)
@@ -249,6 +251,7 @@ def scatter_sorted(
         strides=tuple((rows * width, 0, width, 1) for rows, width in sizes),
         affine=tuple(affine),
         firsts=tuple(firsts[:-1]),
+        starts=starts,
         BILINEAR=bilinear,
         BORDER=border,
         CORNERS=corners,
@@ -266,7 +269,7 @@ def scatter_sorted(
         order,
         weights,
         ends,
-        points.shape[0],
+        starts,
         layers["maps"],
         layers["sizes"],
         layers["strides"],

@@ -41,6 +41,13 @@ class Corners:
         weight = None if self.weight is None else self.weight[i]
         return Corners(self.index[i], weight, None if self.slope is None else self.slope[:, i])
 
+    def of_points(self, part: slice) -> Corners:
+        """Some points of a single layer."""
+        weight = None if self.weight is None else self.weight[part]
+        return Corners(
+            self.index[part], weight, None if self.slope is None else self.slope[:, part]
+        )
+
     def stacked(self) -> Corners:
         """All layers in one list a point, index (P, M * K): S = [S_1 | ... | S_M]."""
         if self.index.shape[0] == 1:

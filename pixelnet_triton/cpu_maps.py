@@ -102,8 +102,8 @@ def _write_per_image(out: Tensor, corners: Corners, grad: Tensor, sparse: bool) 
     cells, points = height * width, grad.shape[0] // batch
     for image, planes in enumerate(out.flatten(2)):  # (C, H * W)
         part = slice(image * points, (image + 1) * points)
-        weight = None if corners.weight is None else corners.weight[part]
-        local = Corners(corners.index[part] - image * cells, weight)
+        own = corners.of_points(part)
+        local = Corners(own.index - image * cells, own.weight)
         if sparse:
             touched, lists = TransposedLists.of_touched(local, cells)
             planes.index_copy_(1, touched, lists.scatter(grad[part]).to(out.dtype).t())

@@ -13,13 +13,18 @@ from .cpu_corners import Corners, is_exact, locate
 from .cpu_maps import compute_dtype, read_map, scatter_map
 from .geometry import Geometry
 
-__all__ = ["Sampling"]
+__all__ = ["Sampling", "blocks"]
 
 # Points worked on together: their columns and their rows of the output stay in the cache, and
 # a product with 2,000 rows runs at the rate of one with 10,000 (84-88 GFLOP/s a core).
 PART_POINTS = 2048
 # One image is divided only above this: dividing repeats the conversion of maps that need one.
 PART_POINTS_OF_ONE_IMAGE = 16384
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """0 .. length in slices of `size`, the last of which may be shorter."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Sampling:
     points: Tensor
     batch_index: Tensor | None
     geometry: Geometry
+    part_of: _PartOf | None = None
     _located: dict[tuple[int, bool], Corners] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -53,27 +59,34 @@ class Sampling:
         return [slice(*pair) for pair in pairwise(ends)]
 
     def parts(self) -> Iterator[tuple[slice, Sampling]]:
-        """Pieces of about `PART_POINTS` points and only the images that they lie in."""
+        """Pieces of some thousand points, with only the images that they lie in."""
+        for part, images in self._cuts():
+            if part.stop - part.start == self.points.shape[0]:
+                yield part, self
+                continue
+            features = [feature[images] for feature in self.features]
+            index = None if self.batch_index is None else self.batch_index[part]
+            place = _PartOf(self, part, images.start)
+            yield part, Sampling(features, self.points[part], index, self.geometry, place)
+
+    def _cuts(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of points and of images: several whole images, or some points of one image."""
         points, batch = self.points.shape[0], self.batch
-        uniform = self.batch_index is None
-        per_image = points // batch if uniform else points
-        step = min(per_image, PART_POINTS_OF_ONE_IMAGE)
-        if uniform and per_image <= PART_POINTS_OF_ONE_IMAGE:
-            step *= max(1, PART_POINTS // per_image)
-        for start in range(0, points, step) if step < points else ():
-            part = slice(start, min(start + step, points))
-            if self.batch_index is None:
-                images = slice(start // per_image, -(-part.stop // per_image))
-                features = [feature[images] for feature in self.features]
-                yield part, Sampling(features, self.points[part], None, self.geometry)
-            else:
-                index = self.batch_index[part]
-                yield part, Sampling(self.features, self.points[part], index, self.geometry)
-        if step >= points:
-            yield slice(0, points), self
+        if self.batch_index is not None:
+            for part in blocks(points, PART_POINTS_OF_ONE_IMAGE):
+                yield part, slice(0, batch)
+            return
+        per_image = points // batch
+        together = max(1, PART_POINTS // per_image)
+        for images in blocks(batch, together):
+            first = images.start * per_image
+            for part in blocks((images.stop - images.start) * per_image, PART_POINTS_OF_ONE_IMAGE):
+                yield slice(first + part.start, first + part.stop), images
 
     def corners(self, layers: Sequence[int], slopes: bool = False) -> dict[int, Corners]:
-        """Corners (P, K) of each of `layers`, in that layer's own rows. Located once."""
+        """Corners (P, K) of each of `layers`, in that layer's own rows. Located once a call."""
+        if self.part_of is not None:
+            return self.part_of.corners(layers, slopes)
         missing = [i for i in layers if (i, slopes) not in self._located]
         for exact in (True, False):
             same = [i for i in missing if is_exact(self.points, self.geometry.affine[i]) is exact]
@@ -121,3 +134,22 @@ class Sampling:
         for axis, slope in enumerate(corners.slope):
             moved = read_map(self.features[layer], Corners(corners.index, slope), uniform)
             out[:, axis] += moved.mul_(grad).sum(1)
+
+
+@dataclass(frozen=True)
+class _PartOf:
+    """The place of a part in the whole call, whose corners, located once, it shares."""
+
+    whole: Sampling
+    points: slice
+    first_image: int
+
+    def corners(self, layers: Sequence[int], slopes: bool) -> dict[int, Corners]:
+        """The part's corners (P, K), rows counted from the first cell of its first image."""
+        found = {}
+        for i, corners in self.whole.corners(layers, slopes).items():
+            own, feature = corners.of_points(self.points), self.whole.features[i]
+            first_row = self.first_image * feature.shape[2] * feature.shape[3]
+            index = own.index - first_row if first_row else own.index
+            found[i] = Corners(index, own.weight, own.slope)
+        return found

@@ -30,7 +30,7 @@ from .work import Work
 __all__ = ["Probe", "calibrate", "fit", "measure"]
 
 # How strongly a cost is drawn to the shipped one, where a probe's relative error counts 1.
-TOWARDS_SHIPPED = 0.05
+TOWARDS_SHIPPED = 0.2
 BOUNDS = (0.1, 10.0)
 REPEATS, SECONDS_A_REPEAT = 4, 0.015
 
