@@ -22,6 +22,7 @@ __all__ = [
     "axis_corners",
     "axis_position",
     "axis_slope",
+    "corner_tile",
     "gather_corners",
     "hat",
     "layer_corners",
@@ -169,7 +170,7 @@ def add_corners(
     """
     channel = c.to(tl.int64)[None, :] * stride_c
     for j in tl.static_range(4 if BILINEAR else 1):
-        corner = _corner(feature + offsets[j][:, None] + channel, c_mask, MASKED)
+        corner = corner_tile(feature + offsets[j][:, None] + channel, c_mask, MASKED)
         acc += corner * weights[j][:, None]
     return acc
 
@@ -184,7 +185,8 @@ def gather_corners(
 
 
 @triton.jit
-def _corner(address, c_mask, MASKED: tl.constexpr):
+def corner_tile(address, c_mask, MASKED: tl.constexpr):
+    """Values at address (BLOCK_P, BLOCK_C), in float32; 0 for channels that do not exist."""
     if MASKED:
         return tl.load(address, mask=c_mask[None, :], other=0.0).to(tl.float32)
     else:

@@ -18,6 +18,7 @@ from .bilinear import (
     axis_corners,
     axis_position,
     axis_slope,
+    corner_tile,
     gather_corners,
     layer_corners,
     load_points,
@@ -160,11 +161,14 @@ def _coordinate_gradient_kernel(
             g = tl.load(
                 grad + rows[:, None] + (COLUMNS[i] + c)[None, :], mask=c_mask[None, :], other=0.0
             ).to(tl.float32)
-            stride_c = strides[i][1]
-            dx = gather_corners(maps[i], offsets, slopes_x, c, c_mask, stride_c, True, True)
-            dy = gather_corners(maps[i], offsets, slopes_y, c, c_mask, stride_c, True, True)
-            grad_x += tl.sum(g * dx, axis=1)
-            grad_y += tl.sum(g * dy, axis=1)
+            channel = c.to(tl.int64)[None, :] * strides[i][1]
+            # A corner's values serve both axes: read and summed up once, corner by corner, they
+            # need few registers.
+            for j in tl.static_range(4):
+                corner = corner_tile(maps[i] + offsets[j][:, None] + channel, c_mask, True)
+                dot = tl.sum(g * corner, axis=1)
+                grad_x += dot * slopes_x[j]
+                grad_y += dot * slopes_y[j]
     address = out + 2 * p.to(tl.int64)
     tl.store(address, grad_x, mask=p < total)
     tl.store(address + 1, grad_y, mask=p < total)
