@@ -1,0 +1,169 @@
+"""The cost model as a pure function, and what it chooses."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pixelnet_triton import Plan
+from pixelnet_triton.planner.choose import named_plan
+from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton.planner.plan import MODES
+from pixelnet_triton.planner.profiles import SHIPPED
+from pixelnet_triton.planner.shape import CallShape, LayerShape
+
+VGG = ((64, 224), (128, 112), (256, 56), (512, 28), (512, 14))
+RESNET = ((256, 128), (512, 64), (1024, 32), (2048, 16))
+WORKLOADS = {  # layers, images, points per image, outputs
+    "W1": ((VGG[0], VGG[2], VGG[4]), 1, 2000, 4096),
+    "W2": (VGG, 5, 2000, 4096),
+    "W3": ((*VGG, (4096, 7)), 5, 2000, 4096),
+    "W4": (RESNET, 16, 2048, 256),
+    "W5": (VGG, 5, 2000, 256),
+}
+PROFILES = {"cpu": SHIPPED["cpu"].with_threads(2), "H200": SHIPPED["H200"]}
+
+
+def workload(name: str, itemsize: int = 4, training: bool = True) -> CallShape:
+    layers, batch, points, width = WORKLOADS[name]
+    shapes = tuple(LayerShape(channels, side, side) for channels, side in layers)
+    return CallShape(shapes, batch, batch * points, width, itemsize, training=training)
+
+
+def random_call(source: random.Random) -> CallShape:
+    layers = tuple(
+        LayerShape(
+            source.choice((3, 64, 512)),
+            source.choice((1, 7, 40)),
+            source.choice((5, 16, 100)),
+            source.random() < 0.5,
+        )
+        for _ in range(source.randint(1, 4))
+    )
+    return CallShape(
+        layers,
+        source.choice((1, 4)),
+        source.choice((8, 400, 20000)),
+        source.choice((8, 256, 4096)),
+        source.choice((2, 4)),
+        source.random() < 0.3,
+        source.random() < 0.5,
+    )
+
+
+def strategies_of(plan: Plan) -> str:
+    return "".join(
+        {"gather": "g", "project_gather": "p", "project_product": "s"}[s] for s in plan.layers
+    )
+
+
+def test_flops_are_those_of_the_algebra() -> None:
+    """The backward pass of W3 falls from 912 to about 206 GFLOP."""
+    model = CostModel(workload("W3", 2), SHIPPED["H200"])
+    forward = CostModel(workload("W3", 2, training=False), SHIPPED["H200"])
+    gather = Plan(("gather",) * 6, "two_step")
+    mixed = Plan(("gather",) * 4 + ("project_product",) * 2, "two_step")
+
+    def backward(plan: Plan) -> float:
+        return (model.work(plan).flops - forward.work(plan).flops) / 1e9
+
+    assert forward.work(gather).flops == 2 * 10000 * 5568 * 4096
+    assert backward(gather) == pytest.approx(912, rel=0.002)
+    assert backward(mixed) == pytest.approx(206, rel=0.03)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_more_work_never_costs_less(profile: Any) -> None:
+    """Within one path: small calls, and maps that have to be converted, take others."""
+    source = random.Random(0)
+    for _ in range(100):
+        layers = tuple(LayerShape(source.choice((16, 256)), 7, 20) for _ in range(3))
+        call = CallShape(layers, 2, source.choice((4000, 90000)), source.choice((8, 300, 4096)))
+        first, *others = call.layers
+        larger = [
+            replace(call, points=2 * call.points),
+            replace(call, out_features=2 * call.out_features),
+            replace(call, batch=2 * call.batch),
+            replace(call, layers=(replace(first, channels=2 * first.channels), *others)),
+            replace(call, layers=(replace(first, rows=2 * first.rows), *others)),
+        ]
+        model, inference = (CostModel(replace(call, training=t), profile) for t in (True, False))
+        options = [model.strategies(i) for i in range(len(layers))]
+        for mode in model.modes:
+            plan = Plan(tuple(source.choice(own) for own in options), mode)
+            assert model.seconds(plan) > inference.seconds(plan)
+            for other in larger:
+                assert CostModel(other, profile).seconds(plan) >= model.seconds(plan)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_auto_is_the_cheapest_of_all_plans(profile: Any) -> None:
+    source = random.Random(1)
+    for _ in range(60):
+        model = CostModel(random_call(source), profile)
+        options = [model.strategies(i) for i in range(len(model.call.layers))]
+        every = [Plan(s, mode) for s in itertools.product(*options) for mode in model.modes]
+        least = min(model.seconds(plan) for plan in every)
+        assert model.seconds(model.cheapest()) == pytest.approx(least, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "mode"),
+    [
+        ("W1", "ggs", "two_step"),
+        ("W2", "ggggs", "two_step"),
+        ("W3", "ggggss", "two_step"),
+        ("W4", "ggps", "one_pass"),
+        ("W5", "gggps", "one_pass"),
+    ],
+)
+def test_known_choices_on_a_gpu(name: str, expected: str, mode: str) -> None:
+    plan = named_plan("auto", workload(name, 2, training=False), SHIPPED["H200"])
+    assert (strategies_of(plan), plan.mode) == (expected, mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("W1", "ggp"), ("W2", "gggpp"), ("W3", "gggppp"), ("W4", "ggpp"), ("W5", "gggpp")],
+)
+def test_known_choices_on_the_cpu(name: str, expected: str) -> None:
+    """The fastest plans as measured (docs/planner.md)."""
+    plan = named_plan("auto", workload(name), PROFILES["cpu"])
+    assert (strategies_of(plan), plan.mode) == (expected, "two_step")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [64, 512, 4096])
+def test_the_rule_of_thumb_on_the_cpu(width: int, threads: int) -> None:
+    """Project where C (1 - cells / P) is well above 12; gather where it is below 0."""
+    profile = SHIPPED["cpu"].with_threads(threads)
+    for channels, side in itertools.product((64, 256, 1024), (7, 14, 28, 56, 112)):
+        call = CallShape((LayerShape(channels, side, side),), 2, 4000, width)
+        plan = named_plan("auto", call, profile)
+        saved = channels * (1 - 2 * side**2 / 4000)
+        if saved > 40 or saved < 0:
+            assert strategies_of(plan) == ("p" if saved > 0 else "g"), (channels, side)
+
+
+def test_interpolation_products_only_where_the_kernels_have_them() -> None:
+    narrow, wide = LayerShape(512, 7, 7), LayerShape(512, 2, 65)
+    call = CallShape((narrow, wide), 2, 8000, 256, 2)
+    for name in ("auto", "project"):
+        assert strategies_of(named_plan(name, call, SHIPPED["H200"])) == "sp"
+        assert strategies_of(named_plan(name, replace(call, ragged=True), SHIPPED["H200"])) == "pp"
+        assert strategies_of(named_plan(name, call, SHIPPED["cpu"])) == "pp"
+
+
+def test_names_mean_what_they_say() -> None:
+    call = workload("W4", 2)
+    for profile in SHIPPED.values():
+        assert named_plan("gather", call, profile).projected == []
+        assert named_plan("project", call, profile).gathered == []
+        for mode in MODES:
+            assert named_plan(mode, call, profile) == Plan(("gather",) * 4, mode)
+    with pytest.raises(ValueError, match="plan='best' is unknown; use one of"):
+        named_plan("best", call, SHIPPED["cpu"])
