@@ -42,6 +42,11 @@ __all__ = ["STAGES", "Outcome", "Stage", "main", "run_stage"]
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 8  # seconds for pytest to write its report once a stage is out of time
+# pytest, with the interrupt that stops a stage switched on: a shell starts what it puts into the
+# background with interrupts ignored, and children inherit that.
+PYTEST = """import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(pytest.main(sys.argv[1:]))"""
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,15 @@ def run_stage(stage: Stage, device: str, budget: float) -> Outcome:
         return Outcome(stage.name, "absent")
     with tempfile.TemporaryDirectory() as scratch:
         report, figures = Path(scratch, "junit.xml"), Path(scratch, "benchmark.json")
-        command = [sys.executable, "-m", "pytest", *stage.paths, *stage.options, "-q", "--tb=short"]
-        command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [*stage.paths, *stage.options, "-q", "--tb=short", "-p", "no:cacheprovider"]
+        command += [f"--junitxml={report}"]
         if stage.parallel:
             command += _parallel_options()
         else:
             command += [f"--benchmark-json={figures}"]
-        print(f"==> {stage.name}: up to {budget:.0f} s: {' '.join(command[1:])}", flush=True)
+        print(f"==> {stage.name}: up to {budget:.0f} s: pytest {' '.join(command)}", flush=True)
         start = time.monotonic()
-        status = _run(command, _test_environment(device), budget)
+        status = _run([sys.executable, "-c", PYTEST, *command], _test_environment(device), budget)
         seconds = time.monotonic() - start
         counts, failures = _read_report(report)
         benchmarks = _read_figures(figures)
