@@ -16,7 +16,7 @@ MULTIPLY_ADDS_PER_BAG = 12
 # Table and lists take some 0.1 ms to set up: what a core multiplies and adds in that time.
 LEAST_MULTIPLY_ADDS_SAVED = 2_500_000
 
-# Forward and backward, one thread of an AMD EPYC 9004, in nanoseconds. `grid_sample` spends
+# Forward and backward, one thread of an AMD EPYC with AVX-512, in nanoseconds. `grid_sample` spends
 # 22 a value of the hypercolumns; bags spend 5.5 a value and 250 a point and layer (corners,
 # sort), and take longer to set up, for planes several times so.
 NATIVE_PER_VALUE = 22.0
