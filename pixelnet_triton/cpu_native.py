@@ -15,12 +15,10 @@ from torch import Tensor
 from .cpu_choice import prefers_grid_sample
 from .cpu_maps import laid_out_like
 from .cpu_sampling import Sampling
-from .geometry import Geometry, LayerAffine
+from .geometry import LayerAffine
 
-__all__ = ["expression", "gather", "scatter", "suits"]
+__all__ = ["gather", "scatter", "suits"]
 
-# Values of the hypercolumns up to which `expression` may keep them for autograd: 1 MB.
-MOST_KEPT_VALUES = 1 << 18
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
 
@@ -73,35 +71,6 @@ def _grid_affine(
         torch.tensor(scale, dtype=torch.float64, device="cpu"),
         torch.tensor(offset, dtype=torch.float64, device="cpu"),
     )
-
-
-def expression(
-    features: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    activation: str | None,
-) -> Tensor | None:
-    """The whole call as plain PyTorch, which autograd differentiates, or None if it is not small.
-
-    At these sizes a backward pass of our own, which has Python in it and gathers again, costs
-    as much as the rest of the call (0.6 times the speed of this). At integer positions the
-    grid's rounding picks the side on which points are differentiated: those are not for this.
-    """
-    call = Sampling(features, points, batch_index, geometry)
-    if points.requires_grad or call.empty or not suits(call):
-        return None
-    if points.shape[0] * call.columns()[-1].stop > MOST_KEPT_VALUES:
-        return None
-    h = gather(call, range(len(features)))
-    if weight is None:
-        return h.contiguous()
-    z = torch.nn.functional.linear(h, weight, bias)
-    if activation == "relu":
-        return z.relu()
-    return torch.nn.functional.gelu(z) if activation == "gelu" else z
 
 
 def gather(call: Sampling, layers: Sequence[int]) -> Tensor:
