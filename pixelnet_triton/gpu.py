@@ -74,13 +74,6 @@ class _Call:
         return projected.view(self.batch, rows, width, -1).permute(0, 3, 1, 2)
 
     def scatter(
-        self, grad: Tensor, columns: Sequence[int], layers: Sequence[int], deterministic: bool
-    ) -> list[Tensor]:
-        """S_i^T grad for each layer, in the layer's dtype and layout."""
-        likes = [self.features[i] for i in layers]
-        return self.scatter_to(grad, columns, layers, likes, deterministic)
-
-    def scatter_to(
         self,
         grad: Tensor,
         columns: Sequence[int],
@@ -88,7 +81,7 @@ class _Call:
         likes: Sequence[Tensor],
         deterministic: bool,
     ) -> list[Tensor]:
-        """As :meth:`scatter`, into maps of the shape, dtype and layout of `likes`."""
+        """S_i^T grad for each layer, in the shape, dtype and layout of `likes`."""
         affine = [self.affine[i] for i in layers]
         if deterministic:
             targets = [torch.empty_like(like, memory_format=_layout(like)) for like in likes]
@@ -178,7 +171,8 @@ def gather_backward(
         layers = [i for i, wanted in enumerate(feature_grads) if wanted]
         if layers:
             columns = [call.columns[i] for i in layers]
-            scattered = call.scatter(grad, columns, layers, deterministic)
+            likes = [features[i] for i in layers]
+            scattered = call.scatter(grad, columns, layers, likes, deterministic)
             for i, g in zip(layers, scattered, strict=True):
                 grads[i] = g
         if not point_grad:
@@ -341,7 +335,8 @@ def _gathered_gradients(
     if wanted:
         if upstream is not None:
             starts = {i: sum(call.features[j].shape[1] for j in layers if j < i) for i in wanted}
-            scattered = call.scatter(upstream, list(starts.values()), wanted, deterministic)
+            likes = [call.features[i] for i in wanted]
+            scattered = call.scatter(upstream, list(starts.values()), wanted, likes, deterministic)
         else:
             scattered = _scatter_product(call, grad, weight, wanted)
         for i, g in zip(wanted, scattered, strict=True):
@@ -395,7 +390,7 @@ def _projected_gradients(
     else:
         shape = (call.batch, height, width, grad.shape[1])
         like = torch.empty(shape, dtype=grad.dtype, device=grad.device).permute(0, 3, 1, 2)
-        q = call.scatter_to(grad, [0], [layer], [like], deterministic)[0].permute(0, 2, 3, 1)
+        q = call.scatter(grad, [0], [layer], [like], deterministic)[0].permute(0, 2, 3, 1)
     q = q.reshape(call.batch, height * width, -1)  # (B, cells, D)
     if d_weight is not None:
         flat = _rows(feature).reshape(-1, feature.shape[1])

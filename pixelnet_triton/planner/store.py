@@ -19,8 +19,7 @@ from .profiles import DeviceProfile, shipped_profile
 
 __all__ = ["cache_folder", "load_profile", "profile_for", "profile_path", "save_profile"]
 
-# Ranks of one job may run with different numbers of threads. Planned for 4, calls on 2 to 8 are
-# predicted to take at most 4% longer than planned for their own number, in 95 of 100.
+# Ranks of one job may run with different numbers of threads, and still have to plan alike.
 NOMINAL_THREADS = 4
 
 
