@@ -1,0 +1,1 @@
+"""Drop-in replacements for what other code bases call."""

@@ -1,0 +1,1 @@
+"""PixelNet itself: backbones, the MLP head, and the network of both."""
