@@ -13,7 +13,7 @@ A CPU has one way to project and always takes two steps.
 
 from __future__ import annotations
 
-from ..cpu_choice import prefers_grid_sample
+from ..cpu.choice import prefers_grid_sample
 from .plan import Plan
 from .shape import CallShape, LayerShape
 from .work import Work

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cpu_corners import Corners
+from .corners import Corners
 
 __all__ = ["TransposedLists", "gather_rows"]
 

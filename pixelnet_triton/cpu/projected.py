@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cpu_bags import TransposedLists, gather_rows
-from .cpu_corners import Corners
-from .cpu_maps import laid_out_like, matrices, new_gradient
-from .cpu_sampling import Sampling, blocks
+from .bags import TransposedLists, gather_rows
+from .corners import Corners
+from .maps import laid_out_like, matrices, new_gradient
+from .sampling import Sampling, blocks
 
 __all__ = ["projected", "projected_backward"]
 

@@ -12,10 +12,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .cpu_choice import prefers_grid_sample
-from .cpu_maps import laid_out_like
-from .cpu_sampling import Sampling
-from .geometry import LayerAffine
+from ..geometry import LayerAffine
+from .choice import prefers_grid_sample
+from .maps import laid_out_like
+from .sampling import Sampling
 
 __all__ = ["gather", "scatter", "suits"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cpu_bags import TransposedLists, gather_rows
-from .cpu_corners import Corners
+from .bags import TransposedLists, gather_rows
+from .corners import Corners
 
 __all__ = [
     "compute_dtype",

@@ -9,9 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .cpu_corners import Corners, is_exact, locate
-from .cpu_maps import compute_dtype, read_map, scatter_map
-from .geometry import Geometry
+from ..geometry import Geometry
+from .corners import Corners, is_exact, locate
+from .maps import compute_dtype, read_map, scatter_map
 
 __all__ = ["Sampling", "blocks"]
 

@@ -1,7 +1,7 @@
 """The CPU back end, in PyTorch's own operators.
 
-    forward   z = sum_i (S_i X_i) W_i^T        gathered layers   (cpu_gathered.py)
-                + [S_j ...] [X_j W_j^T ; ...]  projected layers  (cpu_projected.py)
+    forward   z = sum_i (S_i X_i) W_i^T        gathered layers   (gathered.py)
+                + [S_j ...] [X_j W_j^T ; ...]  projected layers  (projected.py)
     backward  dW_i = G^T (S_i X_i)     dX_i = S_i^T (G W_i)                    gathered
               Q = S^T G                dW_j = Q_j^T X_j       dX_j = Q_j W_j   projected
 
@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import cpu_native as native
-from .cpu_gathered import add_gathered, gathered_backward
-from .cpu_projected import projected, projected_backward
-from .cpu_sampling import Sampling
-from .geometry import Geometry
-from .planner.plan import Plan
+from ..geometry import Geometry
+from ..planner.plan import Plan
+from . import native
+from .gathered import add_gathered, gathered_backward
+from .projected import projected, projected_backward
+from .sampling import Sampling
 
 __all__ = ["gather", "gather_backward", "linear", "linear_backward"]
 

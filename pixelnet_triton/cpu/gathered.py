@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from . import cpu_native as native
-from .cpu_sampling import Sampling
+from . import native
+from .sampling import Sampling
 
 __all__ = ["add_gathered", "gathered_backward"]
 
