@@ -1,1 +1,26 @@
-"""Drop-in replacements for what other code bases call."""
+"""Drop-in replacements for what other code bases call, and the way into their trainers.
+
+========================  ==========================================================
+:func:`point_sample`      detectron2's, mmcv's and transformers' function of that name
+:func:`point_features`    the same from a list of maps, concatenated (mmsegmentation)
+:func:`point_sample_fine_grained_features`    detectron2's, for boxes
+:class:`PointHead`        mmsegmentation's PointRend head; its checkpoints load
+:class:`FusedLinear`      an existing ``Linear`` or 1x1 convolution as the fused first layer
+:func:`feature_maps`      what timm, torchvision and transformers return, as a list of maps
+:mod:`.export`            ``torch.export`` and ONNX in plain ATen operators (import it by name)
+========================  ==========================================================
+"""
+
+from .features import feature_maps
+from .linear import FusedLinear
+from .point_head import PointHead
+from .point_sample import point_features, point_sample, point_sample_fine_grained_features
+
+__all__ = [
+    "FusedLinear",
+    "PointHead",
+    "feature_maps",
+    "point_features",
+    "point_sample",
+    "point_sample_fine_grained_features",
+]

@@ -1,0 +1,111 @@
+"""`FusedLinear`: a linear layer or 1x1 convolution that exists already, as the fused first layer.
+
+    y_p = act(W h_p + b),    W and b those of nn.Linear, nn.Conv1d or nn.Conv2d with kernel size 1
+
+The parameters stay where they are, in the wrapped module: optimisers, checkpoints, parametrisations
+(spectral norm, weight norm) and weight sharing go on as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..functional import sparse_hypercolumn
+
+__all__ = ["FusedLinear", "linear_parameters"]
+
+
+class FusedLinear(nn.Module):
+    """The first layer on hypercolumns at sparse points, with the parameters of `linear`.
+
+    Args:
+        linear: ``nn.Linear``, or ``nn.Conv1d`` / ``nn.Conv2d`` with kernel size 1, stride 1, no
+            padding and one group; its input channels are those of all maps, in their order.
+        activation: None, ``"relu"`` or ``"gelu"``, applied in the same call.
+        options: strides, interpolation, align_corners, padding_mode, coordinates or plan of
+            :func:`pixelnet_triton.sparse_hypercolumn`.
+
+    Raises:
+        TypeError, ValueError: `linear` is another module, or no pointwise linear map.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from pixelnet_triton.integrations import FusedLinear
+        >>> conv = nn.Conv1d(64 + 256, 128, kernel_size=1)
+        >>> layer = FusedLinear(conv, activation="relu")
+        >>> maps = [torch.randn(2, 64, 56, 56), torch.randn(2, 256, 14, 14)]
+        >>> layer(maps, torch.randint(0, 224, (2, 100, 2)), (224, 224)).shape
+        torch.Size([2, 100, 128])
+        >>> layer.linear.weight is conv.weight
+        True
+    """
+
+    def __init__(self, linear: nn.Module, activation: str | None = None, **options: Any) -> None:
+        super().__init__()
+        linear_parameters(linear)  # what cannot be served is refused here, not in the first step
+        self.linear = linear
+        self.activation = activation
+        self.options = options
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        points: Tensor,
+        image_size: tuple[int, int],
+        batch_index: Tensor | None = None,
+    ) -> Tensor:
+        """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`."""
+        weight, bias = linear_parameters(self.linear)
+        return sparse_hypercolumn(
+            features,
+            points,
+            image_size,
+            weight=weight,
+            bias=bias,
+            activation=self.activation,
+            batch_index=batch_index,
+            **self.options,
+        )
+
+    def extra_repr(self) -> str:
+        settings = {"activation": self.activation, **self.options}
+        return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def linear_parameters(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """``(weight (D, C), bias (D,) or None)`` of a pointwise linear module, as views.
+
+    Raises:
+        TypeError: the module is none of Linear, Conv1d and Conv2d.
+        ValueError: its parameters have no shape yet, or it looks at more than one point.
+    """
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        _check_pointwise(module)
+    elif not isinstance(module, nn.Linear):
+        raise TypeError(
+            f"linear is a {type(module).__name__}; expected nn.Linear, or nn.Conv1d or nn.Conv2d "
+            "with kernel_size=1. Pass the layer itself, without norm or activation around it"
+        )
+    if isinstance(module.weight, nn.parameter.UninitializedParameter):
+        raise ValueError(
+            f"{type(module).__name__} has no shape yet; give its input channels, or call it once"
+        )
+    return module.weight.flatten(1), module.bias
+
+
+def _check_pointwise(module: nn.Conv1d | nn.Conv2d) -> None:
+    for name, number in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+        came = getattr(module, name)
+        if not isinstance(came, str) and any(n != number for n in came):
+            raise ValueError(
+                f"linear is a {type(module).__name__} with {name}={came}; the first layer on "
+                f"single points needs {name}={number}"
+            )
+    if module.groups != 1:
+        raise ValueError(
+            f"linear is a {type(module).__name__} with groups={module.groups}; expected groups=1"
+        )

@@ -1,0 +1,133 @@
+"""Backbones of other libraries, as they come. Those not installed are skipped."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pixelnet_triton import HypercolumnLinear
+from pixelnet_triton.integrations import feature_maps
+
+
+def library(name: str) -> Any:
+    """The module, or a skip: torchvision may be missing, or built for another torch."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError, AttributeError) as error:
+        pytest.skip(f"{name} cannot be imported: {error}")
+
+
+def assert_usable(maps: list[Tensor], channels: list[int], image_size: tuple[int, int]) -> None:
+    """The maps are those of the backbone, and train a layer and the backbone through it."""
+    assert [f.shape[1] for f in maps] == channels
+    layer = HypercolumnLinear(channels, 8)
+    layer(maps, torch.randint(0, 32, (maps[0].shape[0], 5, 2)), image_size).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+class TestKinds:
+    nchw = (torch.randn(2, 3, 6, 8), torch.randn(2, 5, 3, 4))
+
+    def test_lists_and_tuples(self) -> None:
+        for output in (self.nchw, list(self.nchw)):
+            maps = feature_maps(output)
+            assert all(a is b for a, b in zip(maps, self.nchw, strict=True))
+
+    def test_a_dictionary_in_its_order_or_the_callers(self) -> None:
+        output = {"fine": self.nchw[0], "coarse": self.nchw[1], "pool": "not wanted"}
+        maps = feature_maps(output, keys=["coarse", "fine"])
+        assert [f.shape[1] for f in maps] == [5, 3]
+        del output["pool"]
+        assert [f.shape[1] for f in feature_maps(output)] == [3, 5]
+
+    def test_a_single_map(self) -> None:
+        assert feature_maps(self.nchw[0])[0] is self.nchw[0]
+
+    def test_nhwc_is_seen_as_channels_last_without_a_copy(self) -> None:
+        output = torch.randn(2, 6, 8, 3)
+        (only,) = feature_maps([output], layout="NHWC")
+        assert only.shape == (2, 3, 6, 8)
+        assert only.data_ptr() == output.data_ptr()
+        assert only.is_contiguous(memory_format=torch.channels_last)
+
+    BAD = (
+        ("tokens", TypeError, "output is a str without feature_maps"),
+        (torch.randn(2, 3, 6), ValueError, r"map 0 of the output has shape \(2, 3, 6\)"),
+        ([nchw[0], None], TypeError, "map 1 of the output is a NoneType"),
+    )
+
+    @pytest.mark.parametrize(("output", "error", "message"), BAD, ids=["str", "rank", "none"])
+    def test_what_is_no_map_is_refused(
+        self, output: Any, error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            feature_maps(output)
+
+    def test_unknown_names_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="layout='NLC' is unknown; use one of"):
+            feature_maps(self.nchw, layout="NLC")
+        with pytest.raises(ValueError, match=r"keys \['c9'\] are not in .* \['c2'\]"):
+            feature_maps({"c2": self.nchw[0]}, keys=["c9"])
+        with pytest.raises(ValueError, match="selects from a dictionary; the output is a tuple"):
+            feature_maps(self.nchw, keys=["c2"])
+
+
+class TestTimm:
+    @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+    def test_features_only(self, name: str) -> None:
+        timm = library("timm")
+        size = 224 if name.startswith("swin") else 64
+        model = timm.create_model(name, features_only=True, pretrained=False)
+        maps = feature_maps(model(torch.randn(1, 3, size, size)), layout=model.output_fmt)
+        assert_usable(maps, model.feature_info.channels(), (size, size))
+        if name.startswith("swin"):
+            assert str(getattr(model.output_fmt, "value", model.output_fmt)) == "NHWC"
+        for feature, reduction in zip(maps, model.feature_info.reduction(), strict=True):
+            assert feature.shape[2] == size // reduction
+
+
+class TestTorchvision:
+    def test_feature_extractor(self) -> None:
+        models = library("torchvision.models")
+        extraction = library("torchvision.models.feature_extraction")
+        nodes = {"layer1": "fine", "layer4": "coarse"}
+        model = extraction.create_feature_extractor(models.resnet18(weights=None), nodes)
+        maps = feature_maps(model(torch.randn(2, 3, 64, 64)))
+        assert_usable(maps, [64, 512], (64, 64))
+
+    def test_feature_pyramid(self) -> None:
+        ops = library("torchvision.ops")
+        pyramid = ops.FeaturePyramidNetwork([8, 16], 32)
+        output = pyramid({"c2": torch.randn(2, 8, 16, 16), "c3": torch.randn(2, 16, 8, 8)})
+        assert_usable(feature_maps(output), [32, 32], (64, 64))
+
+
+class TestTransformers:
+    def test_auto_backbone(self) -> None:
+        transformers = library("transformers")
+        config = transformers.ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24],
+            depths=[1, 1, 1],
+            out_features=["stage1", "stage3"],
+        )
+        model = transformers.AutoBackbone.from_config(config)
+        maps = feature_maps(model(torch.randn(2, 3, 64, 64)))
+        assert_usable(maps, list(model.channels), (64, 64))
+
+
+def test_maps_of_a_plain_module_need_no_adapter() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            a = self.a(x)
+            return a, self.b(a)
+
+    assert_usable(feature_maps(Two()(torch.randn(2, 3, 32, 32))), [4, 6], (32, 32))

@@ -1,0 +1,183 @@
+"""FusedLinear and PointHead against the modules they stand for."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton.integrations import FusedLinear, PointHead
+
+from .test_point_sample import detectron2_point_sample
+
+CHANNELS = (5, 3)
+SIZE = (12, 16)
+
+
+def maps() -> list[Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 5, 6, 8, generator=random), torch.randn(2, 3, 3, 4, generator=random)]
+
+
+def pixels(count: int = 7) -> Tensor:
+    random = torch.Generator().manual_seed(1)
+    return torch.rand(2, count, 2, generator=random) * torch.tensor([16.0, 12.0]) - 0.5
+
+
+LINEAR: dict[str, Any] = {
+    "linear": lambda: nn.Linear(8, 6),
+    "conv1d": lambda: nn.Conv1d(8, 6, 1),
+    "conv2d": lambda: nn.Conv2d(8, 6, 1, bias=False),
+    "spectral": lambda: nn.utils.parametrizations.spectral_norm(nn.Conv1d(8, 6, 1)),
+}
+
+
+@pytest.mark.parametrize("make", LINEAR.values(), ids=LINEAR)
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_is_the_module_on_hypercolumns(make: Any, activation: str | None) -> None:
+    """Value and gradients, of the module's own parameters."""
+    linear = make().eval()  # spectral norm iterates in training mode, once for each access
+    layer = FusedLinear(linear, activation)
+    h = sparse_hypercolumn(maps(), pixels(), SIZE)  # (B, N, C)
+    if isinstance(linear, nn.Linear):
+        expected = linear(h)
+    elif isinstance(linear, nn.Conv1d):
+        expected = linear(h.transpose(1, 2)).transpose(1, 2)
+    else:
+        expected = linear(h.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+    if activation:
+        expected = F.relu(expected)
+    actual = layer(maps(), pixels(), SIZE)
+    torch.testing.assert_close(actual, expected)
+    parameters = list(linear.parameters())
+    assert all(any(p is q for q in layer.parameters()) for p in parameters)
+    upstream = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, parameters, upstream),
+        torch.autograd.grad(expected, parameters, upstream),
+    )
+
+
+def test_the_optimiser_of_the_old_module_goes_on() -> None:
+    conv = nn.Conv1d(8, 6, 1)
+    optimizer = torch.optim.AdamW(conv.parameters(), lr=0.01)
+    layer = FusedLinear(conv, "relu")
+    target = torch.rand(2, 7, 6)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (layer(maps(), pixels(), SIZE) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_options_and_ragged_points_are_passed_on() -> None:
+    linear = nn.Linear(8, 6)
+    layer = FusedLinear(linear, "gelu", padding_mode="zeros", strides=[2, 4])
+    points, image = 20 * torch.rand(5, 2), torch.tensor([1, 0, 1, 1, 0])
+    expected = sparse_hypercolumn(
+        maps(),
+        points,
+        SIZE,
+        weight=linear.weight,
+        bias=linear.bias,
+        activation="gelu",
+        batch_index=image,
+        padding_mode="zeros",
+        strides=[2, 4],
+    )
+    assert torch.equal(layer(maps(), points, SIZE, image), expected)
+    assert "activation=gelu, padding_mode=zeros, strides=[2, 4]" in repr(layer)
+    assert torch.equal(copy.deepcopy(layer)(maps(), points, SIZE, image), expected)
+
+
+BAD_LINEAR = [
+    (nn.Conv2d(8, 6, 3), ValueError, r"Conv2d with kernel_size=\(3, 3\); .*needs kernel_size=1"),
+    (nn.Conv1d(8, 6, 1, stride=2), ValueError, r"Conv1d with stride=\(2,\); .*needs stride=1"),
+    (nn.Conv2d(8, 6, 1, padding=1), ValueError, r"Conv2d with padding=\(1, 1\)"),
+    (nn.Conv1d(8, 8, 1, groups=2), ValueError, r"Conv1d with groups=2; expected groups=1"),
+    (nn.Sequential(nn.Linear(8, 6)), TypeError, r"linear is a Sequential; expected nn.Linear"),
+    (nn.LazyLinear(6), ValueError, r"LazyLinear has no shape yet"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.parametrize(("linear", "error", "message"), BAD_LINEAR, ids=lambda v: str(v)[:25])
+def test_what_is_no_pointwise_layer_is_refused(
+    linear: nn.Module, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        FusedLinear(linear)
+
+
+def test_padding_by_name_is_taken() -> None:
+    assert FusedLinear(nn.Conv1d(8, 6, 1, padding="same")).linear.padding == "same"
+
+
+class MMSegPointHead(nn.Module):
+    """mmseg/models/decode_heads/point_head.py: its layers and its forward, without norms."""
+
+    def __init__(self, in_channels: tuple[int, ...], channels: int, k: int, each: bool) -> None:
+        super().__init__()
+        width = sum(in_channels) + k
+        self.each = each
+        self.fcs = nn.ModuleList()
+        for _ in range(3):
+            fc = nn.Module()
+            fc.conv = nn.Conv1d(width, channels, 1)
+            self.fcs.append(fc)
+            width = channels + (k if each else 0)
+        self.fc_seg = nn.Conv1d(width, k, 1)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        x = torch.cat([fine, coarse], dim=1)
+        for fc in self.fcs:
+            x = F.relu(fc.conv(x))
+            if self.each:
+                x = torch.cat((x, coarse), dim=1)
+        return self.fc_seg(x)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("each", [True, False], ids=["each-layer", "first-layer"])
+def test_point_head_is_that_of_mmsegmentation(each: bool, align_corners: bool) -> None:
+    """A checkpoint of the one loads into the other; values and all gradients agree."""
+    theirs = MMSegPointHead(CHANNELS, 16, 4, each).double()
+    ours = PointHead(CHANNELS, 16, 4, 3, each, align_corners).double()
+    ours.load_state_dict(theirs.state_dict())
+    features = [f.double().requires_grad_() for f in maps()]
+    logits = torch.randn(2, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    points = torch.rand(2, 9, 2, dtype=torch.float64)
+
+    def sample(feature: Tensor) -> Tensor:
+        return detectron2_point_sample(feature, points, align_corners=align_corners)
+
+    expected = theirs(torch.cat([sample(f) for f in features], dim=1), sample(logits))
+    actual = ours(features, logits, points)
+    torch.testing.assert_close(actual, expected)
+    upstream = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, [*features, logits, *ours.parameters()], upstream),
+        torch.autograd.grad(expected, [*features, logits, *theirs.parameters()], upstream),
+    )
+
+
+def test_point_head_needs_a_layer() -> None:
+    with pytest.raises(ValueError, match="num_fcs=0; expected at least one"):
+        PointHead(CHANNELS, 16, 4, num_fcs=0)
+
+
+def test_point_head_under_autocast() -> None:
+    head = PointHead(CHANNELS, 16, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(maps(), torch.randn(2, 4, 3, 4), torch.rand(2, 9, 2))
+    assert logits.dtype == torch.bfloat16
+    logits.float().sum().backward()
+    assert all(p.grad is not None for p in head.parameters())

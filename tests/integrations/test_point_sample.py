@@ -1,0 +1,230 @@
+"""The PointRend functions against detectron2's definitions, which are written out here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelnet_triton.integrations import (
+    point_features,
+    point_sample,
+    point_sample_fine_grained_features,
+)
+
+from ..conftest import takes_float64
+from ..tolerances import assert_close_to_reference
+
+
+def detectron2_point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
+    """projects/PointRend/point_rend/point_features.py, word for word."""
+    add_dim = False
+    if point_coords.dim() == 3:
+        add_dim = True
+        point_coords = point_coords.unsqueeze(2)
+    output = F.grid_sample(input, 2.0 * point_coords - 1.0, **kwargs)
+    return output.squeeze(3) if add_dim else output
+
+
+def inputs(*grid: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A map of 2 images, and points of which some lie outside of it."""
+    random = torch.Generator().manual_seed(seed)
+    feature = torch.randn(2, 5, 6, 8, generator=random, dtype=torch.float64)
+    points = 1.2 * torch.rand(2, *grid, 2, generator=random, dtype=torch.float64) - 0.1
+    return feature.to(dtype), points.to(dtype)
+
+
+def with_gradients(function: Any, *tensors: Tensor, **kwargs: Any) -> list[Tensor]:
+    """The value, and the gradient of each tensor for a fixed upstream gradient."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    value = function(*leaves, **kwargs)
+    random = torch.Generator().manual_seed(1)
+    upstream = torch.randn(value.shape, generator=random, dtype=torch.float64).to(value.dtype)
+    return [value.detach(), *torch.autograd.grad(value, leaves, upstream)]
+
+
+GRIDS = [(40,), (5, 7)]
+SAMPLING = [
+    {},  # grid_sample's own defaults, without a warning
+    {"align_corners": False},
+    {"align_corners": True},
+    {"align_corners": False, "padding_mode": "border"},
+    {"align_corners": True, "padding_mode": "border"},
+    {"align_corners": False, "mode": "nearest"},
+    {"align_corners": False, "padding_mode": "reflection"},
+    {"align_corners": True, "mode": "bicubic"},
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["list", "grid"])
+@pytest.mark.parametrize("kwargs", SAMPLING, ids=str)
+def test_is_grid_sample(kwargs: dict[str, Any], grid: tuple[int, ...]) -> None:
+    """Value and both gradients; the plain expression sets the tolerance."""
+    feature, points = inputs(*grid)
+    definition = {"align_corners": False} | kwargs
+    expected = with_gradients(
+        detectron2_point_sample, feature.double(), points.double(), **definition
+    )
+    plain = with_gradients(detectron2_point_sample, feature, points, **definition)
+    actual = with_gradients(point_sample, feature, points, **kwargs)
+    for name, ours, theirs, exact in zip(
+        ("value", "input", "coordinates"), actual, plain, expected, strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert_close_to_reference(ours, exact, theirs, dtype=torch.float32, name=name)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["list", "grid"])
+def test_is_grid_sample_in_double_precision(grid: tuple[int, ...]) -> None:
+    feature, points = inputs(*grid, dtype=torch.float64)
+    if not takes_float64(feature.device):
+        pytest.skip("float64 is computed on the CPU alone")
+    expected = with_gradients(detectron2_point_sample, feature, points, align_corners=False)
+    torch.testing.assert_close(with_gradients(point_sample, feature, points), expected)
+
+
+def test_align_corners_may_be_positional_as_in_mmcv() -> None:
+    feature, points = inputs(9)
+    expected = detectron2_point_sample(feature, points, align_corners=True)
+    torch.testing.assert_close(point_sample(feature, points, True), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_maps_keep_precise_positions(dtype: torch.dtype) -> None:
+    """Pixel 1001 of 2048; bfloat16 coordinates would have eight bits for it."""
+    ramp = (torch.arange(2048.0) % 2).to(dtype).reshape(1, 1, 1, -1)
+    points = torch.tensor([[[1001.5 / 2048, 0.5], [1000.5 / 2048, 0.5]]])
+    assert point_sample(ramp, points).flatten().tolist() == [1.0, 0.0]
+
+
+def test_autocast_gives_the_dtype_of_grid_sample() -> None:
+    feature, points = inputs(9)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = detectron2_point_sample(feature, points, align_corners=False)
+        actual = point_sample(feature, points)
+        half = point_sample(feature.bfloat16(), points)
+        mixed = point_features([feature, feature.bfloat16()], points)
+    assert actual.dtype == half.dtype == mixed.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(half, expected, rtol=0.02, atol=0.02)  # the map itself was rounded
+    torch.testing.assert_close(mixed[:, :5], expected)
+
+
+def test_no_points() -> None:
+    feature, _ = inputs(1)
+    assert point_sample(feature, torch.rand(2, 0, 2)).shape == (2, 5, 0)
+    assert point_sample(feature, torch.rand(2, 3, 0, 2)).shape == (2, 5, 3, 0)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("grid", GRIDS, ids=["list", "grid"])
+def test_features_of_a_list_of_maps(grid: tuple[int, ...], align_corners: bool) -> None:
+    """`_get_fine_grained_point_feats` of mmsegmentation."""
+    _, points = inputs(*grid)
+    maps = [torch.randn(2, 3, 6, 8), torch.randn(2, 7, 3, 4), torch.randn(2, 1, 1, 1)]
+    expected = torch.cat(
+        [detectron2_point_sample(f, points, align_corners=align_corners) for f in maps], dim=1
+    )
+    torch.testing.assert_close(point_features(maps, points, align_corners), expected)
+
+
+class Boxes:
+    """What is used of detectron2's class: `.tensor`."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def detectron2_fine_grained(
+    features: list[Tensor], scales: list[float], boxes: list[Boxes], point_coords: Tensor
+) -> tuple[Tensor, Tensor]:
+    """point_sample_fine_grained_features of detectron2, with tensors for its helper classes."""
+    corners = torch.cat([b.tensor for b in boxes])
+    in_image = point_coords.clone()
+    for axis in (0, 1):
+        extent = corners[:, None, axis + 2] - corners[:, None, axis]
+        in_image[:, :, axis] = in_image[:, :, axis] * extent + corners[:, None, axis]
+    found = []
+    for image, points in enumerate(torch.split(in_image, [len(b.tensor) for b in boxes])):
+        of_image = []
+        for feature, scale in zip(features, scales, strict=True):
+            height, width = feature.shape[-2:]
+            scaled = points / (torch.tensor([width, height]) / scale)
+            sampled = detectron2_point_sample(
+                feature[image].unsqueeze(0), scaled.unsqueeze(0), align_corners=False
+            )
+            of_image.append(sampled.squeeze(0).transpose(1, 0))
+        found.append(torch.cat(of_image, dim=1))
+    return torch.cat(found, dim=0), in_image
+
+
+@pytest.mark.parametrize("wrap", [Boxes, lambda tensor: tensor], ids=["Boxes", "tensors"])
+def test_fine_grained_features_of_boxes(wrap: Any) -> None:
+    """Boxes of unequal number, an image without any, and a map padded beyond its scale."""
+    random = torch.Generator().manual_seed(0)
+    maps = [
+        torch.randn(3, 4, 13, 17, generator=random, requires_grad=True),
+        torch.randn(3, 2, 7, 9, generator=random, requires_grad=True),
+    ]
+    scales = [1 / 4, 1 / 8]
+    corners = torch.rand(5, 4, generator=random) * 30
+    corners[:, 2:] += corners[:, :2] + 1
+    boxes = [Boxes(b) for b in corners.split([2, 0, 3])]
+    points = torch.rand(5, 11, 2, generator=random)
+    expected, in_image = detectron2_fine_grained(maps, scales, boxes, points)
+    actual, ours = point_sample_fine_grained_features(
+        maps, scales, [wrap(b.tensor) for b in boxes], points
+    )
+    torch.testing.assert_close(ours, in_image)
+    torch.testing.assert_close(actual, expected)
+    upstream = torch.randn(expected.shape, generator=random)
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, maps, upstream), torch.autograd.grad(expected, maps, upstream)
+    )
+
+
+BAD = [
+    (lambda f, p: point_sample([f], p), TypeError, r"input is a list; .* point_features"),
+    (lambda f, p: point_sample(f[0], p), ValueError, r"features\[0\] has shape \(5, 6, 8\)"),
+    (lambda f, p: point_sample(f, p[0]), ValueError, r"point_coords has shape \(9, 2\); expected"),
+    (lambda f, p: point_sample(f, p.long()), TypeError, "point_coords is torch.int64; .*floating"),
+    (lambda f, p: point_sample(f, p.tolist()), TypeError, "point_coords is a list; expected a"),
+    (lambda f, p: point_sample(f, p[:1]), ValueError, "points has shape .* hold 2 images"),
+    (lambda f, p: point_sample(f, p, mode="area"), ValueError, "mode='area' is unknown; use one"),
+    (lambda f, p: point_sample(f, p, padding_mode="wrap"), ValueError, "padding_mode='wrap' is un"),
+    (lambda f, p: point_sample(f, p * float("nan")), ValueError, "coordinates must be finite"),
+    (lambda f, p: point_features([f], p, mode="bicubic"), ValueError, "point_sample alone"),
+    (lambda f, p: point_features(f, p), TypeError, r"features is a Tensor; expected a list"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[row[2][:30] for row in BAD])
+def test_bad_calls(call: Any, error: type[Exception], message: str) -> None:
+    feature, points = inputs(9)
+    with pytest.raises(error, match=message):
+        call(feature, points)
+
+
+BAD_BOXES = [
+    ({"feature_scales": [0.25]}, "feature_scales has 1 entries for 2 maps"),
+    ({"boxes": [torch.zeros(2, 4)]}, "boxes has 1 entries but features_list holds 2 images"),
+    ({"boxes": [torch.zeros(2, 4), torch.zeros(2, 5)]}, r"boxes\[1\] is \(2, 5\); expected"),
+    ({"boxes": [None, torch.zeros(2, 4)]}, r"boxes\[0\] is NoneType; expected a tensor"),
+    ({"point_coords": torch.rand(3, 5, 2)}, r"point_coords has shape \(3, 5, 2\); expected \(4, P"),
+    ({"features_list": [], "feature_scales": []}, "features_list holds 0 images"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_BOXES, ids=[row[1][:30] for row in BAD_BOXES])
+def test_bad_boxes(changes: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {
+        "features_list": [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 4, 4)],
+        "feature_scales": [1 / 4, 1 / 8],
+        "boxes": [torch.zeros(2, 4), torch.zeros(2, 4)],
+        "point_coords": torch.rand(4, 5, 2),
+    }
+    with pytest.raises(ValueError, match=message):
+        point_sample_fine_grained_features(**good | changes)
