@@ -1,1 +1,36 @@
-"""Readers of the public data sets, and joint transforms of images and targets."""
+"""Readers of the public data sets, and joint transforms of images and targets.
+
+>>> from pixelnet_triton.data import CamVid, Compose, RandomCrop, RandomHorizontalFlip
+"""
+
+from .bsds import BSDS500, RotatedBSDS500
+from .camvid import CamVid
+from .folders import PixelDataset, Sample
+from .transforms import (
+    ColourScale,
+    Compose,
+    Normalize,
+    Pad,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomScale,
+    Resize,
+    collate,
+)
+
+__all__ = [
+    "BSDS500",
+    "CamVid",
+    "ColourScale",
+    "Compose",
+    "Normalize",
+    "Pad",
+    "PixelDataset",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomScale",
+    "Resize",
+    "RotatedBSDS500",
+    "Sample",
+    "collate",
+]
