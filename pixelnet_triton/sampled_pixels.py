@@ -1,0 +1,90 @@
+"""What a sampler returns, and what all samplers share: how many points, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .sampling_checks import check_settings, check_take
+from .sampling_draw import nth_cyclic, z_order
+
+__all__ = ["SampledPixels", "SamplerSettings"]
+
+
+class SampledPixels(NamedTuple):
+    """Pixels drawn from each image of a batch.
+
+    Attributes:
+        points: ``(B, N, 2)`` int64, (x, y) in pixels: what `sparse_hypercolumn` takes.
+        valid: ``(B, N)`` bool, False at every point of an image that has no valid pixel: the
+            points of such an image lie on it, but nothing can be learned there.
+        image_size: ``(H, W)`` of the images, or None where it is not known.
+    """
+
+    points: Tensor
+    valid: Tensor
+    image_size: tuple[int, int] | None = None
+
+    def take(self, target: Tensor, fill: float | None = None) -> Tensor:
+        """The target at the points: its labels, normals, depths.
+
+        Args:
+            target: ``(B, H, W)`` or ``(B, K, H, W)``, of the sampled images' size.
+            fill: what stands at points that are not valid. None is what the losses ignore: 255
+                for integer targets, 0 for floating ones.
+
+        Returns:
+            ``(B, N)`` or ``(B, N, K)``, in the target's dtype.
+
+        Example:
+            >>> from pixelnet_triton.sampling import UniformSampler
+            >>> labels = torch.randint(0, 21, (2, 32, 48))
+            >>> pixels = UniformSampler(100)(labels)
+            >>> pixels.take(labels).shape, pixels.take(torch.zeros(2, 3, 32, 48)).shape
+            (torch.Size([2, 100]), torch.Size([2, 100, 3]))
+        """
+        fill = check_take(target, self.points, self.image_size, fill)
+        index = self.points[..., 1] * target.shape[-1] + self.points[..., 0]  # (B, N)
+        flat = target.flatten(-2)  # (B, HW) or (B, K, HW)
+        if target.dim() == 3:
+            return flat.gather(1, index).masked_fill(~self.valid, fill)
+        index = index[:, None].expand(-1, target.shape[1], -1)  # (B, K, N)
+        return flat.gather(2, index).transpose(1, 2).masked_fill(~self.valid[..., None], fill)
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """What all samplers share.
+
+    Args:
+        n: pixels drawn from each image.
+        ignore_index: label of pixels that are never drawn; None draws them all.
+        order: of the points of an image. None is whatever the draw gave; ``"rows"`` is row by
+            row and ``"morton"`` along the Z-order curve, where neighbours in the list are
+            neighbours on the image, so that they read the same cells of the maps from cache.
+    """
+
+    n: int
+    _: KW_ONLY
+    ignore_index: int | None = 255
+    order: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def pixels(self, rank: Tensor, valid: Tensor) -> SampledPixels:
+        """The n points of a ranking ``(B, k)`` of pixel indices."""
+        height, width = valid.shape[1:]
+        count = valid.flatten(1).sum(1)
+        index = nth_cyclic(rank, count, self.n)
+        if self.order == "rows":
+            index = index.sort(dim=1).values
+        x, y = index % width, index // width
+        if self.order == "morton":
+            along = z_order(x, y).argsort(dim=1)
+            x, y = x.gather(1, along), y.gather(1, along)
+        found = (count > 0)[:, None].expand(-1, self.n)
+        return SampledPixels(torch.stack([x, y], dim=-1), found, (height, width))

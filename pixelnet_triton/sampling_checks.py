@@ -1,0 +1,147 @@
+"""What can be wrong with a sampler, a draw, or a target, said before anything is drawn.
+
+Metadata only, so that nothing waits for a GPU; class ids are looked at on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_classes", "check_draw", "check_settings", "check_take", "valid_pixels"]
+
+ORDERS = (None, "rows", "morton")
+
+
+def check_settings(sampler: Any) -> None:
+    """Raise unless each setting that a sampler has is one that can be served."""
+    for name in ("n", "per_cell", "num_classes"):
+        value = getattr(sampler, name, 1)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an int")
+        if value < 1:
+            raise ValueError(f"{name}={value} draws nothing; expected at least 1")
+    for name in ("positive_fraction", "important"):
+        value = getattr(sampler, name, 0.0)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}={value!r} is no fraction; expected a number in [0, 1]")
+    if getattr(sampler, "oversample", 1) < 1:
+        raise ValueError(
+            f"oversample={sampler.oversample!r} gives fewer candidates than pixels; expected at "
+            "least 1"
+        )
+    if sampler.order not in ORDERS:
+        raise ValueError(f"order={sampler.order!r} is unknown; use one of {ORDERS}")
+
+
+def check_draw(
+    labels: Tensor | None, valid: Tensor | None, generator: torch.Generator | None
+) -> None:
+    """Raise unless labels or mask say which pixels may be drawn, and the generator fits."""
+    given = [(name, t) for name, t in (("labels", labels), ("valid", valid)) if t is not None]
+    if not given:
+        raise TypeError("neither labels nor valid was given; pass labels (B, H, W), or valid=mask")
+    for name, tensor in given:
+        if tensor.dim() != 3 or 0 in tensor.shape[1:]:
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}; expected (B, H, W) with at least one "
+                "pixel. For targets (B, K, H, W) pass their mask alone, as valid=mask"
+            )
+    if valid is not None and valid.dtype != torch.bool:
+        raise TypeError(f"valid is {valid.dtype}; expected bool. Compare it, such as depth > 0")
+    if labels is not None and valid is not None and labels.shape != valid.shape:
+        raise ValueError(
+            f"valid has shape {tuple(valid.shape)} but labels {tuple(labels.shape)}; expected the "
+            "same pixels"
+        )
+    if labels is not None and valid is None and labels.is_floating_point():
+        raise TypeError(
+            f"labels is {labels.dtype}, which has no ignore_index; say which pixels may be drawn "
+            "with valid=mask, or convert labels with .long()"
+        )
+    device = given[0][1].device
+    if any(tensor.device != device for _, tensor in given):
+        raise ValueError("labels and valid are on different devices; move one with .to(...)")
+    if generator is not None and generator.device.type != device.type:
+        raise ValueError(
+            f"generator is on {generator.device} but the labels are on {device}; make it with "
+            f"torch.Generator(device={str(device)!r})"
+        )
+
+
+def valid_pixels(labels: Tensor | None, valid: Tensor | None, ignore_index: int | None) -> Tensor:
+    """``(B, H, W)`` bool: pixels in the mask whose label is not `ignore_index`."""
+    if labels is None:
+        assert valid is not None  # check_draw
+        return valid
+    if (
+        labels.is_floating_point()
+        or ignore_index is None
+        or not _representable(ignore_index, labels.dtype)
+    ):
+        return torch.ones_like(labels, dtype=torch.bool) if valid is None else valid
+    known = labels.ne(ignore_index)
+    return known if valid is None else known & valid
+
+
+def _representable(value: int, dtype: torch.dtype) -> bool:
+    """Whether labels of a dtype can have a value: uint8 != -100 would compare with 156."""
+    if dtype == torch.bool:
+        return False
+    return torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max
+
+
+def check_classes(
+    sampler: Any, labels: Tensor | None, valid: Tensor | None = None, num_classes: int = 0
+) -> Tensor:
+    """The labels of a sampler that goes by them; raise where they are no class ids.
+
+    With `num_classes`, ids at valid pixels are compared with it on the CPU. On a GPU that would
+    wait for the device; there, indexing by an id out of range fails an assertion of PyTorch's.
+    """
+    name = type(sampler).__name__
+    if labels is None or labels.is_floating_point():
+        came = "None" if labels is None else str(labels.dtype)
+        raise TypeError(
+            f"labels is {came}; {name} draws by class and expects integer labels (B, H, W)"
+        )
+    # Tensors that only stand for others, as FakeTensor does, have no values to look at.
+    if num_classes and valid is not None and type(labels) is Tensor and labels.device.type == "cpu":
+        if torch.compiler.is_compiling():
+            return labels
+        wrong = valid & ((labels < 0) | (labels >= num_classes))
+        if bool(wrong.any()):
+            at = int(labels[wrong][0])
+            raise ValueError(
+                f"labels has the class {at}; expected ids in [0, num_classes={num_classes}) or "
+                f"ignore_index={sampler.ignore_index}. Raise num_classes, or map the labels"
+            )
+    return labels
+
+
+def check_take(
+    target: Tensor, points: Tensor, image_size: tuple[int, int] | None, fill: float | None
+) -> float:
+    """The value for points that are not valid; raise unless the target has the points' pixels."""
+    if target.dim() not in (3, 4) or target.shape[0] != points.shape[0]:
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}; expected (B, H, W) or (B, K, H, W) with the "
+            f"B = {points.shape[0]} images that were sampled"
+        )
+    if image_size is not None and tuple(target.shape[-2:]) != image_size:
+        raise ValueError(
+            f"target is {tuple(target.shape[-2:])} pixels but the points were drawn from images "
+            f"of {image_size}; resize the target first, or sample at its size"
+        )
+    if fill is None:
+        if target.dtype == torch.bool:
+            raise TypeError(
+                "target is bool, which cannot mark points as ignored; pass fill=..., or convert "
+                "the target with .long()"
+            )
+        fill = 0 if target.is_floating_point() else 255
+        if not target.is_floating_point() and not _representable(255, target.dtype):
+            raise TypeError(f"target is {target.dtype}, which cannot hold 255; pass fill=...")
+    return fill

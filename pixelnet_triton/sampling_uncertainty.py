@@ -1,0 +1,101 @@
+"""Sampling where a model is least sure, as PointRend does (arXiv 1912.08193)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .sampled_pixels import SampledPixels, SamplerSettings
+from .sampling_checks import check_draw, valid_pixels
+from .sampling_draw import random_keys
+
+__all__ = ["UncertaintySampler", "margin_uncertainty"]
+
+
+@dataclass(frozen=True)
+class UncertaintySampler(SamplerSettings):
+    """Mostly the pixels a model is least sure of (PointRend, arXiv 1912.08193, section 3.1).
+
+    Draws ``oversample * n`` candidates uniformly, keeps the ``important * n`` of highest score
+    and fills up with others of the candidates, uniformly.
+
+    Args:
+        n: pixels drawn from each image.
+        oversample: candidates per pixel, k in the paper; at least 1.
+        important: fraction chosen by score, beta in the paper; in [0, 1].
+        ignore_index: label of pixels that are never drawn; None draws them all.
+        order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
+
+    Example:
+        >>> logits = torch.randn(2, 21, 64, 64)
+        >>> score = margin_uncertainty(logits.movedim(1, -1))
+        >>> labels = torch.randint(0, 21, (2, 64, 64))
+        >>> UncertaintySampler(500)(labels, score=score).points.shape
+        torch.Size([2, 500, 2])
+    """
+
+    n: int
+    oversample: float = 3.0
+    important: float = 0.75
+
+    def __call__(
+        self,
+        labels: Tensor | None = None,
+        *,
+        score: Tensor | Callable[[Tensor], Tensor],
+        valid: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> SampledPixels:
+        """Draw n pixels of each image.
+
+        Args:
+            labels, valid, generator: as in :class:`UniformSampler`.
+            score: ``(B, H, W)``, higher where the model is less sure; or a function from
+                candidate points ``(B, M, 2)`` int64 to their scores ``(B, M)``, which is called
+                without gradients, and needs the network at the candidates only.
+
+        Returns:
+            :class:`SampledPixels` with n points per image.
+        """
+        check_draw(labels, valid, generator)
+        mask = valid_pixels(labels, valid, self.ignore_index)
+        width = mask.shape[2]
+        keys = random_keys(mask.flatten(1), generator)
+        many = min(keys.shape[1], round(self.oversample * self.n))
+        candidate = keys.topk(many).indices  # (B, M), in random order, valid ones first
+        with torch.no_grad():
+            if callable(score):
+                scores = score(torch.stack([candidate % width, candidate // width], dim=-1))
+            else:
+                scores = score.flatten(1).gather(1, candidate)
+        usable = torch.arange(many, device=keys.device) < mask.flatten(1).sum(1)[:, None]
+        lowest = torch.finfo(torch.float32).min
+        scores = torch.where(usable, scores.float().clamp(min=lowest), -torch.inf)
+        taken = min(self.n, many)
+        chosen = scores.topk(min(round(self.important * self.n), taken)).indices
+        place = torch.arange(many, device=keys.device).expand(len(keys), -1)
+        place = place.scatter(1, chosen, many)  # behind all others
+        others = place.topk(taken - chosen.shape[1], largest=False).indices
+        rank = candidate.gather(1, torch.cat([chosen, others], dim=1))
+        return self.pixels(rank, mask)
+
+
+def margin_uncertainty(scores: Tensor) -> Tensor:
+    """How close a decision is: minus the margin between the two best classes.
+
+    ``s_2 - s_1`` for sorted raw scores ``s_1 >= s_2 >= ...``; ``-|s|`` for one sigmoid score
+    (PointRend, section 3.1). Zero is least sure.
+
+    Args:
+        scores: ``(..., K)`` raw scores.
+
+    Returns:
+        ``(...)``.
+    """
+    if scores.shape[-1] == 1:
+        return -scores[..., 0].abs()
+    best = scores.topk(2, dim=-1).values
+    return best[..., 1] - best[..., 0]
