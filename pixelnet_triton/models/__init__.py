@@ -1,1 +1,11 @@
-"""PixelNet itself: backbones, the MLP head, and the network of both."""
+"""PixelNet itself: backbones, the MLP head, and the network of both.
+
+>>> from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+"""
+
+from .head import GaussianInit, PixelMLP
+from .normalization import ImageNormalization
+from .pixelnet import PixelNet
+from .vgg import VGG16
+
+__all__ = ["VGG16", "GaussianInit", "ImageNormalization", "PixelMLP", "PixelNet"]

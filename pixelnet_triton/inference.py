@@ -1,0 +1,181 @@
+"""Dense prediction: every pixel of an image, several scales and mirrored, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .dense import head_at_every_pixel
+
+if TYPE_CHECKING:
+    from .models.pixelnet import PixelNet
+
+__all__ = ["OUTPUTS", "predict"]
+
+# What raw scores (B, K, H, W) stand for; each keeps that shape.
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda scores: torch.softmax(scores, dim=1),
+    "sigmoid": torch.sigmoid,
+    "normals": lambda scores: F.normalize(scores, dim=1),
+    "depth": torch.exp,
+}
+
+
+@torch.no_grad()
+def predict(
+    model: PixelNet,
+    images: Tensor,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    memory_budget: int = 256 << 20,
+    progress: bool = False,
+) -> Tensor:
+    r"""Outputs at every pixel, averaged over scales and mirror images.
+
+    .. math:: \frac{1}{|S|} \sum_{s \in S} \mathrm{resize}(\mathrm{output}(f(\mathrm{resize}_s X)))
+
+    At scale s images are resized (bilinear, antialiased) to round(s H) x round(s W) pixels, at
+    least 1, and predicted at each of their pixels; the outputs (probabilities, normals, depths:
+    after `model.output`) are resized back bilinearly and averaged, as the paper does with the
+    scales 0.25, 0.5 and 1 (section 4.1, Analysis-4). Averaged normals are brought to length 1
+    again. Every image is computed by itself, with the model in evaluation mode; each of its
+    modules is put back into the mode it was in.
+
+    Args:
+        model: a :class:`~pixelnet_triton.models.PixelNet`.
+        images: ``(B, 3, H, W)``, as the backbone takes them.
+        scales: factors for the images' size.
+        flip: whether to average with the mirror image's output, mirrored back. Of a mirrored
+            normal the x component changes its sign too; so ``output="normals"`` must be set for
+            normals (raw scores are mirrored as they are).
+        memory_budget: bytes that the head may use at once beyond maps and result. A budget from
+            some megabytes on costs no speed on a CPU; the maps of one image, which the backbone
+            makes as a whole, are not part of it.
+        progress: whether to show a bar (needs tqdm).
+
+    Returns:
+        ``(B, K, H, W)``, float32 (float64 for a float64 model), on the images' device.
+
+    Raises:
+        ValueError: a scale or budget that is not positive, images the backbone cannot take.
+        ModuleNotFoundError: `progress` without tqdm.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton.inference import predict
+        >>> from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+        >>> backbone = VGG16(("conv1_2", "conv3_3"), width=1 / 16)
+        >>> head = PixelMLP(backbone.channels, (32,), out_features=3)
+        >>> model = PixelNet(backbone, head, output="normals")
+        >>> normals = predict(model, torch.rand(1, 3, 33, 47), scales=(0.5, 1.0), flip=True)
+        >>> normals.shape, bool(torch.allclose(normals.norm(dim=1), torch.ones(1, 33, 47)))
+        (torch.Size([1, 3, 33, 47]), True)
+    """
+    _check(images, scales, memory_budget)
+    size = (images.shape[2], images.shape[3])
+    sizes = [_scaled(size, scale) for scale in scales]
+    double = model.head.first.weight.dtype == torch.float64
+    out = torch.zeros(
+        (images.shape[0], model.head.out_features, *size),
+        dtype=torch.float64 if double else torch.float32,
+        device=images.device,
+    )
+    views = len(sizes) * (2 if flip else 1)
+    pixels = sum(h * w for h, w in sizes) * views // len(sizes) * images.shape[0]
+    with _evaluation(model), _bar(pixels, progress) as done:
+        for image, total in zip(images.split(1), out.split(1), strict=True):
+            for own_size in sizes:
+                for mirrored in (False, True)[: 2 if flip else 1]:
+                    view = _view(image, own_size, mirrored)
+                    found = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
+                    total += _resized(found, size)
+            total /= views
+            if model.output == "normals":
+                total.copy_(OUTPUTS["normals"](total))
+    return out
+
+
+def _output(
+    model: PixelNet, image: Tensor, memory_budget: int, done: Callable[[int], object]
+) -> Tensor:
+    """The model's output (1, K, H, W) on one image as it is."""
+    scores = head_at_every_pixel(
+        model.head,
+        model.features(image),
+        (image.shape[2], image.shape[3]),
+        memory_budget=memory_budget,
+        done=done,
+    )[None]
+    return scores if model.output is None else OUTPUTS[model.output](scores)
+
+
+def _view(image: Tensor, size: tuple[int, int], mirrored: bool) -> Tensor:
+    resized = _resized(image, size)
+    return resized.flip(3) if mirrored else resized
+
+
+def _unmirror(output: Tensor, model: PixelNet, mirrored: bool) -> Tensor:
+    if not mirrored:
+        return output
+    output = output.flip(3)
+    if model.output == "normals":
+        output[:, 0].neg_()  # what pointed to the right in the mirror points to the left
+    return output
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if images.shape[2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; after that, each module's own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _bar(pixels: int, progress: bool) -> Iterator[Callable[[int], object]]:
+    """A function to be called with the number of pixels that were done."""
+    if not progress:
+        yield lambda pixels: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "progress=True needs tqdm, which is not installed: "
+            "pip install 'pixelnet-triton[metrics]', or leave progress=False"
+        ) from error
+    with tqdm(total=pixels, unit="px", unit_scale=True) as bar:
+        yield bar.update
+
+
+def _check(images: Tensor, scales: Sequence[float], memory_budget: int) -> None:
+    if not isinstance(images, Tensor) or images.dim() != 4:
+        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images is {came}; expected a tensor (B, 3, H, W); add images[None]")
+    if isinstance(scales, (int, float)) or len(scales) == 0:
+        raise ValueError(f"scales={scales!r}; expected a sequence of factors, such as (0.5, 1.0)")
+    if not all(scale > 0 and math.isfinite(scale) for scale in scales):
+        raise ValueError(f"scales={tuple(scales)}; expected positive, finite factors")
+    if memory_budget <= 0:
+        raise ValueError(f"memory_budget={memory_budget}; expected a positive number of bytes")

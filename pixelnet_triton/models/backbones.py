@@ -1,0 +1,89 @@
+"""Any network that returns several maps, in the place of :class:`VGG16`.
+
+What libraries return, and what becomes of it:
+
+===========================================  =======================================
+timm, ``features_only=True``                 a list of maps; some models in NHWC
+torchvision, ``create_feature_extractor``    a dict of maps, in the order of its keys
+transformers, ``AutoBackbone``               an output with ``feature_maps``
+===========================================  =======================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["LAYOUTS", "backbone_channels", "backbone_strides", "feature_maps"]
+
+LAYOUTS = ("NCHW", "NHWC")
+
+
+def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
+    """The maps in a backbone's output, each ``(B, C_i, H_i, W_i)``.
+
+    Args:
+        output: a list or tuple of maps, a mapping from names to maps, or an object whose
+            attribute ``feature_maps`` is one of these.
+        layout: ``"NCHW"``, or ``"NHWC"`` for maps ``(B, H_i, W_i, C_i)``; they become views.
+
+    Raises:
+        TypeError, ValueError: the output holds something else than maps, or none.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton.models.backbones import feature_maps
+        >>> output = {"c2": torch.rand(1, 8, 8, 32), "c3": torch.rand(1, 4, 4, 64)}
+        >>> [tuple(m.shape) for m in feature_maps(output, layout="NHWC")]
+        [(1, 32, 8, 8), (1, 64, 4, 4)]
+    """
+    # First: transformers' outputs are mappings too, which may hold more than the maps.
+    found = getattr(output, "feature_maps", output)
+    if isinstance(found, Mapping):
+        found = list(found.values())
+    if isinstance(found, Tensor) or not isinstance(found, Iterable):
+        raise TypeError(
+            f"the backbone returned a {type(output).__name__}; expected a list, tuple or dict of "
+            "maps, or an object with feature_maps. Ask it for its intermediate maps (timm: "
+            "features_only=True; torchvision: create_feature_extractor; transformers: "
+            "AutoBackbone), or return [map] for a single one"
+        )
+    maps = list(found)
+    if not maps:
+        raise ValueError("the backbone returned no maps; expected at least one")
+    for i, one in enumerate(maps):
+        if not isinstance(one, Tensor):
+            raise TypeError(
+                f"map {i} of the backbone is a {type(one).__name__}; expected a tensor {layout}"
+            )
+        if one.dim() != 4:
+            raise ValueError(
+                f"map {i} of the backbone has shape {tuple(one.shape)}; expected 4 dimensions "
+                f"{layout}. Sequences of tokens (B, L, C) have to be reshaped to maps"
+            )
+    if layout == "NHWC":
+        return [one.permute(0, 3, 1, 2) for one in maps]
+    return maps
+
+
+def backbone_channels(backbone: nn.Module) -> tuple[int, ...] | None:
+    """C_i of each map, where the backbone says so before it computes; else None.
+
+    :class:`VGG16` and transformers have ``channels``, timm has ``feature_info.channels()``.
+    """
+    channels = getattr(backbone, "channels", None)
+    if channels is None:
+        channels = getattr(getattr(backbone, "feature_info", None), "channels", None)
+    if callable(channels):
+        channels = channels()
+    if not isinstance(channels, Sequence) or not all(isinstance(c, int) for c in channels):
+        return None
+    return tuple(channels)
+
+
+def backbone_strides(backbone: nn.Module) -> tuple[float | tuple[float, float], ...] | None:
+    """The attribute ``strides``, image pixels per cell of each map, if the backbone has it."""
+    strides = getattr(backbone, "strides", None)
+    return tuple(strides) if isinstance(strides, Sequence) else None

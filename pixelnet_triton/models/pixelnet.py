@@ -1,0 +1,164 @@
+"""`PixelNet`: a backbone, hypercolumns at sparse points, and an MLP on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..inference import OUTPUTS, predict
+from .backbones import LAYOUTS, backbone_channels, backbone_strides, feature_maps
+from .head import PixelMLP
+
+__all__ = ["PixelNet"]
+
+
+class PixelNet(nn.Module):
+    r"""PixelNet (Bansal et al., arXiv 1609.06694): :math:`f_p(X) = g(h_p(X))` at chosen pixels.
+
+    Calling the model predicts at points, as training does; :meth:`predict` predicts at every
+    pixel of an image, in bounded memory. The two agree at every pixel.
+
+    Points are in pixels of the images given, pixel centres at integers. The authors embed every
+    image in a canvas with 100 pixels of zeros on each side, since their sampling layer aborts at
+    the far edge; here points beyond the outermost cell centres take the outermost cells, so that
+    no canvas is needed, which would cost 3.6 times the convolutions at 224 x 224. What differs
+    are the maps near the image's edges, which see one ring of zeros in every layer instead of a
+    wide one. For weights trained with the canvas, pad the normalised images with
+    ``F.pad(images, (100,) * 4)`` and add 100 to the points.
+
+    Args:
+        backbone: a module from images to several maps: :class:`VGG16`, or whatever
+            :func:`~pixelnet_triton.models.backbones.feature_maps` understands. Its attribute
+            ``strides``, if it has one, places the points on the maps; otherwise the ratio of the
+            sizes does.
+        head: the MLP on the maps, in their order. If it has no strides it is given the
+            backbone's.
+        output: what the scores become in :meth:`predict`: None (raw scores), ``"softmax"``,
+            ``"sigmoid"``, ``"normals"`` (3 scores, divided by their length), or ``"depth"``
+            (1 score, the logarithm of the depth: its exponential).
+        layout: ``"NCHW"``, or ``"NHWC"`` for backbones that return channels last as a shape.
+
+    Raises:
+        ValueError: backbone and head do not fit, or the output does not fit the head.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+        >>> backbone = VGG16(("conv1_2", "conv3_3", "conv5_3"), width=1 / 16)
+        >>> head = PixelMLP(backbone.channels, (64, 64), out_features=11, init="kaiming")
+        >>> model = PixelNet(backbone, head, output="softmax")
+        >>> images = torch.rand(2, 3, 48, 64)
+        >>> model(images, torch.randint(0, 48, (2, 100, 2))).shape
+        torch.Size([2, 100, 11])
+        >>> model.predict(images, scales=(0.5, 1.0), flip=True).shape
+        torch.Size([2, 11, 48, 64])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: PixelMLP,
+        *,
+        output: str | None = None,
+        layout: str = "NCHW",
+    ) -> None:
+        super().__init__()
+        _check_parts(backbone, head, output, layout)
+        self.backbone = backbone
+        self.head = head
+        self.output = output
+        self.layout = layout
+        strides = backbone_strides(backbone)
+        if head.first.strides is None:
+            head.first.strides = strides
+        elif strides is not None and tuple(head.first.strides) != strides:
+            raise ValueError(
+                f"head has strides {tuple(head.first.strides)} but backbone has {strides}; leave "
+                "the head's out, and it is given the backbone's"
+            )
+
+    def forward(self, images: Tensor, points: Tensor, batch_index: Tensor | None = None) -> Tensor:
+        """Raw scores ``(B, N, K)`` of images ``(B, 3, H, W)`` at points ``(B, N, 2)``.
+
+        With `batch_index` (P,) and points (P, 2), which may be differently many for each image,
+        ``(P, K)``. Arguments as for :func:`pixelnet_triton.sparse_hypercolumn`.
+        """
+        height, width = images.shape[-2:]
+        return self.head(self.features(images), points, (height, width), batch_index)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The backbone's maps ``(B, C_i, H_i, W_i)``, checked against the head.
+
+        Raises:
+            ValueError: their channels are not those the head was made for.
+        """
+        maps = feature_maps(self.backbone(images), self.layout)
+        _check_channels(self.backbone, self.head, tuple(m.shape[1] for m in maps), self.layout)
+        return maps
+
+    def predict(
+        self,
+        images: Tensor,
+        *,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        memory_budget: int = 256 << 20,
+        progress: bool = False,
+    ) -> Tensor:
+        """Outputs ``(B, K, H, W)`` at every pixel, in evaluation mode and without gradients.
+
+        See :func:`pixelnet_triton.inference.predict`, which this calls.
+        """
+        return predict(
+            self,
+            images,
+            scales=scales,
+            flip=flip,
+            memory_budget=memory_budget,
+            progress=progress,
+        )
+
+    def extra_repr(self) -> str:
+        return f"output={self.output!r}, layout={self.layout!r}"
+
+
+def _check_parts(backbone: Any, head: Any, output: str | None, layout: str) -> None:
+    for name, part, expected in (("backbone", backbone, nn.Module), ("head", head, PixelMLP)):
+        if not isinstance(part, expected):
+            raise TypeError(
+                f"{name} is a {type(part).__name__}; expected a {expected.__module__}."
+                f"{expected.__qualname__}"
+            )
+    if output is not None and output not in OUTPUTS:
+        raise ValueError(f"output={output!r} is unknown; use None or one of {tuple(OUTPUTS)}")
+    needed = {"normals": 3, "depth": 1}.get(output or "")
+    if needed is not None and head.out_features != needed:
+        raise ValueError(
+            f"output={output!r} needs {needed} values a pixel but head.out_features is "
+            f"{head.out_features}"
+        )
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r} is unknown; use one of {LAYOUTS}")
+    channels = backbone_channels(backbone)
+    if channels is not None:
+        _check_channels(backbone, head, channels, layout)
+    strides = backbone_strides(backbone)
+    if strides is not None and len(strides) != len(head.in_channels):
+        raise ValueError(
+            f"backbone.strides={strides} has {len(strides)} entries but the head takes "
+            f"{len(head.in_channels)} maps; expected the image pixels per cell of each map"
+        )
+
+
+def _check_channels(
+    backbone: nn.Module, head: PixelMLP, channels: tuple[int, ...], layout: str
+) -> None:
+    if channels != head.in_channels:
+        hint = "" if layout == "NHWC" else ' (or layout="NHWC", if it returns channels last)'
+        raise ValueError(
+            f"the backbone {type(backbone).__name__} gives maps with {channels} channels but the "
+            f"head {type(head).__name__} was made for in_channels={head.in_channels}; make it "
+            f"with PixelMLP({list(channels)}, ...){hint}"
+        )
