@@ -5,6 +5,7 @@
 
 from .bsds import BSDS500, RotatedBSDS500
 from .camvid import CamVid
+from .context import PascalContext
 from .folders import PixelDataset, Sample
 from .transforms import (
     ColourScale,
@@ -17,6 +18,7 @@ from .transforms import (
     Resize,
     collate,
 )
+from .voc import PascalVOC
 
 __all__ = [
     "BSDS500",
@@ -25,6 +27,8 @@ __all__ = [
     "Compose",
     "Normalize",
     "Pad",
+    "PascalContext",
+    "PascalVOC",
     "PixelDataset",
     "RandomCrop",
     "RandomHorizontalFlip",
