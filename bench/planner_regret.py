@@ -1,7 +1,7 @@
 """How far the planner's choice is from the best plan, found by trying them all.
 
     python -m bench.planner_regret [--configurations 30] [--threads 2] [--clock wall|cpu]
-    python -m bench.planner_regret --workloads     # those of bench/test_first_layer.py instead
+    python -m bench.planner_regret --workloads     # those of bench/workloads.py instead
     python -m bench.planner_regret --fit           # a profile from all results so far
 
 For random first layers of one to four maps, every assignment of gather or project to the layers
@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.shape import CallShape, LayerShape
 from pixelnet_triton.planner.store import profile_for
 
-from .test_first_layer import WORKLOADS
+from .workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results" / "planner_regret.jsonl"
 CPU = torch.device("cpu")
@@ -138,15 +138,11 @@ def try_all(
 
 
 def workload_calls() -> list[CallShape]:
-    """The workloads, with the batch that their own benchmark gives a CPU; both layouts."""
+    """W1 to W5 on one image (W4: two), float32, in both layouts."""
     return [
-        CallShape(
-            tuple(LayerShape(*shape, channels_last=last) for shape in workload.maps),
-            workload.images_on_cpu,
-            workload.images_on_cpu * workload.points,
-            workload.out_features,
-        )
-        for workload in WORKLOADS.values()
+        replace(workload, images=images, dtype="float32", channels_last=last).call_shape(True)
+        for workload in WORKLOADS
+        for images in [2 if workload.name == "W4" else 1]
         for last in (True, False)
     ]
 

@@ -38,7 +38,7 @@ import torch
 
 from .env_report import environment, format_report
 
-__all__ = ["STAGES", "Outcome", "Stage", "main", "run_stage"]
+__all__ = ["STAGES", "Outcome", "Stage", "main", "run_stage", "source_commit"]
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 8  # seconds for pytest to write its report once a stage is out of time
@@ -200,14 +200,18 @@ def _read_figures(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _commit() -> str | None:
-    """The commit of the checkout, "+changes" where files differ from it; None outside git."""
+def source_commit() -> str | None:
+    """The commit of the checkout, "+changes" where its code differs; None outside git."""
     try:
         head, changes = (
             subprocess.run(
                 ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+            # Results and figures that a run writes are no change to the code it ran.
+            for arguments in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--", ".", ":!bench/results", ":!docs", ":!*.md"],
+            )
         )
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -278,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = {
         "date": now.isoformat(timespec="seconds"),
         "device": name,
-        "commit": _commit(),
+        "commit": source_commit(),
         "seconds": round(time.monotonic() - started, 1),
         "environment": facts,
         "stages": [asdict(outcome) for outcome in outcomes],

@@ -1,0 +1,100 @@
+"""The numerical check that a peer has to pass before it is timed.
+
+Values and the gradients of every map, weight and bias are compared with the float64 reference.
+The library is held to the rule of the test suite, tests/tolerances.py: at most twice the error
+of plain PyTorch in the same dtype. Others are held to what their arithmetic can reach; one that
+does not is shown with its error, and not timed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
+from tests.plain import plain_hypercolumn
+from tests.tolerances import assert_close_to_reference
+
+from .inputs import Inputs
+from .peers import Peer, prepare
+
+__all__ = ["Expected", "check", "expected_results"]
+
+# Points that are checked on a CPU, where the reference takes longer than what is measured.
+POINTS_ON_CPU = 512
+# A ReLU's step falls to either side for values this near to zero, of the largest.
+STEP_BAND = 1e-3
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Results at some of the points: the reference's, and those of plain PyTorch."""
+
+    inputs: Inputs
+    upstream: Tensor
+    reference: dict[str, Tensor]
+    plain: dict[str, Tensor]
+
+
+def expected_results(inputs: Inputs, training: bool) -> Expected:
+    """The reference and plain PyTorch on at most POINTS_ON_CPU points an image (a GPU: on all)."""
+    points = inputs.points
+    if points.device.type == "cpu":
+        points = points[:, :POINTS_ON_CPU]
+    few = inputs.with_points(points)
+    exact = few.double().requires_grad_(training)
+    with torch.no_grad():
+        z = reference_hypercolumn(
+            exact.maps, points, exact.image_size, weight=exact.weight, bias=exact.bias
+        )
+    generator = torch.Generator(points.device).manual_seed(1)
+    upstream = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+    upstream = torch.where(z.abs() < STEP_BAND * z.abs().max(), 0, upstream)
+
+    def evaluate(function: object, at: Inputs) -> dict[str, Tensor]:
+        assert callable(function)
+        rows = function(
+            at.maps, points, at.image_size, weight=at.weight, bias=at.bias, activation="relu"
+        )
+        return _results(rows, at.leaves() if training else {}, upstream)
+
+    reference = evaluate(reference_hypercolumn, exact)
+    plain = evaluate(plain_hypercolumn, few)
+    return Expected(few, upstream, reference, plain)
+
+
+def check(peer: Peer, expected: Expected, training: bool) -> tuple[float, float]:
+    """(largest relative error, what is allowed); for the library an AssertionError instead.
+
+    Raises:
+        AssertionError: a plan of the library is wrong.
+    """
+    call = prepare(peer, expected.inputs)
+    rows = peer.rows_of(call.forward(), expected.inputs.points)
+    actual = _results(rows, call.leaves if training else {}, expected.upstream)
+    dtype = expected.inputs.weight.dtype
+    names = actual.keys() & expected.reference.keys()
+    assert {"value", *({"weight", "bias"} if training else ())} <= names
+    errors = []
+    for name in sorted(names):
+        ours, exact = actual[name], expected.reference[name]
+        errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
+        if peer.own:
+            assert_close_to_reference(
+                ours, exact, expected.plain[name], dtype=dtype, name=f"{peer.name}: {name}"
+            )
+    # Coordinates in [-1, 1] are rounded to float32's eps: up to eps * side / 2 cells.
+    coordinates = torch.finfo(torch.float32).eps * max(expected.inputs.image_size)
+    worst = max(errors)
+    return (worst if worst == worst else float("inf")), 8 * torch.finfo(dtype).eps + coordinates
+
+
+def _results(rows: Tensor, leaves: dict[str, Tensor], upstream: Tensor) -> dict[str, Tensor]:
+    """The value and, by name, the gradients."""
+    found = {"value": rows.detach()}
+    if leaves:
+        grads = torch.autograd.grad(rows, list(leaves.values()), upstream.to(rows.dtype))
+        found.update(zip(leaves, grads, strict=True))
+    return found

@@ -1,0 +1,74 @@
+"""The machine: its name and versions, for every line of results, and its measured roofs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pixelnet_triton.env_report import cpu_name, environment
+from pixelnet_triton.selfcheck import source_commit
+
+from .timing import quantile, time_calls
+
+__all__ = ["DEVICE", "Roofs", "identity", "measured_roofs"]
+
+#: Where everything runs: PIXELNET_TEST_DEVICE, otherwise the GPU if there is one.
+DEVICE = torch.device(
+    os.environ.get("PIXELNET_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+)
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """What this machine reaches at its best, measured in the run: FLOP/s and bytes/s."""
+
+    flops: float
+    bytes: float
+
+
+def identity(device: torch.device) -> dict[str, str | int | None]:
+    """The key of a run: device, versions, commit, date."""
+    on_cpu = device.type == "cpu"
+    versions = environment()["versions"]
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "date": now.isoformat(timespec="seconds"),
+        "device": cpu_label() if on_cpu else torch.cuda.get_device_name(device),
+        "kind": device.type,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": versions["triton"],
+        "library": versions["pixelnet-triton"],
+        "commit": source_commit(),
+    }
+
+
+def cpu_label() -> str:
+    """The processor, its threads in use and the instructions that torch uses."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}"
+
+
+def measured_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
+    """A large matrix product, 2 n^3 FLOPs, and a large copy, 2 bytes moved for each copied."""
+    on_cpu = device.type == "cpu"
+    n = 2048 if on_cpu else 8192
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(a)
+    source = torch.ones((512 if on_cpu else 2048) << 20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+
+    def seconds(call: Callable[[], object]) -> float:
+        call()
+        return quantile(time_calls([call] * 7, device, 20e-6), 0.2)
+
+    return Roofs(
+        2 * n**3 / seconds(lambda: torch.matmul(a, b, out=product)),
+        2 * source.nbytes / seconds(lambda: target.copy_(source)),
+    )

@@ -1,0 +1,90 @@
+"""Memory: the peak of a call, what it keeps for the backward pass, and a process' high-water mark.
+
+Two measures of a peak, because two questions are asked.
+
+*A call's peak* is what torch's allocator handed out at once, beyond what was there before. On a
+GPU the caching allocator keeps that count. On a CPU the profiler reports every block that the
+allocator hands out or takes back, those inside operators included, and the running sum's maximum
+is the same quantity: exact, repeatable to the byte, and measured in the process that times. It
+leaves out buffers that matrix libraries take from the system behind torch's back.
+
+*A process' high-water mark* (VmHWM) has these too, and the allocator's own slack: what the
+operating system must find room for, and what an out-of-memory killer looks at. It needs a process
+of its own for each figure, so it is used for whole networks (table4.py), where processes are
+few; a test compares the two measures on a call where both must agree.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+__all__ = ["high_water_mark", "peak_bytes", "saved_bytes"]
+
+
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """The most that torch's allocator held during the call, less what it held before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        recorded.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    changes = sorted(
+        (event["args"]["Ev Idx"], event["args"]["Bytes"])
+        for event in events
+        if event["name"] == "[memory]"
+    )
+    total = most = 0
+    for _, change in changes:
+        total += change
+        most = max(most, total)
+    return most
+
+
+def saved_bytes(forward: Callable[[], Tensor], inputs: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps between forward and backward, inputs not counted.
+
+    Storages are counted once, however many views of them are kept, and in full: a view keeps
+    all of its storage alive.
+    """
+    own = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = forward()
+    del output  # alive until here, so that no storage's address was used twice
+    return sum(kept.values())
+
+
+def high_water_mark() -> int:
+    """Bytes: the most resident memory this process has had."""
+    try:
+        # Not getrusage's ru_maxrss, which begins at the peak of the parent process.
+        status = Path("/proc/self/status").read_text().splitlines()
+        (mark,) = (line for line in status if line.startswith("VmHWM:"))
+        return int(mark.split()[1]) * 1024
+    except (OSError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,65 @@
+"""Results: one line of JSON for each figure, appended to bench/results/, read back by run.
+
+    first_layer.jsonl   a peer on a workload or sweep, forward or training
+    roofs.jsonl         what the machine reached in that run
+    overhead.jsonl      host time of a call whose work is next to nothing
+    table4.jsonl        rows of the paper's Table 4
+
+Every line carries the identity of its run: device, versions, commit and date (machine.py). A
+figure is drawn from one run alone, the latest of a device that has all it needs; a partial run,
+of a few selected benchmarks, is kept but never mixed in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Line", "append", "complete_run", "devices", "folder", "read"]
+
+Line = dict[str, Any]
+
+
+def folder() -> Path:
+    """PIXELNET_BENCH_RESULTS, or bench/results."""
+    return Path(os.environ.get("PIXELNET_BENCH_RESULTS") or Path(__file__).parent / "results")
+
+
+def append(kind: str, run: Line, figures: Line) -> Line:
+    """Write one line, the identity of the run first; it is returned."""
+    line = {**run, **figures}
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def read(kind: str) -> list[Line]:
+    """All lines, oldest first; none where nothing was measured yet."""
+    path = folder() / f"{kind}.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def devices(lines: Iterable[Line]) -> list[str]:
+    """Devices that have results, the one with the latest first."""
+    latest: dict[str, str] = {}
+    for line in lines:
+        latest[line["device"]] = max(latest.get(line["device"], ""), line["date"])
+    return sorted(latest, key=latest.__getitem__, reverse=True)
+
+
+def complete_run(lines: Iterable[Line], device: str, key: str, wanted: set[Any]) -> list[Line]:
+    """The lines of a device's latest run in which `key` takes all the `wanted` values."""
+    runs: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["device"] == device:
+            runs.setdefault(line["date"], []).append(line)
+    for date in sorted(runs, reverse=True):
+        if wanted <= {line[key] for line in runs[date]}:
+            return runs[date]
+    return []

@@ -1,0 +1,225 @@
+"""The registry: what is measured, with FLOPs and compulsory bytes computed from the shapes.
+
+W1 to W5 are the first layers that the library was designed for; the sweeps vary one quantity of
+such a layer. A workload holds sizes only. Without a GPU all of them are made smaller by
+:func:`for_cpu`, say so (`scaled`), and carry the smaller sizes in their results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pixelnet_triton.planner.shape import CallShape, LayerShape
+
+__all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
+
+ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+CORNERS = 4  # cells that one point is interpolated from
+POINT_BYTES = 16  # (x, y) as int64
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One first layer: maps of M layers, points, and the width of the layer.
+
+    Args:
+        name: unique; `family`: "workload", or the sweep it belongs to; `value`: its place there.
+        layers: (C_i, H_i, W_i) of each map.
+        image_size: (H, W) in pixels. images: B. points: N per image. out_features: D.
+        dtype: of maps and weights. channels_last: the layout of the maps.
+        scaled: made smaller for a machine without a GPU.
+    """
+
+    name: str
+    layers: tuple[tuple[int, int, int], ...]
+    image_size: tuple[int, int]
+    images: int
+    points: int
+    out_features: int
+    dtype: str = "float32"
+    channels_last: bool = True
+    family: str = "workload"
+    value: int | str = ""
+    scaled: bool = False
+
+    @property
+    def channels(self) -> int:
+        """C, the sum over the layers."""
+        return sum(channels for channels, _, _ in self.layers)
+
+    @property
+    def all_points(self) -> int:
+        """P, of all images."""
+        return self.images * self.points
+
+    @property
+    def all_pixels(self) -> int:
+        """Pixels of all images: the rows of a dense method."""
+        return self.images * self.image_size[0] * self.image_size[1]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element of maps and weights."""
+        return ITEMSIZES[self.dtype]
+
+    def flops(self, rows: int, training: bool) -> float:
+        """FLOPs of the matrix products over `rows` hypercolumns, rows x C by C x D.
+
+        2 rows C D forward; the gradients of both operands take as much again, each. As is
+        customary the interpolation, some 8 FLOPs a value against 2 D, is not counted.
+        """
+        return (6.0 if training else 2.0) * rows * self.channels * self.out_features
+
+    def compulsory_bytes(self, rows: int, training: bool) -> float:
+        """Bytes any method must move if each operand is read once and each result written once.
+
+        Forward: the cells that `rows` positions can touch, weight, bias, positions; the output.
+        Backward: upstream gradient, output (the ReLU's mask), weight and touched cells again;
+        the gradients of maps (all cells: they are dense tensors), weight and bias.
+        """
+        cells = [self.images * height * width for _, height, width in self.layers]
+        touched = sum(
+            min(CORNERS * rows, own) * channels
+            for own, (channels, _, _) in zip(cells, self.layers, strict=True)
+        )
+        parameters = (self.channels + 1) * self.out_features
+        output = rows * self.out_features
+        elements = touched + parameters + output
+        if training:
+            maps = sum(o * c for o, (c, _, _) in zip(cells, self.layers, strict=True))
+            elements += 2 * output + touched + parameters + maps + parameters
+        return float(elements * self.itemsize + rows * POINT_BYTES)
+
+    def call_shape(self, training: bool) -> CallShape:
+        """What the planner sees of it."""
+        layers = tuple(LayerShape(*layer, self.channels_last) for layer in self.layers)
+        return CallShape(
+            layers,
+            self.images,
+            self.all_points,
+            self.out_features,
+            self.itemsize,
+            training=training,
+        )
+
+    def sizes(self) -> str:
+        """The sizes in words, for tables and titles."""
+        height, width = self.image_size
+        maps = "+".join(str(channels) for channels, _, _ in self.layers)
+        layout = "" if self.channels_last else ", NCHW"
+        return (
+            f"{self.images} x {width}x{height}, C={maps}, N={self.points}, "
+            f"D={self.out_features}, {self.dtype}{layout}"
+        )
+
+
+def for_cpu(workload: Workload) -> Workload:
+    """A workload that dense methods can be run on within seconds on a few cores.
+
+    One image of half the side, so a quarter of the pixels and of the points: cells per point
+    stay as they are, which is what the choice of a plan depends on. Layers wider than 1,024
+    become a quarter as wide, 256 at least.
+    """
+    height, width = workload.image_size
+    wide = workload.out_features > 1024
+    return replace(
+        workload,
+        layers=tuple((c, -(-h // 2), -(-w // 2)) for c, h, w in workload.layers),
+        image_size=(height // 2, width // 2),
+        images=1,
+        points=workload.points // 4,
+        out_features=max(256, workload.out_features // 4) if wide else workload.out_features,
+        scaled=True,
+    )
+
+
+def vgg(side: int, conv7: bool = False) -> tuple[tuple[int, int, int], ...]:
+    """conv1_2, 2_2, 3_3, 4_3, 5_3 of VGG-16, and conv-7, for images of this side."""
+    layers = [(64, 1), (128, 2), (256, 4), (512, 8), (512, 16)] + [(4096, 32)] * conv7
+    return tuple((channels, side // stride, side // stride) for channels, stride in layers)
+
+
+def resnet(side: int) -> tuple[tuple[int, int, int], ...]:
+    """C2 to C5 of ResNet-50, for images of this side."""
+    layers = [(256, 4), (512, 8), (1024, 16), (2048, 32)]
+    return tuple((channels, side // stride, side // stride) for channels, stride in layers)
+
+
+VGG = vgg(224)
+SQUARE = (224, 224)
+
+WORKLOADS = (
+    Workload("W1", (VGG[0], VGG[2], VGG[4]), SQUARE, 1, 2000, 4096),  # the paper's Table 4
+    Workload("W2", VGG, SQUARE, 5, 2000, 4096),  # the paper's network
+    Workload("W3", vgg(224, conv7=True), SQUARE, 5, 2000, 4096),
+    Workload("W4", resnet(512), (512, 512), 16, 2048, 256),
+    Workload("W5", VGG, SQUARE, 5, 2000, 256),  # a narrow head
+)
+
+
+def _points(on_cpu: bool) -> list[Workload]:
+    base = Workload("", VGG, SQUARE, 1 if on_cpu else 5, 0, 256, scaled=on_cpu)
+    fewer = (250, 1000, 4000, 16000, 50176)
+    more = (250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 50176)
+    return [replace(base, points=n, value=n) for n in (fewer if on_cpu else more)]
+
+
+def _width(on_cpu: bool) -> list[Workload]:
+    base = replace(WORKLOADS[4], name="")
+    base = for_cpu(base) if on_cpu else base
+    widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 128, 256, 512, 1024, 2048, 4096, 6144)
+    return [replace(base, out_features=d, value=d) for d in widths]
+
+
+def _layers(on_cpu: bool) -> list[Workload]:
+    base = replace(WORKLOADS[2], name="", out_features=256)
+    base = for_cpu(base) if on_cpu else base
+    count = len(base.layers)
+    return [replace(base, layers=base.layers[:m], value=m) for m in range(1, count + 1)]
+
+
+def _image(on_cpu: bool) -> list[Workload]:
+    sides = (128, 256, 512) if on_cpu else (128, 256, 512, 1024)
+    return [
+        Workload("", vgg(side), (side, side), 1, 2000, 256, value=side, scaled=on_cpu)
+        for side in sides
+    ]
+
+
+def _dtype(on_cpu: bool) -> list[Workload]:
+    base = replace(WORKLOADS[4], name="")
+    base = for_cpu(base) if on_cpu else base
+    return [replace(base, dtype=t, value=t) for t in ("float32", "bfloat16", "float16")]
+
+
+def _layout(on_cpu: bool) -> list[Workload]:
+    base = replace(WORKLOADS[4], name="")
+    base = for_cpu(base) if on_cpu else base
+    return [
+        replace(base, channels_last=last, value="NHWC" if last else "NCHW")
+        for last in (True, False)
+    ]
+
+
+#: Sweeps: the name of the quantity, and its workloads with or without a GPU.
+SWEEPS: dict[str, Callable[[bool], list[Workload]]] = {
+    "points": _points,
+    "width": _width,
+    "layers": _layers,
+    "image": _image,
+    "dtype": _dtype,
+    "layout": _layout,
+}
+
+
+def registry(on_cpu: bool) -> list[Workload]:
+    """All workloads and sweeps at the sizes of such a machine.
+
+    On a GPU in bfloat16, on the CPU in float32, but for the sweep over dtypes.
+    """
+    dtype = "float32" if on_cpu else "bfloat16"
+    found = [for_cpu(w) if on_cpu else w for w in WORKLOADS]
+    for family, make in SWEEPS.items():
+        found += [replace(w, name=f"{family}-{w.value}", family=family) for w in make(on_cpu)]
+    return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in found]
