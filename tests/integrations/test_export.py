@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
+from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.geometry import layer_geometry
 from pixelnet_triton.integrations import PointHead
 from pixelnet_triton.integrations.export import (
@@ -24,37 +24,15 @@ from pixelnet_triton.integrations.export import (
 
 from ..cases import CASES, DTYPE_CASES, Case, case_id
 from ..check import check_case
+from .network import batch_of, network
 
 # torch's own, when it copies a program to decompose it
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 
 
-class Network(nn.Module):
-    """Two convolutions, the fused layer, and a last linear layer."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.fine = nn.Conv2d(3, 8, 3, 2, 1)
-        self.coarse = nn.Conv2d(8, 12, 3, 2, 1)
-        self.first = HypercolumnLinear([8, 12], 16, activation="gelu", **options)
-        self.last = nn.Linear(16, 4)
-
-    def forward(self, images: Tensor, points: Tensor, batch_index: Tensor | None = None) -> Tensor:
-        fine = self.fine(images)
-        maps = [fine, self.coarse(fine.relu())]
-        size = (images.shape[2], images.shape[3])
-        return self.last(self.first(maps, points, size, batch_index))
-
-
-def network(**options: Any) -> Network:
-    torch.manual_seed(0)
-    return Network(**options).eval()
-
-
-def images_and_points(batch: int = 2, points: int = 10, size: int = 32) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(batch * 1000 + points)
-    images = torch.randn(batch, 3, size, size, generator=random)
-    return images, size * torch.rand(batch, points, 2, generator=random) - 0.5
+def images_and_points(*shape: int) -> tuple[Tensor, Tensor]:
+    """(images, points) of so many images, points and pixels a side."""
+    return batch_of(*shape)[:2]
 
 
 def operators(program: torch.export.ExportedProgram) -> set[str]:
@@ -96,7 +74,7 @@ def test_the_plain_expression_is_as_right_as_the_operator(case: Case) -> None:
 
 class TestExport:
     def test_any_number_of_points_and_images(self) -> None:
-        model = network()
+        model = network("gelu").eval()
         batch, points = torch.export.Dim("batch"), torch.export.Dim("points")
         program = export(
             model,
@@ -110,7 +88,7 @@ class TestExport:
             torch.testing.assert_close(program.module()(*inputs), model(*inputs))
 
     def test_ragged_points(self) -> None:
-        model = network(padding_mode="zeros")
+        model = network("gelu", padding_mode="zeros")
         images, points = images_and_points()
         index = torch.tensor([1, 0, 0, 1, 1])
         count = torch.export.Dim("count")
@@ -120,7 +98,7 @@ class TestExport:
         torch.testing.assert_close(program.module()(*some), model(*some))
 
     def test_any_image_size_where_strides_are_given(self) -> None:
-        model = network(strides=[2, 4])
+        model = network("gelu", strides=[2, 4])
         side = torch.export.Dim("side", min=4, max=64)
         points = torch.export.Dim("points")
         shapes = {"images": {2: 4 * side, 3: 4 * side}, "points": {1: points}}
@@ -131,7 +109,7 @@ class TestExport:
 
     def test_dense(self) -> None:
         """At every pixel; coarse layers are projected before they are sampled."""
-        model = network()
+        model = network("gelu").eval()
         dense = AtEveryPixel(model)
         images, _ = images_and_points()
         program = export(dense, (images,))
@@ -142,7 +120,7 @@ class TestExport:
         torch.testing.assert_close(scores[:, :, 9, 5], model(images, pixel)[:, 0])
 
     def test_the_saved_program_needs_no_pixelnet_triton(self, tmp_path: Path) -> None:
-        model, inputs = network(), images_and_points()
+        model, inputs = network("gelu").eval(), images_and_points()
         torch.export.save(export(model, inputs), tmp_path / "model.pt2")
         torch.save((inputs, model(*inputs).detach()), tmp_path / "expected.pt")
         program = """
@@ -159,7 +137,7 @@ print("equal")
 
     def test_without_decomposition_the_operator_stays_one_node(self) -> None:
         """For those who load it where the library is installed, and want its kernels."""
-        model, inputs = network(), images_and_points()
+        model, inputs = network("gelu").eval(), images_and_points()
         program = torch.export.export(model, inputs, strict=False)
         assert "pixelnet_triton.sparse_hypercolumn.default" in operators(program)
         file = io.BytesIO()
@@ -178,7 +156,7 @@ class TestONNX:
 
     def test_sparse_with_any_number_of_points(self, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
-        model, path = network(), tmp_path / "sparse.onnx"
+        model, path = network("gelu").eval(), tmp_path / "sparse.onnx"
         shapes = {"images": None, "points": {1: torch.export.Dim("points")}}
         export_onnx(
             model,
@@ -195,7 +173,7 @@ class TestONNX:
 
     def test_dense_and_point_head(self, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")
-        dense = AtEveryPixel(network(padding_mode="zeros"))
+        dense = AtEveryPixel(network("gelu", padding_mode="zeros"))
         images, _ = images_and_points()
         export_onnx(dense, (images,), tmp_path / "dense.onnx")
         scores = self.run(tmp_path / "dense.onnx", images)
