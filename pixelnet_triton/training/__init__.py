@@ -1,1 +1,30 @@
-"""The training recipe of the paper for Lightning: the extra `train`."""
+"""The training recipe of the paper for Lightning: the extra `train`.
+
+>>> from pixelnet_triton.training import PixelNetModule, Segmentation, StepLoader, fit
+"""
+
+from .edge_metrics import PixelEdgeMetrics
+from .fit import fit
+from .loader import StepLoader, Transform, derived_seed
+from .module import PixelNetModule
+from .recipe import EDGE_RECIPE, Recipe, parameter_groups, step_decay
+from .tasks import Depth, Edges, Normals, Sampler, Segmentation, Task
+
+__all__ = [
+    "EDGE_RECIPE",
+    "Depth",
+    "Edges",
+    "Normals",
+    "PixelEdgeMetrics",
+    "PixelNetModule",
+    "Recipe",
+    "Sampler",
+    "Segmentation",
+    "StepLoader",
+    "Task",
+    "Transform",
+    "derived_seed",
+    "fit",
+    "parameter_groups",
+    "step_decay",
+]

@@ -1,0 +1,24 @@
+"""What is used of Lightning, or an error that names the extra. The only place that imports it."""
+
+from __future__ import annotations
+
+try:
+    from lightning import LightningModule, Trainer
+    from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+except ImportError as error:
+    raise ImportError(
+        "pixelnet_triton.training needs Lightning, which is not installed; "
+        "pip install 'pixelnet-triton[train]'"
+    ) from error
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "LearningRateMonitor",
+    "LightningModule",
+    "ModelCheckpoint",
+    "OptimizerLRSchedulerConfig",
+    "Trainer",
+]
