@@ -7,6 +7,7 @@ from .bsds import BSDS500, RotatedBSDS500
 from .camvid import CamVid
 from .context import PascalContext
 from .folders import PixelDataset, Sample
+from .nyu import NYUDepth, NYUNormals
 from .transforms import (
     ColourScale,
     Compose,
@@ -25,6 +26,8 @@ __all__ = [
     "CamVid",
     "ColourScale",
     "Compose",
+    "NYUDepth",
+    "NYUNormals",
     "Normalize",
     "Pad",
     "PascalContext",

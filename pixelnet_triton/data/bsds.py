@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from .folders import (
     IGNORE,
     IMAGE_SUFFIXES,
+    Entry,
     PixelDataset,
     Sample,
     check_split,
@@ -100,8 +101,8 @@ class BSDS500(PixelDataset):
         """The edges as each annotator drew them: bool ``(H, W)`` each, for the boundary metrics."""
         return [torch.from_numpy(edges) for edges in _annotations(self.entries[index].target)]
 
-    def read_target(self, path: Path) -> Tensor:
-        count = np.sum(_annotations(path), axis=0, dtype=np.uint8)
+    def read_target(self, entry: Entry) -> Tensor:
+        count = np.sum(_annotations(entry.target), axis=0, dtype=np.uint8)
         target = np.where(count >= self.min_annotators, 1, IGNORE)
         return torch.from_numpy(np.where(count == 0, 0, target).astype(np.uint8))
 

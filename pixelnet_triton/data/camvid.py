@@ -11,6 +11,7 @@ from torch import Tensor
 from .folders import (
     IGNORE,
     IMAGE_SUFFIXES,
+    Entry,
     PixelDataset,
     Sample,
     check_split,
@@ -104,11 +105,11 @@ class CamVid(PixelDataset):
             pair_up(image_files, label_files, image_files, source=_SOURCE), transform, cache=cache
         )
 
-    def read_target(self, path: Path) -> Tensor:
-        labels = read_indices(path)
+    def read_target(self, entry: Entry) -> Tensor:
+        labels = read_indices(entry.target)
         if int(labels.max()) > _VOID:
             raise ValueError(
-                f"{path} holds the value {int(labels.max())}; expected class indices 0 to 10 and "
-                f"{_VOID} for void. {_SOURCE}"
+                f"{entry.target} holds the value {int(labels.max())}; expected class indices 0 to "
+                f"10, and {_VOID} for void. {_SOURCE}"
             )
         return labels.masked_fill_(labels == _VOID, IGNORE)

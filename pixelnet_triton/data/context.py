@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .folders import (
     IGNORE,
+    Entry,
     PixelDataset,
     Sample,
     check_split,
@@ -121,7 +122,8 @@ class PascalContext(PixelDataset):
         )
         super().__init__(entries, transform, cache=cache)
 
-    def read_target(self, path: Path) -> Tensor:
+    def read_target(self, entry: Entry) -> Tensor:
+        path = entry.target
         if path.suffix == ".mat":
             scipy_io = needed("scipy.io", "reading .mat files", "SciPy", "pixelnet-triton[data]")
             labels = scipy_io.loadmat(path, variable_names=["LabelMap"])["LabelMap"]

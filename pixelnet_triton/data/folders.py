@@ -93,8 +93,7 @@ class PixelDataset(Dataset[Sample]):
 
     def _decode(self, entry: Entry) -> tuple[Tensor, Tensor]:
         """uint8 image (H, W, 3) and compact target."""
-        image = read_rgb(entry.image)
-        target = self.read_target(entry.target)
+        image, target = self.read_image(entry), self.read_target(entry)
         if image.shape[:2] != target.shape[-2:]:
             raise ValueError(
                 f"{entry.image} has (height, width) {tuple(image.shape[:2])} but {entry.target} "
@@ -103,8 +102,12 @@ class PixelDataset(Dataset[Sample]):
             )
         return image, target
 
-    def read_target(self, path: Path) -> Tensor:
-        """The ground truth of one image: uint8 for labels and edges, else float32."""
+    def read_image(self, entry: Entry) -> Tensor:
+        """One image: uint8 ``(H, W, 3)``."""
+        return read_rgb(entry.image)
+
+    def read_target(self, entry: Entry) -> Tensor:
+        """Its ground truth: uint8 for labels and edges, else float32."""
         raise NotImplementedError
 
 

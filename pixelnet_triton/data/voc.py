@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .folders import (
     IGNORE,
+    Entry,
     PixelDataset,
     Sample,
     check_split,
@@ -121,13 +122,13 @@ class PascalVOC(PixelDataset):
         )
         super().__init__(entries, transform, cache=cache)
 
-    def read_target(self, path: Path) -> Tensor:
-        labels = read_indices(path)
+    def read_target(self, entry: Entry) -> Tensor:
+        labels = read_indices(entry.target)
         unknown = labels[(labels >= len(self.CLASSES)) & (labels != IGNORE)]
         if len(unknown):
             raise ValueError(
-                f"{path} holds the value {int(unknown[0])}; expected class indices 0 to 20, and "
-                f"255 for void. {_SOURCE}"
+                f"{entry.target} holds the value {int(unknown[0])}; expected class indices 0 to "
+                f"20, and 255 for void. {_SOURCE}"
             )
         return labels
 
