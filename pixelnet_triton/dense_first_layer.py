@@ -213,7 +213,8 @@ class ProjectedLayer:
         self.interpolated = [i for i, is_direct in enumerate(direct) if not is_direct]
         self.tables: dict[int, Tensor] = {}
         self.kept_bytes = 0
-        self._project_once(memory)
+        with torch.autocast("cpu", enabled=False):  # the caller has obeyed it
+            self._project_once(memory)
 
     def _project_once(self, memory: int) -> None:
         """Q_i (H_i, W_i, D) of the coarsest maps that fit into `memory` bytes."""
@@ -254,15 +255,21 @@ class ProjectedLayer:
         return (values + largest_crop) * self.weight.element_size() + lists + result
 
     def __call__(self, tile: Tile) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            z = self._linear(tile)
+        if self.activation == "relu":
+            z.relu_()
+        return z.to(self.features[0].dtype)
+
+    def _linear(self, tile: Tile) -> Tensor:
+        """z, (pixels, D), in the compute dtype."""
         z = self._interpolated(tile) if self.interpolated else None
         for i in self.direct:
             part = self.features[i][0, :, tile.y0 : tile.y1, tile.x0 : tile.x1]
             cells, right = _cells(part, self.dtype), self.weight[:, self.columns[i]].t()
             z = torch.addmm(self.bias, cells, right) if z is None else z.addmm_(cells, right)
         assert z is not None
-        if self.activation == "relu":
-            z.relu_()
-        return z.to(self.features[0].dtype)
+        return z
 
     def _interpolated(self, tile: Tile) -> Tensor:
         """Sum over the interpolated maps, (pixels, D), by one bag over [R_1 ; R_2 ; ...]."""

@@ -90,7 +90,8 @@ def predict(
     views = len(sizes) * (2 if flip else 1)
     pixels = sum(h * w for h, w in sizes) * views // len(sizes) * images.shape[0]
     with _evaluation(model), _bar(pixels, progress) as done:
-        for image, total in zip(images.split(1), out.split(1), strict=True):
+        for b in range(images.shape[0]):
+            image, total = images[b : b + 1], out[b : b + 1]
             for own_size in sizes:
                 for mirrored in (False, True)[: 2 if flip else 1]:
                     view = _view(image, own_size, mirrored)
