@@ -27,6 +27,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pixelnet_triton.data import Sample
+from pixelnet_triton.data.folders import position
 
 __all__ = ["RenderedScenes", "Scene", "camera_rays", "render"]
 
@@ -91,9 +92,7 @@ class RenderedScenes(Dataset[Sample]):
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
-        if not -self.count <= index < self.count:
-            raise IndexError(f"index {index} is out of range: there are {self.count} scenes")
-        index %= self.count
+        index = position(index, self.count)
         scene = render((self.seed, index), self.size)
         if self.kind == "normals":
             target = torch.from_numpy(scene.normals).permute(2, 0, 1).contiguous()

@@ -64,6 +64,7 @@ def test_cache_survives_transforms_that_write(root: Path) -> None:
     after = data[1]
     assert torch.equal(after["image"], before["image"])
     assert torch.equal(after["target"], before["target"])
+    assert torch.equal(data[torch.tensor(-2)]["image"], before["image"])
 
 
 def test_transform_is_applied_and_data_set_is_picklable(root: Path) -> None:

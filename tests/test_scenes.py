@@ -133,5 +133,5 @@ def test_bad_input() -> None:
         render(0, (0, 5))
     with pytest.raises(ValueError, match="count=-1"):
         RenderedScenes(-1)
-    with pytest.raises(IndexError, match="index 3 is out of range: there are 3 scenes"):
+    with pytest.raises(IndexError, match="index 3 is out of range: there are 3 images"):
         RenderedScenes(3)[3]

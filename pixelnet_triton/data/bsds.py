@@ -24,6 +24,7 @@ from .folders import (
     find_layout,
     needed,
     pair_up,
+    position,
 )
 
 __all__ = ["BSDS500", "RotatedBSDS500"]
@@ -146,9 +147,7 @@ class RotatedBSDS500(Dataset[Sample]):
         return len(self.dataset) * _ANGLES * 2
 
     def __getitem__(self, index: int) -> Sample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range: there are {len(self)} images")
-        turned, mirrored = divmod(index % len(self), 2)
+        turned, mirrored = divmod(position(index, len(self)), 2)
         image, k = divmod(turned, _ANGLES)
         sample = _rotate(self.dataset[image], k)
         if mirrored:
