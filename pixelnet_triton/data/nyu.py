@@ -199,7 +199,7 @@ def _array(path: Path) -> np.ndarray:
 
 def _labelled(entry: Entry, variable: str) -> np.ndarray:
     """One image's part of a variable: (H, W) or (H, W, 3). HDF5 has MATLAB's axes reversed."""
-    h5py = needed("h5py", f"reading {entry.image.name}", "h5py", "h5py")
+    h5py = needed("h5py", f"reading {entry.image.name}", "h5py", "pixelnet-triton[nyu]")
     # Opened anew each time: an open file is good neither for pickling nor for forked workers.
     with h5py.File(entry.image, "r") as file:
         return np.ascontiguousarray(file[variable][int(entry.name) - 1].T)
