@@ -9,16 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .boundaries import BoundaryCounts, BoundaryMetrics, boundary_counts, evaluate_boundaries
     from .depth import DepthMetrics
+    from .nms import edge_nms
     from .normals import NormalMetrics
     from .segmentation import SegmentationMetrics
 
-__all__ = ["DepthMetrics", "NormalMetrics", "SegmentationMetrics"]
+__all__ = [
+    "BoundaryCounts",
+    "BoundaryMetrics",
+    "DepthMetrics",
+    "NormalMetrics",
+    "SegmentationMetrics",
+    "boundary_counts",
+    "edge_nms",
+    "evaluate_boundaries",
+]
 
 _MODULES = {
+    "BoundaryCounts": "boundary_counting",
+    "BoundaryMetrics": "boundaries",
     "DepthMetrics": "depth",
     "NormalMetrics": "normals",
     "SegmentationMetrics": "segmentation",
+    "boundary_counts": "boundary_counting",
+    "edge_nms": "nms",
+    "evaluate_boundaries": "boundaries",
 }
 
 
