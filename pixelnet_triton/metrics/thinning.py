@@ -81,9 +81,11 @@ def _remove(words: Words, stride: int, first: bool) -> bool:
 
 def _exactly_one(a: Words, b: Words, c: Words, d: Words) -> Words:
     odd: Words = a ^ b ^ c ^ d
-    three_or_more: Words = (a & b) | (c & d)  # of an odd number
-    return odd & ~three_or_more
+    both: Words = (a & b) | (c & d)  # an odd number with a pair in it is three
+    return odd & ~both
 
 
 def _at_least_two(a: Words, b: Words, c: Words, d: Words) -> Words:
-    return (a & b) | (c & d) | ((a | b) & (c | d))
+    both: Words = (a & b) | (c & d)
+    one_each: Words = (a | b) & (c | d)
+    return both | one_each
