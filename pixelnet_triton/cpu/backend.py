@@ -35,8 +35,8 @@ def gather(
     """h = [S_1 X_1 | ... | S_M X_M], (P, sum C), in the features' dtype."""
     call = Sampling(features, points, batch_index, geometry)
     layers = range(len(features))
-    if not call.empty and native.suits(call):
-        return native.gather(call, layers).contiguous()
+    if not call.empty and native.suits(features, points, batch_index, geometry):
+        return native.gather(features, points, geometry).contiguous()
     out = features[0].new_empty((points.shape[0], call.columns()[-1].stop))
     for part, piece in call.parts():
         torch.cat(piece.read(layers), 1, out=out[part])
@@ -61,20 +61,18 @@ def gather_backward(
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         return _zero_features(features, feature_grads), _zeros(points, point_grad)
-    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
-    columns = call.columns()
-    found: dict[int, Tensor] = {}
     if not any((*feature_grads, point_grad)):
         return [None] * len(features), None
-    if native.suits(call) and not point_grad:
-        found = native.scatter(call, {i: grad[:, columns[i]] for i in _asked(feature_grads)})
-    else:
-        for i, own in enumerate(columns):
-            if feature_grads[i] or point_grad:
-                own_grad = grad[:, own].to(call.dtype).contiguous()
-                if points_out is not None:
-                    call.add_point_grad(points_out, i, own_grad)
-                found |= call.scatter({i: own_grad}) if feature_grads[i] else {}
+    if not point_grad and native.suits(features, points, batch_index, geometry):
+        return native.scatter(grad, features, points, geometry, feature_grads), None
+    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
+    found: dict[int, Tensor] = {}
+    for i, own in enumerate(call.columns()):
+        if feature_grads[i] or point_grad:
+            own_grad = grad[:, own].to(call.dtype).contiguous()
+            if points_out is not None:
+                call.add_point_grad(points_out, i, own_grad)
+            found |= call.scatter({i: own_grad}) if feature_grads[i] else {}
     return _in_order(found, features), _to(points_out, points.dtype)
 
 
@@ -89,6 +87,10 @@ def linear(
     plan: Plan,
 ) -> Tensor:
     """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
+    if _is_small(features, points, batch_index, geometry, plan):
+        z = native.linear(features, points, geometry, weight, bias)
+        _activate_(z, activation)
+        return z
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         return features[0].new_empty((points.shape[0], weight.shape[0]))
@@ -124,6 +126,11 @@ def linear_backward(
     deterministic: bool,
 ) -> tuple[FeatureGrads, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of features, points, weight and bias, for G = grad = dL/dz (P, D)."""
+    if not point_grad and _is_small(features, points, batch_index, geometry, plan):
+        layers, small_weight = native.linear_backward(
+            grad, features, points, geometry, weight, feature_grads, weight_grad
+        )
+        return layers, None, small_weight, grad.sum(0) if bias_grad else None
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         zero_bias = grad.new_zeros(weight.shape[0]) if bias_grad else None
@@ -150,15 +157,26 @@ def linear_backward(
     )
 
 
+def _is_small(
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    geometry: Geometry,
+    plan: Plan,
+) -> bool:
+    """Is every layer gathered, and PyTorch's own sampling faster than bags?"""
+    return (
+        not plan.projected
+        and features[0].shape[0] > 0
+        and native.suits(features, points, batch_index, geometry)
+    )
+
+
 def _activate_(z: Tensor, activation: str | None) -> None:
     if activation == "relu":
         z.relu_()
     elif activation == "gelu":
         torch.ops.aten.gelu_(z)
-
-
-def _asked(wanted: Sequence[bool]) -> list[int]:
-    return [i for i, want in enumerate(wanted) if want]
 
 
 def _in_order(found: dict[int, Tensor], features: Sequence[Tensor]) -> FeatureGrads:

@@ -9,14 +9,17 @@ The sort is stable, so every sum has one order and the result is deterministic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from .corners import Corners
 
-__all__ = ["TransposedLists", "gather_rows"]
+__all__ = ["TransposedLists", "gather_rows", "scatter_few"]
 
 # PyTorch sorts this many integers and more by radix (8 ns each), fewer by comparison (40 ns):
 # from 6,000 on it pays to pad.
@@ -38,9 +41,9 @@ def gather_rows(table: Tensor, index: Tensor, weight: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class TransposedLists:
-    """S^T restricted to `cells`: for each, the points that touch it and their weights.
+    """S^T restricted to some cells: for each, the points that touch it and their weights.
 
-    points (P * K,) sorted by cell; starts, where the list of each cell begins; weight (P * K,).
+    points (E,) sorted by cell; starts, where the list of each cell begins; weight (E,) or None.
     """
 
     points: Tensor
@@ -48,32 +51,107 @@ class TransposedLists:
     weight: Tensor | None
 
     @staticmethod
-    def of_all(corners: Corners, cells: int) -> TransposedLists:
+    def of_stack(corners: Corners, cells: int) -> TransposedLists:
         """A list for each of `cells` rows, empty ones included. Corners (P, K)."""
-        counts = torch.bincount(corners.index.reshape(-1), minlength=cells)
-        _, points, weight = _sorted_by_cell(corners, cells)
-        return TransposedLists(points, counts.cumsum(0).sub_(counts), weight)
+        index = corners.index.reshape(-1)
+        order = _order(index, cells)
+        return TransposedLists(
+            _divided(order, corners.index.shape[1]), _starts(index, cells), _taken(corners, order)
+        )
+
+    @staticmethod
+    def of_layers(corners: Corners, cells: Sequence[int]) -> list[TransposedLists]:
+        """Such lists for each of M layers, by one sort. Corners (M, P, K), rows by layer."""
+        layers, points, per_point = corners.index.shape
+        first = _first_rows(tuple(cells), corners.index.dtype)
+        index = (corners.index + first.rows).reshape(-1)
+        order = _order(index, first.total)
+        # Every layer has P K entries, so those of layer m are the m-th piece of the sorted ones.
+        own_points = _divided(order, per_point).view(layers, -1).sub_(first.point * points)
+        weight = _taken(corners, order)
+        starts = _starts(index, first.total).split(list(cells))
+        return [
+            TransposedLists(
+                own_points[m],
+                starts[m].sub_(m * points * per_point) if m else starts[m],
+                None if weight is None else weight.view(layers, -1)[m],
+            )
+            for m in range(layers)
+        ]
 
     @staticmethod
     def of_touched(corners: Corners, cells: int) -> tuple[Tensor, TransposedLists]:
         """The rows, of `cells`, that any point touches, ascending, and their lists."""
-        index, points, weight = _sorted_by_cell(corners, cells)
-        touched, counts = torch.unique_consecutive(index, return_counts=True)
-        return touched.long(), TransposedLists(points, counts.cumsum(0).sub_(counts), weight)
+        index = corners.index.reshape(-1)
+        order = _order(index, cells)
+        touched, counts = torch.unique_consecutive(index.index_select(0, order), return_counts=True)
+        points = _divided(order, corners.index.shape[1])
+        starts = counts.cumsum(0).sub_(counts)
+        return touched.long(), TransposedLists(points, starts, _taken(corners, order))
+
+    def of_image(self, image: int, batch: int) -> TransposedLists:
+        """Those of one image of `batch`, which hold equally many points each, and cells."""
+        cells, entries = self.starts.numel() // batch, self.points.numel() // batch
+        part = slice(image * entries, (image + 1) * entries)
+        starts = self.starts[image * cells : (image + 1) * cells]
+        weight = None if self.weight is None else self.weight[part]
+        return TransposedLists(self.points[part], starts - part.start, weight)
 
     def scatter(self, table: Tensor) -> Tensor:
         """S^T @ table: (P, D) -> (number of lists, D)."""
         return _bags(table, self.points, self.starts, self.weight)
 
 
-def _sorted_by_cell(corners: Corners, cells: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cell, point and weight of every corner, in the order of the cells."""
-    index = corners.index.reshape(-1)
-    entries, per_point = index.numel(), corners.index.shape[-1]
+def scatter_few(corners: Corners, table: Tensor, cells: int) -> Tensor:
+    """S^T @ table for few points: each corner's row is added to its cell, in order; no lists.
+
+    Corners (P, K), table (P, D) -> (cells, D). It takes K times the memory of `table`.
+    """
+    rows = table.unsqueeze(1)  # one corner of full weight is the row itself
+    if corners.weight is not None:
+        rows = rows * corners.weight.unsqueeze(2)
+    return torch.ops.aten.embedding_dense_backward.default(
+        rows.reshape(-1, table.shape[1]), corners.index.reshape(-1), cells, -1, False
+    )
+
+
+def _order(index: Tensor, cells: int) -> Tensor:
+    """The entries of `index` (E,) in the order of the cells; equal ones stay in place."""
+    entries = index.numel()
     if PADDED_SORT <= entries < RADIX_SORT:  # the padding sorts behind everything
         index = torch.nn.functional.pad(index, (0, RADIX_SORT - entries), value=cells)
-    index, order = (found[:entries] for found in index.sort(stable=True))
-    weight = None if corners.weight is None else corners.weight.reshape(-1)[order]
+    return index.sort(stable=True)[1][:entries]
+
+
+def _divided(order: Tensor, per_point: int) -> Tensor:
+    """The points of entries: a shift takes a third of the time of a division."""
     if per_point == 4:
-        return index, order >> 2, weight  # a third of the time of the division
-    return index, order if per_point == 1 else order // per_point, weight
+        return order >> 2
+    return order.clone() if per_point == 1 else order // per_point
+
+
+def _taken(corners: Corners, order: Tensor) -> Tensor | None:
+    return None if corners.weight is None else corners.weight.reshape(-1).index_select(0, order)
+
+
+def _starts(index: Tensor, cells: int) -> Tensor:
+    """Where the list of each cell begins, (cells,)."""
+    counts = torch.bincount(index, minlength=cells)
+    return counts.cumsum(0).sub_(counts)
+
+
+@dataclass(frozen=True)
+class _FirstRows:
+    """Constants of :meth:`TransposedLists.of_layers`, kept because small tensors take 5 us each."""
+
+    rows: Tensor  # (M, 1, 1): of each layer among those of all
+    point: Tensor  # (M, 1): 0, 1, ..., M - 1
+    total: int
+
+
+@lru_cache(maxsize=256)
+def _first_rows(cells: tuple[int, ...], dtype: torch.dtype) -> _FirstRows:
+    first = [0, *accumulate(cells)]
+    dtype = dtype if first[-1] < 2**31 else torch.int64
+    rows = torch.tensor(first[:-1], dtype=dtype, device="cpu").view(-1, 1, 1)
+    return _FirstRows(rows, torch.arange(len(cells), device="cpu").unsqueeze(1), first[-1])

@@ -11,6 +11,7 @@ bound by the 2-5 us that one operator takes to dispatch, not by arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,6 +41,11 @@ class Corners:
         """Layer i alone: index (P, K)."""
         weight = None if self.weight is None else self.weight[i]
         return Corners(self.index[i], weight, None if self.slope is None else self.slope[:, i])
+
+    def layers(self, chosen: Sequence[int]) -> Corners:
+        """Some of the layers: index (M, P, K)."""
+        index = self.index[list(chosen)]
+        return Corners(index, None if self.weight is None else self.weight[list(chosen)])
 
     def of_points(self, part: slice) -> Corners:
         """Some points of a single layer."""

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from . import native
 from .sampling import Sampling
 
 __all__ = ["add_gathered", "gathered_backward"]
@@ -50,8 +49,6 @@ def gathered_backward(
     wanted = [i for i in layers if feature_grads[i] or points_out is not None]
     if weight_out is not None:
         _weight_backward(call, grad, layers, weight_out)
-    if wanted and native.suits(call) and points_out is None:
-        return native.scatter(call, _products(call, grad, weight, wanted))
     found = _columns_backward(call, grad, weight, wanted)
     if points_out is not None:
         for i in wanted:
@@ -61,8 +58,6 @@ def gathered_backward(
 
 def _hypercolumns(call: Sampling, layers: Sequence[int]) -> Tensor:
     """[S_i X_i | ...], (P, sum of C_i)."""
-    if native.suits(call):
-        return native.gather(call, layers)
     parts = call.read(layers)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 

@@ -7,10 +7,12 @@ a matrix product takes transposed, as it is. Anything else, and half precision, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .bags import TransposedLists, gather_rows
+from .bags import TransposedLists, gather_rows, scatter_few
 from .corners import Corners
 
 __all__ = [
@@ -19,12 +21,14 @@ __all__ = [
     "matrices",
     "new_gradient",
     "read_map",
-    "scatter_map",
+    "scatter_maps",
 ]
 
 # From so many cells a corner on, touching single cells of the planes is cheaper than transposing
 # them all: 4 to 8 ns a value (strided) against 0.5 to 1.5 ns a value of the map.
 SPARSE_CELLS_PER_CORNER = 5
+# Up to so many corners, adding them one by one is quicker than sorting them first.
+FEW_ENTRIES = 128
 # Maps below this size are converted whole; above, fresh memory costs more than strided products
 # (page faults: 64 MB in 29 ms, against 0.1 ms for 8 MB that malloc hands out again).
 CONVERT_BYTES = 16 << 20
@@ -57,8 +61,12 @@ def _rows(feature: Tensor) -> Tensor:
 
 def _sparse(feature: Tensor, corners: Corners) -> bool:
     """Do the points touch so few of the cells that these are best treated one by one?"""
-    cells = feature.numel() // feature.shape[1]
-    return cells >= SPARSE_CELLS_PER_CORNER * corners.index.numel()
+    return _cells(feature) >= SPARSE_CELLS_PER_CORNER * corners.index.numel()
+
+
+def _cells(feature: Tensor) -> int:
+    """Of all images."""
+    return feature.numel() // feature.shape[1]
 
 
 def read_map(feature: Tensor, corners: Corners, uniform: bool) -> Tensor:
@@ -82,34 +90,69 @@ def _pick(feature: Tensor, index: Tensor) -> Tensor:
     return picked
 
 
-def scatter_map(feature: Tensor, corners: Corners, grad: Tensor, uniform: bool) -> Tensor:
-    """S^T G: the gradient (P, C) brought to the map at corners (P, K), laid out like `feature`."""
+def scatter_maps(
+    features: Sequence[Tensor], corners: Corners, grads: Sequence[Tensor], uniform: bool
+) -> list[Tensor]:
+    """S_i^T G_i of M layers: gradients (P, C_i) brought to the maps, laid out like these.
+
+    Corners (M, P, K), rows numbered by layer.
+    """
+    each = [corners.layer(i) for i in range(len(features))]
+    sparse = [_sparse(f, own) for f, own in zip(features, each, strict=True)]
+    few = corners.index[0].numel() <= FEW_ENTRIES
+    listed = [i for i, is_sparse in enumerate(sparse) if not (is_sparse or few)]
+    lists: dict[int, TransposedLists] = {}
+    if listed:
+        chosen = corners if len(listed) == len(features) else corners.layers(listed)
+        cells = [_cells(features[i]) for i in listed]
+        lists = dict(zip(listed, TransposedLists.of_layers(chosen, cells), strict=True))
+    out = []
+    for i, (feature, own, grad) in enumerate(zip(features, each, grads, strict=True)):
+        direct = _is_rows(feature) and grad.dtype == feature.dtype
+        empty_like = torch.zeros_like if sparse[i] else torch.empty_like
+        gradient = empty_like(feature) if uniform and not direct else None
+        if gradient is not None and (_is_rows(gradient) or gradient.is_contiguous()):
+            if few and not sparse[i]:
+                lists[i] = TransposedLists.of_stack(own, _cells(feature))
+            _write_per_image(gradient, own, grad, lists.get(i))
+            out.append(gradient)
+        else:
+            out.append(_scatter_rows(feature, own, grad, few, lists.get(i)))
+    return out
+
+
+def _scatter_rows(
+    feature: Tensor, corners: Corners, grad: Tensor, few: bool, lists: TransposedLists | None
+) -> Tensor:
+    """S^T G as rows (cells, C), seen as a map; of touched cells alone, where there are no lists."""
     batch, channels, height, width = feature.shape
-    if uniform and not (_is_rows(feature) and grad.dtype == feature.dtype):
-        sparse = _sparse(feature, corners)
-        out = torch.zeros_like(feature) if sparse else torch.empty_like(feature)
-        if _is_rows(out) or out.is_contiguous():
-            _write_per_image(out, corners, grad, sparse)
-            return out
-    lists = TransposedLists.of_all(corners, batch * height * width)
-    out = lists.scatter(grad).view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return laid_out_like(feature, out)
+    cells = batch * height * width
+    if lists is not None:
+        rows = lists.scatter(grad)
+    elif few:
+        rows = scatter_few(corners, grad, cells)
+    else:
+        rows = grad.new_zeros((cells, channels))
+        touched, lists = TransposedLists.of_touched(corners, cells)
+        rows.index_copy_(0, touched, lists.scatter(grad))
+    return laid_out_like(feature, rows.view(batch, height, width, channels).permute(0, 3, 1, 2))
 
 
-def _write_per_image(out: Tensor, corners: Corners, grad: Tensor, sparse: bool) -> None:
-    """`scatter_map` with the scratch memory of one image: all cells, or only those touched."""
+def _write_per_image(
+    out: Tensor, corners: Corners, grad: Tensor, lists: TransposedLists | None
+) -> None:
+    """S^T G with the scratch memory of one image: all cells, or without lists those touched."""
     batch, _, height, width = out.shape
     cells, points = height * width, grad.shape[0] // batch
     for image, planes in enumerate(out.flatten(2)):  # (C, H * W)
+        if lists is not None:
+            planes.copy_(lists.of_image(image, batch).scatter(grad).to(out.dtype).t())
+            continue
         part = slice(image * points, (image + 1) * points)
         own = corners.of_points(part)
         local = Corners(own.index - image * cells, own.weight)
-        if sparse:
-            touched, lists = TransposedLists.of_touched(local, cells)
-            planes.index_copy_(1, touched, lists.scatter(grad[part]).to(out.dtype).t())
-        else:
-            lists = TransposedLists.of_all(local, cells)
-            planes.copy_(lists.scatter(grad[part]).to(out.dtype).t())
+        touched, own_lists = TransposedLists.of_touched(local, cells)
+        planes.index_copy_(1, touched, own_lists.scatter(grad[part]).to(out.dtype).t())
 
 
 def matrices(feature: Tensor) -> list[Tensor]:

@@ -1,7 +1,11 @@
 """Few points: PyTorch's own `grid_sample` kernels, whose dispatch costs less than that of bags.
 
+    z^T = W [S_1 X_1 | ...]^T + b        dW = G^T [S_1 X_1 | ...]        (S_i^T G W_i) by layer
+
 `grid_sample` takes g = (2 t + 1) / W - 1 for a position t in cells, which is affine in the point
-as t is: one operator makes the grids of all layers.
+as t is: one operator makes the grids of all layers. It writes channels first, (B, C_i, N), so
+the hypercolumns are transposed here: views, where there is one image. Small calls are bound by
+the 2-5 us that an operator takes to dispatch; everything here is as few of them as possible.
 """
 
 from __future__ import annotations
@@ -12,50 +16,45 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..geometry import LayerAffine
+from ..geometry import Geometry, LayerAffine
 from .choice import prefers_grid_sample
-from .maps import laid_out_like
-from .sampling import Sampling
+from .maps import compute_dtype, laid_out_like
 
-__all__ = ["gather", "scatter", "suits"]
+__all__ = ["gather", "linear", "linear_backward", "scatter", "suits"]
 
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
 
 
-def suits(call: Sampling) -> bool:
+def suits(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+) -> bool:
     """Is this small, and of a kind that the kernels compute as this library defines it?
 
     Rounding in the grid moves a point by 1e-7 of the map, which bilinear values do not notice,
     but nearest cells would at ties.
     """
-    features = call.features
-    return (
-        call.batch_index is None
-        and call.geometry.interpolation == "bilinear"
-        and features[0].dtype == call.dtype
-        and prefers_grid_sample(
-            call.points.shape[0],
-            sum(f.shape[1] for f in features),
-            len(features),
-            all(f.is_contiguous(memory_format=torch.channels_last) for f in features),
-        )
-        and all(_dense(f) for f in features)
+    if batch_index is not None or geometry.interpolation != "bilinear":
+        return False
+    channels, all_last = 0, True
+    for feature in features:
+        last = feature.is_contiguous(memory_format=torch.channels_last)
+        if not (last or feature.is_contiguous()):
+            return False
+        channels += feature.shape[1]
+        all_last = all_last and last
+    return features[0].dtype == compute_dtype(features[0].dtype) and prefers_grid_sample(
+        points.shape[0], channels, len(features), all_last
     )
 
 
-def _dense(feature: Tensor) -> bool:
-    return feature.is_contiguous() or feature.is_contiguous(memory_format=torch.channels_last)
-
-
-def _grids(call: Sampling, layers: Sequence[int]) -> Tensor:
-    """(M, B, N, 1, 2), in [-1, 1] on each map."""
-    affine = tuple(call.geometry.affine[i] for i in layers)
-    sizes = tuple((call.features[i].shape[2], call.features[i].shape[3]) for i in layers)
-    scale, offset = _grid_affine(affine, sizes)
+def _grids(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Sequence[Tensor]:
+    """For each layer (B, N, 1, 2), in [-1, 1] on the map."""
+    sizes = tuple([feature.shape[2:] for feature in features])
+    scale, offset = _grid_affine(geometry.affine, sizes)
     # In double precision: rounded, 2 * scale / W would be off by more than the grid itself.
-    grids = torch.addcmul(offset, scale, call.points.double()).to(call.dtype)
-    return grids.view(len(layers), call.batch, -1, 1, 2)
+    grids = torch.addcmul(offset, scale, points).to(features[0].dtype)
+    return grids.view(len(features), features[0].shape[0], -1, 1, 2).unbind(0)
 
 
 @lru_cache(maxsize=256)
@@ -73,27 +72,90 @@ def _grid_affine(
     )
 
 
-def gather(call: Sampling, layers: Sequence[int]) -> Tensor:
-    """[S_i X_i | ...] of `layers`, (P, sum of their C_i)."""
-    padding = PADDING[call.geometry.padding_mode]
-    grids = _grids(call, layers).unbind(0)
+def gather(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Tensor:
+    """[S_1 X_1 | ...], (P, sum C_i); for one image the transpose of a contiguous matrix."""
+    return _sampled(features, _grids(features, points, geometry), geometry)
+
+
+def _sampled(features: Sequence[Tensor], grids: Sequence[Tensor], geometry: Geometry) -> Tensor:
+    padding = PADDING[geometry.padding_mode]
     parts = [
-        torch.grid_sampler_2d(call.features[i], grid, BILINEAR, padding, False)
-        for i, grid in zip(layers, grids, strict=True)
+        torch.grid_sampler_2d(feature, grid, BILINEAR, padding, False)
+        for feature, grid in zip(features, grids, strict=True)
     ]
     h = parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # (B, C, N, 1)
-    return h.squeeze(-1).transpose(1, 2).reshape(-1, h.shape[1])
+    if h.shape[0] == 1:
+        return h.view(h.shape[1:3]).t()
+    return h.squeeze(3).transpose(1, 2).reshape(-1, h.shape[1])
 
 
-def scatter(call: Sampling, grads: dict[int, Tensor]) -> dict[int, Tensor]:
-    """S_i^T G_i, laid out as X_i, of G_i (P, C_i) by layer."""
-    padding = PADDING[call.geometry.padding_mode]
-    out = {}
-    for (i, grad), grid in zip(grads.items(), _grids(call, list(grads)).unbind(0), strict=True):
-        feature = call.features[i]
-        planes = grad.unflatten(0, (call.batch, -1)).transpose(1, 2).unsqueeze(-1)
+def scatter(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    points: Tensor,
+    geometry: Geometry,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """S_i^T G_i, laid out as X_i, for grad = [G_1 | ...], (P, sum C_i); None where not wanted."""
+    return _scattered(grad, features, _grids(features, points, geometry), geometry, wanted)
+
+
+def _scattered(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    grids: Sequence[Tensor],
+    geometry: Geometry,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    padding = PADDING[geometry.padding_mode]
+    batch = features[0].shape[0]
+    planes = grad.reshape(batch, -1, grad.shape[1]).transpose(1, 2).unsqueeze(3)  # (B, C, N, 1)
+    out: list[Tensor | None] = []
+    start = 0
+    for feature, grid, want in zip(features, grids, wanted, strict=True):
+        own = planes.narrow(1, start, feature.shape[1])
+        start += feature.shape[1]
+        if not want:
+            out.append(None)
+            continue
         found = torch.ops.aten.grid_sampler_2d_backward(
-            planes, feature, grid, BILINEAR, padding, False, (True, False)
+            own, feature, grid, BILINEAR, padding, False, (True, False)
         )[0]
-        out[i] = laid_out_like(feature, found)
+        out.append(laid_out_like(feature, found))
     return out
+
+
+def linear(
+    features: Sequence[Tensor],
+    points: Tensor,
+    geometry: Geometry,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    """z = h W^T + b, (P, D)."""
+    h = gather(features, points, geometry)
+    return torch.mm(h, weight.t()) if bias is None else torch.addmm(bias, h, weight.t())
+
+
+def linear_backward(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    points: Tensor,
+    geometry: Geometry,
+    weight: Tensor,
+    feature_grads: Sequence[bool],
+    weight_grad: bool,
+) -> tuple[list[Tensor | None], Tensor | None]:
+    """dX_i and dW, None where not asked for, of G = grad (P, D)."""
+    grids = _grids(features, points, geometry)
+    found: list[Tensor | None] = [None] * len(features)
+    weight_out = None
+    if weight_grad:
+        weight_out = torch.mm(grad.t(), _sampled(features, grids, geometry))
+    if any(feature_grads):
+        if features[0].shape[0] == 1:  # (C, P): planes, as the kernel likes them
+            columns = torch.mm(weight.t(), grad.t()).t()
+        else:
+            columns = torch.mm(grad, weight)
+        found = _scattered(columns, features, grids, geometry, feature_grads)
+    return found, weight_out

@@ -85,7 +85,7 @@ def projected_backward(
     """
     corners = call.stacked_corners(layers, slopes=points_out is not None)
     pieces, columns = _pieces(call, layers), call.columns()
-    lists = TransposedLists.of_all(corners, pieces[-1].rows.stop)
+    lists = TransposedLists.of_stack(corners, pieces[-1].rows.stop)
     found = {i: new_gradient(call.features[i]) for i in layers if feature_grads[i]}
     targets = [
         m for i in layers for m in (matrices(found[i]) if i in found else _absent(pieces, i))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..geometry import Geometry
 from .corners import Corners, is_exact, locate
-from .maps import compute_dtype, read_map, scatter_map
+from .maps import compute_dtype, read_map, scatter_maps
 
 __all__ = ["Sampling", "blocks"]
 
@@ -36,7 +36,9 @@ class Sampling:
     batch_index: Tensor | None
     geometry: Geometry
     part_of: _PartOf | None = None
-    _located: dict[tuple[int, bool], Corners] = field(default_factory=dict, init=False, repr=False)
+    _located: dict[tuple[tuple[int, ...], bool], Corners] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def batch(self) -> int:
@@ -84,17 +86,26 @@ class Sampling:
                 yield slice(first + part.start, first + part.stop), images
 
     def corners(self, layers: Sequence[int], slopes: bool = False) -> dict[int, Corners]:
-        """Corners (P, K) of each of `layers`, in that layer's own rows. Located once a call."""
+        """Corners (P, K) of each of `layers`, in that layer's own rows."""
         if self.part_of is not None:
             return self.part_of.corners(layers, slopes)
-        missing = [i for i in layers if (i, slopes) not in self._located]
+        return {
+            layer: located.layer(n)
+            for group, located in self._groups(layers, slopes)
+            for n, layer in enumerate(group)
+        }
+
+    def _groups(
+        self, layers: Sequence[int], slopes: bool = False
+    ) -> Iterator[tuple[tuple[int, ...], Corners]]:
+        """Corners (M, P, K) of those of `layers` with equally many corners; located once a call."""
         for exact in (True, False):
-            same = [i for i in missing if is_exact(self.points, self.geometry.affine[i]) is exact]
+            same = [i for i in layers if is_exact(self.points, self.geometry.affine[i]) is exact]
             if same:
-                located = self._locate(same, exact=exact, slopes=slopes)
-                for n, layer in enumerate(same):
-                    self._located[layer, slopes] = located.layer(n)
-        return {i: self._located[i, slopes] for i in layers}
+                key = (tuple(same), slopes)
+                if key not in self._located:
+                    self._located[key] = self._locate(same, exact=exact, slopes=slopes)
+                yield key[0], self._located[key]
 
     def stacked_corners(self, layers: Sequence[int], slopes: bool = False) -> Corners:
         """Corners (P, K) of all `layers` in one table, their rows one layer after the other."""
@@ -120,10 +131,12 @@ class Sampling:
 
     def scatter(self, grads: dict[int, Tensor]) -> dict[int, Tensor]:
         """S_i^T G_i, laid out as X_i, of G_i (P, C_i) by layer; empties `grads` as it goes."""
-        corners, uniform = self.corners(list(grads)), self.batch_index is None
-        out = {}
-        for i in list(grads):
-            out[i] = scatter_map(self.features[i], corners.pop(i), grads.pop(i), uniform)
+        uniform = self.batch_index is None
+        out: dict[int, Tensor] = {}
+        for group, corners in self._groups(list(grads)):
+            features = [self.features[i] for i in group]
+            found = scatter_maps(features, corners, [grads.pop(i) for i in group], uniform)
+            out |= zip(group, found, strict=True)
         return out
 
     def add_point_grad(self, out: Tensor, layer: int, grad: Tensor) -> None:
