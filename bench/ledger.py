@@ -48,6 +48,7 @@ class Ledger:
     def __init__(self) -> None:
         self.selected: dict[str, list[str]] = {}
         self.lines: list[Line] = []
+        self.table4: list[Line] = []
         self._found: dict[str, dict[str, Figures]] = {}
         self._roofs: dict[str, Roofs] = {}
         self._run: Line = {}

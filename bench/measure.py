@@ -14,7 +14,7 @@ from pixelnet_triton.planner.store import profile_for
 
 from .accuracy import Expected, check, expected_results
 from .inputs import Inputs, make_inputs, rotated
-from .memory import peak_bytes, saved_bytes
+from .memory import peak_bytes, saved_storages
 from .peers import Peer, names_for, peers_for, plan_of, prepare
 from .timing import Samples, graph_seconds, interleaved
 from .workloads import Workload
@@ -77,7 +77,7 @@ def measure_case(case: Case, names: list[str], device: torch.device) -> dict[str
             found[name] = Figures({**line, "problem": problems[name]}, [], problems[name])
             continue
         line |= samples[name].summary() | memory[name]
-        line |= {"graph": graphs[name], "host": samples[name].host if graphs else None}
+        line |= {"graph": graphs[name], "host": samples[name].host or None}
         line |= _work(peer, case, device, samples[name])
         found[name] = Figures(line, samples[name].seconds)
     return found
@@ -103,11 +103,10 @@ def _checked(
 def _memory(peer: Peer, inputs: Inputs, training: bool, device: torch.device) -> dict[str, int]:
     """Peak beyond the inputs; in training also what is kept for the backward pass."""
     call = prepare(peer, inputs)
-    found = {"peak_bytes": peak_bytes(call.once(training), device)}
-    if training:
-        own = [*inputs.leaves().values(), *call.leaves.values(), inputs.points]
-        found["saved_bytes"] = saved_bytes(call.forward, own)
-    return found
+    own = [*inputs.leaves().values(), *call.leaves.values(), inputs.points]
+    with saved_storages(own) as saved:
+        peak = peak_bytes(call.once(training), device)
+    return {"peak_bytes": peak, **({"saved_bytes": sum(saved.values())} if training else {})}
 
 
 def _identity(case: Case, name: str) -> dict[str, Any]:

@@ -16,18 +16,19 @@ few; a test compares the two measures on a call where both must agree.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["high_water_mark", "peak_bytes", "saved_bytes"]
+__all__ = ["high_water_mark", "peak_bytes", "saved_storages"]
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -57,11 +58,13 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     return most
 
 
-def saved_bytes(forward: Callable[[], Tensor], inputs: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps between forward and backward, inputs not counted.
+@contextlib.contextmanager
+def saved_storages(inputs: Iterable[Tensor]) -> Iterator[dict[int, int]]:
+    """Within the block, collect what autograd keeps for the backward pass, inputs not counted.
 
-    Storages are counted once, however many views of them are kept, and in full: a view keeps
-    all of its storage alive.
+    Storages by address, with their bytes: once, however many views of them are kept, and in
+    full, because a view keeps all of its storage alive. All of them live until the backward pass
+    begins, so no address stands for two.
     """
     own = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     kept: dict[int, int] = {}
@@ -73,9 +76,7 @@ def saved_bytes(forward: Callable[[], Tensor], inputs: Iterable[Tensor]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = forward()
-    del output  # alive until here, so that no storage's address was used twice
-    return sum(kept.values())
+        yield kept
 
 
 def high_water_mark() -> int:

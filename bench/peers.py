@@ -206,7 +206,8 @@ def names_for(workload: Workload, training: bool, device: torch.device) -> list[
     """
     on_cpu = device.type == "cpu"
     if workload.family != "workload":
-        extra = {"points": ["masked", "dense"], "image": ["masked", "dense"]}
+        small = not on_cpu or max(workload.image_size) <= 256
+        extra = {"points": ["masked", "dense"], "image": ["masked", "dense"] if small else []}
         half = ["grid_sample_half"] if workload.dtype in ("bfloat16", "float16") else []
         wanted = half if workload.family == "dtype" else extra.get(workload.family, [])
         return ["auto", "product", "grid_sample", *wanted]

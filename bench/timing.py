@@ -9,6 +9,7 @@ copies (inputs.py), so none lie in the L2 cache. What the host needs is measured
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,13 @@ Function = Callable[[], object]
 ROUNDS = 5
 SLOT = {"cpu": 0.06, "cuda": 0.02}  # seconds that a peer's calls take in one round
 CALLS = {"cpu": 10, "cuda": 20}  # and how many these are at most
-SLOW, ROUNDS_OF_SLOW = 0.5, 3  # a call of this many seconds is made in the first rounds only
+# A call of this many seconds is made once before the rounds, and in the first of them only.
+SLOW, ROUNDS_OF_SLOW = 0.5, 2
 
 
 @dataclass
 class Samples:
-    """Seconds of every call; `host`: seconds until one returns, the device not awaited."""
+    """Seconds of every call; `host`: seconds until one returns, a GPU not awaited (0: a CPU)."""
 
     seconds: list[float] = field(default_factory=list)
     host: float = 0.0
@@ -66,18 +68,26 @@ def interleaved(
     """
     turns = {name: itertools.cycle(own) for name, own in calls.items()}
     found = {name: Samples() for name in calls}
-    once: dict[str, float] = {}
+    first: dict[str, float] = {}
     for name, own in turns.items():
         found[name].host = _host_seconds(own, device)
-        again = time_calls([next(own)], device, found[name].host)[0]
-        once[name] = min(again, found[name].host) if device.type == "cpu" else again
+        (first[name],) = time_calls([next(own)], device, found[name].host)
+        if first[name] > SLOW:
+            found[name].seconds.append(first[name])
+    order = list(turns)
+    shuffled = random.Random(0)  # so that nobody always follows the same neighbour
     for number in range(ROUNDS):
-        for name, own in turns.items():
-            if once[name] > SLOW and number >= ROUNDS_OF_SLOW:
+        shuffled.shuffle(order)
+        for name in order:
+            host = found[name].host
+            if first[name] > SLOW:
+                if number < ROUNDS_OF_SLOW:
+                    found[name].seconds += time_calls([next(turns[name])], device, host)
                 continue
-            count = max(1, min(CALLS[device.type], int(SLOT[device.type] / once[name])))
-            batch = [next(own) for _ in range(count)]
-            found[name].seconds += time_calls(batch, device, found[name].host)
+            count = max(1, min(CALLS[device.type], int(SLOT[device.type] / first[name])))
+            # One more, not counted: it finds the caches full of what the last peer left there.
+            batch = [next(turns[name]) for _ in range(count + 1)]
+            found[name].seconds += time_calls(batch, device, host)[1:]
     return found
 
 
@@ -127,10 +137,10 @@ def _wall_seconds(call: Function) -> float:
 
 
 def _host_seconds(own: Iterator[Function], device: torch.device) -> float:
-    """Seconds until a call returns. On a CPU that is the call."""
-    call = next(own)
+    """Seconds until a call returns, the least of three."""
     if device.type == "cpu":
-        return _wall_seconds(call)
+        return 0.0
+    next(own)()
     torch.cuda.synchronize(device)
     seconds = min(_wall_seconds(next(own)) for _ in range(3))
     torch.cuda.synchronize(device)

@@ -17,6 +17,7 @@ __all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
 ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 CORNERS = 4  # cells that one point is interpolated from
 POINT_BYTES = 16  # (x, y) as int64
+CPU_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -117,19 +118,23 @@ class Workload:
 def for_cpu(workload: Workload) -> Workload:
     """A workload that dense methods can be run on within seconds on a few cores.
 
-    One image of half the side, so a quarter of the pixels and of the points: cells per point
-    stay as they are, which is what the choice of a plan depends on. Layers wider than 1,024
-    become a quarter as wide, 256 at least.
+    One image, its side halved until it is at most CPU_SIDE, the points divided by four each
+    time: cells per point stay as they are, which is what the choice of a plan depends on. Layers
+    wider than 1,024 become a quarter as wide.
     """
     height, width = workload.image_size
+    layers, points = workload.layers, workload.points
+    while max(height, width) > CPU_SIDE:
+        height, width, points = height // 2, width // 2, points // 4
+        layers = tuple((c, -(-h // 2), -(-w // 2)) for c, h, w in layers)
     wide = workload.out_features > 1024
     return replace(
         workload,
-        layers=tuple((c, -(-h // 2), -(-w // 2)) for c, h, w in workload.layers),
-        image_size=(height // 2, width // 2),
+        layers=layers,
+        image_size=(height, width),
         images=1,
-        points=workload.points // 4,
-        out_features=max(256, workload.out_features // 4) if wide else workload.out_features,
+        points=points,
+        out_features=workload.out_features // 4 if wide else workload.out_features,
         scaled=True,
     )
 
@@ -159,8 +164,9 @@ WORKLOADS = (
 
 
 def _points(on_cpu: bool) -> list[Workload]:
-    base = Workload("", VGG, SQUARE, 1 if on_cpu else 5, 0, 256, scaled=on_cpu)
-    fewer = (250, 1000, 4000, 16000, 50176)
+    base = replace(WORKLOADS[4], name="")
+    base = for_cpu(base) if on_cpu else base
+    fewer = (62, 250, 1000, 4000, 12544)  # a quarter of each, and all pixels
     more = (250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 50176)
     return [replace(base, points=n, value=n) for n in (fewer if on_cpu else more)]
 

@@ -1,0 +1,153 @@
+"""Whole networks for the paper's Table 4: VGG-16 and an MLP, trained on pixels in three ways.
+
+    dense    every layer upsampled to every pixel, the MLP as 1x1 convolutions at all of them, as
+             a fully convolutional network is trained
+    masked   every layer upsampled to every pixel, then only the sampled pixels through the MLP
+    sparse   this library: hypercolumns at the sampled pixels alone
+    backbone VGG-16 alone, its maps the output: what all three have in common
+
+They share one set of parameters, those of :class:`pixelnet_triton.models.PixelNet`. Kept light:
+this is imported by the process that others are forked from (processes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+from pixelnet_triton.reference import dense_hypercolumn
+
+__all__ = ["MODES", "Network", "Sizes", "build", "check_mode"]
+
+MODES = ("dense", "masked", "sparse", "backbone")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """One square image, how many of its pixels are sampled, and the widths.
+
+    `classes`: 60 as in PASCAL-Context with background, which the paper's model sizes agree with.
+    """
+
+    side: int = 224
+    samples: int = 2000
+    hidden: int = 4096
+    classes: int = 60
+    width: float = 1.0
+
+    @property
+    def scaled(self) -> bool:
+        """Are these not the paper's?"""
+        return self != Sizes()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A mode of training on given layers with `fc` fully connected layers."""
+
+    mode: str
+    fc: int
+    conv7: bool = False
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the maps."""
+        return ("conv1_2", "conv3_3", "conv5_3", *(["conv7"] if self.conv7 else []))
+
+    def activation_bytes(self, sizes: Sizes) -> float:
+        """Roughly what the head needs in training: to refuse a row that cannot fit."""
+        rows = sizes.side**2 if self.mode in ("dense", "masked") else sizes.samples
+        mlp_rows = sizes.side**2 if self.mode == "dense" else sizes.samples
+        channels = 832 + 4096 * self.conv7
+        return 4.0 * (3 * rows * channels + 4 * mlp_rows * sizes.hidden * (self.fc - 1))
+
+
+def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
+    """Backbone and head, randomly initialised; the same for every mode."""
+    torch.manual_seed(0)
+    backbone = VGG16(network.layers, width=sizes.width)
+    hidden = (sizes.hidden,) * max(0, network.fc - 1)
+    head = PixelMLP(backbone.channels, hidden, out_features=sizes.classes, init="kaiming")
+    return PixelNet(backbone, head).to(device)
+
+
+def step(
+    network: Network, model: PixelNet, sizes: Sizes, device: torch.device
+) -> Callable[[], None]:
+    """Forward and backward of one mini-batch of one image; gradients are cleared first."""
+    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples]
+    points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+    count = sizes.side**2 if network.mode == "dense" else sizes.samples
+    labels = torch.randint(sizes.classes, (count,), device=device)
+
+    def once() -> None:
+        model.zero_grad(set_to_none=True)
+        if network.mode == "backbone":
+            torch.stack([m.mean() for m in model.backbone(image)]).sum().backward()
+            return
+        scores = _SCORES[network.mode](model, image, points)
+        F.cross_entropy(scores, labels).backward()
+
+    return once
+
+
+def _dense(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    """(pixels, K) of all pixels, row by row."""
+    size = (image.shape[2], image.shape[3])
+    x = dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
+    x = _as_convolution(model.head.first, x)
+    if model.head.first.activation == "relu":
+        x = F.relu(x, inplace=True)
+    for module in model.head.rest:
+        x = _as_convolution(module, x) if isinstance(module, nn.Linear) else module(x)
+    return x.flatten(2)[0].T
+
+
+def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    assert isinstance(layer.bias, Tensor)
+    return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
+
+
+def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    size = (image.shape[2], image.shape[3])
+    h = dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
+    x, y = points[0].unbind(dim=1)
+    sampled = F.linear(h[0, :, y, x].T, model.head.first.weight, model.head.first.bias)
+    if model.head.first.activation == "relu":
+        sampled = F.relu(sampled, inplace=True)
+    return model.head.rest(sampled)
+
+
+def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    return model(image, points)[0]
+
+
+_SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
+
+
+@torch.no_grad()
+def check_mode(network: Network, device: torch.device) -> float:
+    """Largest relative difference of a small network's scores from the sparse ones.
+
+    Small, so that a process that has made this check has touched next to no memory. 32-pixel
+    images would do; 64 gives conv-7 more than one cell.
+    """
+    if network.mode == "backbone":
+        return 0.0
+    sizes = Sizes(side=64, samples=100, hidden=32, classes=7, width=1 / 16)
+    model = build(replace(network, mode="sparse"), sizes, device).eval()
+    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples]
+    points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+    expected = _sparse(model, image, points)
+    scores = _SCORES[network.mode](model, image, points)
+    if network.mode == "dense":
+        scores = scores[pixels]
+    return ((scores - expected).abs().max() / expected.abs().max()).item()

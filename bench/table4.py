@@ -1,0 +1,162 @@
+"""Table 4 of the paper: memory, model size and updates per second of training, sparse and dense.
+
+    python -m bench.table4                  # the paper's sizes: on 2 CPU cores some minutes
+    python -m bench.table4 --rows sparse    # rows whose name contains this
+    pytest bench/test_table4.py             # without a GPU at smaller sizes
+
+VGG-16 on one 224 x 224 image, an MLP of fc-1 to fc-3 on conv-{1_2, 3_3, 5_3}, 2,000 sampled
+pixels or all 50,176. An update is a forward and a backward pass, as the paper counts. Memory is
+all that training needs, model and gradients included: on a GPU the peak of torch's allocator, on
+a CPU the high-water mark of a process of its own beyond that of the idle process.
+
+The paper gives 1,056 features for these layers; their channels are 64 + 256 + 512 = 832.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from .machine import DEVICE, identity
+from .memory import high_water_mark
+from .networks import Network, Sizes, build, check_mode, step
+from .processes import available_memory, in_own_process
+from .results import Line, append
+from .timing import quantile, time_calls
+
+__all__ = ["PAPER", "ROWS", "Paper", "measure_row", "sizes_for"]
+
+ITERATIONS = 10  # the paper's figures are averages over ten
+SECONDS = 20.0  # after these no further update is begun; there is always one
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A row of the paper's table: measured on a Titan X, with Caffe."""
+
+    memory_mb: int
+    size_mb: int
+    updates_per_second: float
+
+
+ROWS = {
+    **{f"dense fc-{fc}": Network("dense", fc) for fc in (1, 2, 3)},
+    **{f"masked fc-{fc}": Network("masked", fc) for fc in (1, 2, 3)},
+    **{f"sparse fc-{fc}": Network("sparse", fc) for fc in (1, 2, 3)},
+    "sparse conv-7 fc-3": Network("sparse", 3, conv7=True),
+    "backbone": Network("backbone", 1),
+}
+PAPER = {
+    "dense fc-1": Paper(2267, 1150, 6.5),
+    "dense fc-2": Paper(3066, 1165, 4.2),
+    "dense fc-3": Paper(3914, 1232, 1.4),
+    "masked fc-1": Paper(2092, 1150, 5.5),
+    "masked fc-2": Paper(2138, 1165, 5.4),
+    "masked fc-3": Paper(2234, 1232, 5.1),
+    "sparse fc-1": Paper(322, 60, 43.3),
+    "sparse fc-2": Paper(368, 74, 38.7),
+    "sparse fc-3": Paper(465, 144, 24.5),
+    "sparse conv-7 fc-3": Paper(1024, 686, 8.8),
+}
+
+
+def sizes_for(device: torch.device) -> Sizes:
+    """For a benchmark among others: the paper's on a GPU, on a CPU a quarter of everything."""
+    return Sizes() if device.type == "cuda" else Sizes(side=112, samples=500, hidden=1024)
+
+
+def measure_row(
+    name: str, sizes: Sizes, device: torch.device, run: Line, budget: float = SECONDS
+) -> tuple[Line, list[float]]:
+    """One row, checked, measured and appended to the results; and the seconds of each update.
+
+    After one update to warm up, ITERATIONS are timed, or as many as begin within `budget` seconds.
+
+    Raises:
+        MemoryError: there is not memory enough on this machine.
+    """
+    network = ROWS[name]
+    if device.type == "cpu":
+        needed = 1.5 * network.activation_bytes(sizes)
+        if needed > available_memory():
+            raise MemoryError(
+                f"{name} needs some {needed / 1e9:.1f} GB and {available_memory() / 1e9:.1f} GB "
+                "are available"
+            )
+        figures, seconds = in_own_process(_measure, network, sizes, device, budget)
+    else:
+        figures, seconds = _measure(network, sizes, device, budget)
+        gc.collect()
+        torch.cuda.empty_cache()
+    row = {"row": name, **asdict(network), **asdict(sizes), "scaled": sizes.scaled}
+    return append("table4", run, {**row, **figures}), seconds
+
+
+def _measure(
+    network: Network, sizes: Sizes, device: torch.device, budget: float
+) -> tuple[dict[str, Any], list[float]]:
+    error = check_mode(network, device)
+    if not error < 1e-4:
+        raise AssertionError(f"{network} differs from the sparse network by {error:.2g}")
+    before = _memory(device)
+    model = build(network, sizes, device)
+    once = step(network, model, sizes, device)
+    once()
+    seconds: list[float] = []
+    start = time.perf_counter()
+    while len(seconds) < ITERATIONS and (not seconds or time.perf_counter() - start < budget):
+        # On a GPU an update takes far longer than the host needs to issue it.
+        seconds += time_calls([once], device, 0.01)
+    parts = model.backbone if network.mode == "backbone" else model
+    parameters = sum(p.numel() for p in parts.parameters())
+    figures = {
+        "error": error,
+        "features": sum(model.head.in_channels),
+        "parameters": parameters,
+        "memory_bytes": _memory(device) - before,
+        "median": quantile(seconds, 0.5),
+        "p20": quantile(seconds, 0.2),
+        "p80": quantile(seconds, 0.8),
+        "samples": len(seconds),
+        "updates_per_second": len(seconds) / math.fsum(seconds),
+    }
+    return figures, seconds
+
+
+def _memory(device: torch.device) -> int:
+    return high_water_mark() if device.type == "cpu" else torch.cuda.max_memory_allocated(device)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure rows at the paper's sizes."""
+    parser = argparse.ArgumentParser(prog="python -m bench.table4", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    wanted = parser.parse_args(arguments).rows
+    names = [name for name in ROWS if wanted in name]
+    if not names:
+        parser.error(f"--rows {wanted!r}: no such row; there are {', '.join(ROWS)}")
+    run = dict(identity(DEVICE))
+    print(f"{run['device']}, {run['date']}")
+    print(f"{'':20} {'memory MB':>10} {'size MB':>8} {'updates/s':>10}")
+    for name in names:
+        try:
+            line, _ = measure_row(name, Sizes(), DEVICE, run)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            print(f"{name:20} {error}", flush=True)
+            continue
+        print(
+            f"{name:20} {line['memory_bytes'] / 1e6:10,.0f} {line['parameters'] * 4e-6:8,.0f} "
+            f"{line['updates_per_second']:10.3g}  ({line['samples']} updates)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
