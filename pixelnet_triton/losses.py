@@ -173,7 +173,7 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 def scale_invariant_log_loss(
     outputs: Tensor, targets: Tensor, *, invariance: float = 0.5
 ) -> Tensor:
-    r"""Scale-invariant error of log depth (Eigen, Puhrsch, Fergus 2014, arXiv 1406.2283, eq. 4).
+    r"""Scale-invariant error of log depth (Eigen, Puhrsch, Fergus, arXiv 1406.2283, section 3.3).
 
     .. math::
         L = \frac{1}{n} \sum_p d_p^2 - \frac{\lambda}{n^2} \Big( \sum_p d_p \Big)^2,

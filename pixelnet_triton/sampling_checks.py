@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_classes", "check_draw", "check_settings", "check_take", "valid_pixels"]
+__all__ = [
+    "check_classes",
+    "check_draw",
+    "check_score",
+    "check_settings",
+    "check_take",
+    "valid_pixels",
+]
 
 ORDERS = (None, "rows", "morton")
 
@@ -145,3 +152,12 @@ def check_take(
         if not target.is_floating_point() and not _representable(255, target.dtype):
             raise TypeError(f"target is {target.dtype}, which cannot hold 255; pass fill=...")
     return fill
+
+
+def check_score(score: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise unless there is a score for each pixel, or each candidate."""
+    if tuple(score.shape) != expected:
+        raise ValueError(
+            f"score has shape {tuple(score.shape)}; expected {expected}, one for each pixel, or "
+            "for each point that the function is called with"
+        )

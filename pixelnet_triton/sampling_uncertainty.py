@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .sampled_pixels import SampledPixels, SamplerSettings
-from .sampling_checks import check_draw, valid_pixels
+from .sampling_checks import check_draw, check_score, valid_pixels
 from .sampling_draw import random_keys
 
 __all__ = ["UncertaintySampler", "margin_uncertainty"]
@@ -62,13 +62,16 @@ class UncertaintySampler(SamplerSettings):
         """
         check_draw(labels, valid, generator)
         mask = valid_pixels(labels, valid, self.ignore_index)
+        if not callable(score):
+            check_score(score, tuple(mask.shape))
         width = mask.shape[2]
         keys = random_keys(mask.flatten(1), generator)
         many = min(keys.shape[1], round(self.oversample * self.n))
-        candidate = keys.topk(many).indices  # (B, M), in random order, valid ones first
+        candidate = keys.topk(many).indices  # (B, M), valid ones first
         with torch.no_grad():
             if callable(score):
                 scores = score(torch.stack([candidate % width, candidate // width], dim=-1))
+                check_score(scores, (len(keys), many))
             else:
                 scores = score.flatten(1).gather(1, candidate)
         usable = torch.arange(many, device=keys.device) < mask.flatten(1).sum(1)[:, None]
@@ -76,8 +79,9 @@ class UncertaintySampler(SamplerSettings):
         scores = torch.where(usable, scores.float().clamp(min=lowest), -torch.inf)
         taken = min(self.n, many)
         chosen = scores.topk(min(round(self.important * self.n), taken)).indices
-        place = torch.arange(many, device=keys.device).expand(len(keys), -1)
-        place = place.scatter(1, chosen, many)  # behind all others
+        # Fresh keys: which of equal scores were chosen depends on the candidates' order.
+        place = torch.rand(scores.shape, generator=generator, device=keys.device)
+        place = torch.where(usable, place, place + 1).scatter(1, chosen, 3)
         others = place.topk(taken - chosen.shape[1], largest=False).indices
         rank = candidate.gather(1, torch.cat([chosen, others], dim=1))
         return self.pixels(rank, mask)

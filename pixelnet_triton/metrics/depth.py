@@ -27,7 +27,7 @@ class DepthMetrics(Metric):
     rmse_log           sqrt(mean d^2), with d = ln p - ln z
     log10              mean |log10 p - log10 z|
     scale_invariant    sqrt(mean (d - mean of d over its image)^2): rmse_log without each image's
-                       error of scale (Eigen, Puhrsch, Fergus, arXiv 1406.2283, equation 1)
+                       error of scale (Eigen, Puhrsch, Fergus, arXiv 1406.2283, section 3.2)
     delta1, 2, 3       fraction with max(p / z, z / p) < 1.25, 1.25^2, 1.25^3
     =================  =======================================================================
 
