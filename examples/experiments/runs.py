@@ -1,0 +1,235 @@
+"""One training run of the experiments: a configuration in, test metrics and loss curve out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from examples.boundaries import boundary_scores
+from examples.scenes import RenderedScenes
+from examples.training import SMALL, Samples, Setup, data_folder, evaluate, network
+from pixelnet_triton.data import (
+    BSDS500,
+    CamVid,
+    Compose,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomScale,
+    Resize,
+    Sample,
+)
+from pixelnet_triton.models import PixelMLP, PixelNet
+from pixelnet_triton.sampling import BiasedSampler, UniformSampler
+from pixelnet_triton.training import (
+    EDGE_RECIPE,
+    Depth,
+    Edges,
+    Normals,
+    PixelNetModule,
+    Recipe,
+    Segmentation,
+    StepLoader,
+    Task,
+    fit,
+)
+
+__all__ = ["Configuration", "run"]
+
+CAMVID_SIZE = (120, 160)  # a third of 360 x 480
+BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 40, 19  # of 200 test images, of 99 thresholds
+SCENES = (400, 100)  # rendered rooms for training and for the test, at 120 x 160
+CURVE = 25  # points of the recorded loss curve
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a run is determined by.
+
+    Args:
+        task: ``"segmentation"``, ``"edges"``, ``"normals"`` or ``"depth"``.
+        features: what the predictor sees at a pixel. ``"trained"``: hypercolumns of a VGG-16
+            that is trained along; ``"random"``: those of one that stays as it was initialised;
+            ``"colour"``: the pixel's own colour; ``"none"``: nothing, so that the predictor is
+            the constant that the loss prefers.
+        hidden: widths of the predictor's hidden layers; () is the linear one, fc-1.
+        head_batch_norm: batch normalisation of the hypercolumns.
+        points, images: N and M of a mini-batch.
+        steps, lr, seed: of the training.
+        positives: fraction of edges among the sampled pixels; None samples uniformly.
+    """
+
+    task: str
+    features: str = "trained"
+    hidden: tuple[int, ...] = SMALL.hidden
+    head_batch_norm: bool = False
+    points: int = SMALL.points
+    images: int = SMALL.images
+    steps: int = SMALL.steps
+    lr: float = SMALL.lr
+    seed: int = 0
+    positives: float | None = None
+
+
+def run(configuration: Configuration) -> dict[str, Any]:
+    """Train and test; everything random follows from the configuration."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    task = _task(configuration)
+    train, test = _data(configuration.task)
+    model = _model(configuration, task)
+    edges = configuration.task == "edges"
+    recipe = dataclasses.replace(EDGE_RECIPE if edges else Recipe(), lr=configuration.lr)
+    losses = _Losses()
+    loader = StepLoader(
+        train,
+        configuration.images,
+        seed=configuration.seed,
+        transform=_augmentation(configuration.task),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            PixelNetModule(model, task, recipe=recipe, seed=configuration.seed),
+            loader,
+            folder=folder,
+            steps=configuration.steps,
+            checkpoint_every=configuration.steps,
+            callbacks=[losses],
+            accelerator="cpu",
+            devices=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    metrics = evaluate(model, task, test, progress=False)
+    if edges:
+        metrics |= boundary_scores(
+            model,
+            _needed("bsds500"),
+            scale=BSDS_SCALE,
+            images=BSDS_TESTED,
+            thresholds=BSDS_THRESHOLDS,
+            workers=1,
+            progress=False,
+        )
+    curve = losses.curve()
+    metrics["last_loss"] = curve[-1]
+    return {name: round(value, 5) for name, value in metrics.items()} | {"losses": curve}
+
+
+def _task(configuration: Configuration) -> Task:
+    uniform = UniformSampler(configuration.points)
+    match configuration.task:
+        case "segmentation":
+            return Segmentation(len(CamVid.CLASSES), uniform)
+        case "normals":
+            return Normals(uniform)
+        case "depth":
+            return Depth(uniform)
+        case "edges":
+            if configuration.positives is None:
+                return Edges(uniform)
+            return Edges(BiasedSampler(configuration.points, configuration.positives))
+    raise ValueError(f"task={configuration.task!r} is unknown")
+
+
+def _model(configuration: Configuration, task: Task) -> PixelNet:
+    setup = dataclasses.replace(
+        SMALL,
+        hidden=configuration.hidden,
+        head_batch_norm=configuration.head_batch_norm,
+        seed=configuration.seed,
+    )
+    if configuration.features in ("colour", "none"):
+        return _shallow_network(setup, task, float(configuration.features == "colour"))
+    model = network(setup, task)
+    if configuration.features == "random":
+        # Its batch normalisations still follow the statistics of the images.
+        model.backbone.requires_grad_(False)
+    return model
+
+
+def _shallow_network(setup: Setup, task: Task, factor: float) -> PixelNet:
+    """A predictor on the image times `factor`."""
+    torch.manual_seed(setup.seed)
+    head = PixelMLP(
+        [3], setup.hidden, out_features=task.out_features, init=setup.init, batch_norm=True
+    )
+    return PixelNet(_Scaled(factor), head, output=task.output)
+
+
+class _Scaled(nn.Module):
+    """The image times a factor, as the only map."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [images * self.factor]
+
+
+@cache
+def _data(task: str) -> tuple[Samples, Samples]:
+    """Training and test set, decoded and reduced once a process."""
+    if task in ("normals", "depth"):
+        count, tested = SCENES
+        return _Loaded(RenderedScenes(count, task, seed=1)), _Loaded(
+            RenderedScenes(tested, task, seed=2)
+        )
+    if task == "segmentation":
+        resize = Resize(CAMVID_SIZE)
+        folder = _needed("camvid")
+        return _Loaded(CamVid(folder, "train", resize)), _Loaded(CamVid(folder, "test", resize))
+    half, folder = RandomScale((BSDS_SCALE,)), _needed("bsds500")
+    return (
+        _Loaded(BSDS500(folder, "trainval", half)),
+        _Loaded(BSDS500(folder, "test", half), BSDS_TESTED),
+    )
+
+
+def _needed(name: str) -> Path:
+    folder = data_folder(name)
+    if folder is None:
+        raise FileNotFoundError(f"no folder {name}: set PIXELNET_DATA to the folder that holds it")
+    return folder
+
+
+class _Loaded:
+    """The first samples of a data set, in memory."""
+
+    def __init__(self, data: Samples, count: int | None = None) -> None:
+        self.samples = [data[index] for index in range(count or len(data))]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def _augmentation(task: str) -> Compose:
+    if task == "edges":
+        return Compose([RandomCrop((144, 144)), RandomHorizontalFlip()])
+    return Compose([RandomHorizontalFlip()])
+
+
+class _Losses(Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.values.append(float(outputs["loss"]))
+
+    def curve(self) -> list[float]:
+        """Means over equally long stretches of the training."""
+        stretches = torch.tensor(self.values).tensor_split(min(CURVE, len(self.values)))
+        return [round(float(stretch.mean()), 4) for stretch in stretches]
