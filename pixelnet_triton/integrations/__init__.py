@@ -11,7 +11,7 @@
 ========================  ==========================================================
 """
 
-from .features import feature_maps
+from ..models.backbones import feature_maps
 from .linear import FusedLinear
 from .point_head import PointHead
 from .point_sample import point_features, point_sample, point_sample_fine_grained_features

@@ -28,6 +28,7 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
         output: a list or tuple of maps, a mapping from names to maps, or an object whose
             attribute ``feature_maps`` is one of these.
         layout: ``"NCHW"``, or ``"NHWC"`` for maps ``(B, H_i, W_i, C_i)``; they become views.
+            timm's models say which: pass ``model.output_fmt``.
 
     Raises:
         TypeError, ValueError: the output holds something else than maps, or none.
@@ -39,6 +40,8 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
         >>> [tuple(m.shape) for m in feature_maps(output, layout="NHWC")]
         [(1, 32, 8, 8), (1, 64, 4, 4)]
     """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r} is unknown; use one of {LAYOUTS}")
     # First: transformers' outputs are mappings too, which may hold more than the maps.
     found = getattr(output, "feature_maps", output)
     if isinstance(found, Mapping):

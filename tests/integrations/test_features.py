@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pixelnet_triton import HypercolumnLinear
 from pixelnet_triton.integrations import feature_maps
+from pixelnet_triton.models import PixelMLP, PixelNet
 
 
 def library(name: str) -> Any:
@@ -37,15 +38,9 @@ class TestKinds:
             maps = feature_maps(output)
             assert all(a is b for a, b in zip(maps, self.nchw, strict=True))
 
-    def test_a_dictionary_in_its_order_or_the_callers(self) -> None:
-        output = {"fine": self.nchw[0], "coarse": self.nchw[1], "pool": "not wanted"}
-        maps = feature_maps(output, keys=["coarse", "fine"])
+    def test_a_dictionary_in_its_order(self) -> None:
+        maps = feature_maps({"coarse": self.nchw[1], "fine": self.nchw[0]})
         assert [f.shape[1] for f in maps] == [5, 3]
-        del output["pool"]
-        assert [f.shape[1] for f in feature_maps(output)] == [3, 5]
-
-    def test_a_single_map(self) -> None:
-        assert feature_maps(self.nchw[0])[0] is self.nchw[0]
 
     def test_nhwc_is_seen_as_channels_last_without_a_copy(self) -> None:
         output = torch.randn(2, 6, 8, 3)
@@ -54,29 +49,24 @@ class TestKinds:
         assert only.data_ptr() == output.data_ptr()
         assert only.is_contiguous(memory_format=torch.channels_last)
 
-    BAD = (
-        ("tokens", TypeError, "output is a str without feature_maps"),
-        (torch.randn(2, 3, 6), ValueError, r"map 0 of the output has shape \(2, 3, 6\)"),
-        ([nchw[0], None], TypeError, "map 1 of the output is a NoneType"),
-    )
-
-    @pytest.mark.parametrize(("output", "error", "message"), BAD, ids=["str", "rank", "none"])
-    def test_what_is_no_map_is_refused(
-        self, output: Any, error: type[Exception], message: str
-    ) -> None:
-        with pytest.raises(error, match=message):
-            feature_maps(output)
-
-    def test_unknown_names_are_refused(self) -> None:
+    def test_an_unknown_layout_is_refused(self) -> None:
         with pytest.raises(ValueError, match="layout='NLC' is unknown; use one of"):
             feature_maps(self.nchw, layout="NLC")
-        with pytest.raises(ValueError, match=r"keys \['c9'\] are not in .* \['c2'\]"):
-            feature_maps({"c2": self.nchw[0]}, keys=["c9"])
-        with pytest.raises(ValueError, match="selects from a dictionary; the output is a tuple"):
-            feature_maps(self.nchw, keys=["c2"])
 
 
 class TestTimm:
+    def test_inside_a_pixelnet(self) -> None:
+        """NHWC maps, channels from timm's own description, dense prediction."""
+        timm = library("timm")
+        backbone = timm.create_model(
+            "swin_tiny_patch4_window7_224", features_only=True, pretrained=False, img_size=64
+        )
+        head = PixelMLP(backbone.feature_info.channels(), (16,), out_features=3)
+        model = PixelNet(backbone, head, layout=backbone.output_fmt)
+        images = torch.randn(1, 3, 64, 64)
+        assert model(images, torch.randint(64, (1, 7, 2))).shape == (1, 7, 3)
+        assert model.predict(images).shape == (1, 3, 64, 64)
+
     @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
     def test_features_only(self, name: str) -> None:
         timm = library("timm")
