@@ -167,7 +167,7 @@ def train(
         # About ten validations in a run, whatever an epoch's length.
         val_check_interval=max(1, setup.steps // 10),
         check_val_every_n_epoch=None,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, len(loader)),  # Lightning's logs end with an epoch
     )
     return model
 

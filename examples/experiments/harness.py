@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,13 @@ def run_all(
     processes: int,
     limit: int | None = None,
 ) -> None:
-    """Run what is not yet in `path`, `processes` at a time with one thread each.
+    """Run what is not yet in `path`: several at a time with one thread each, or in this process.
 
     Args:
         configurations: frozen dataclasses whose fields are JSON values.
         run: a function of a module (it is sent to other processes) that returns the metrics.
         path: the file of JSON lines.
-        processes: how many runs at a time.
+        processes: how many runs at a time; 1 runs them in this process.
         limit: stop after so many.
 
     Raises:
@@ -64,20 +64,13 @@ def run_all(
     done = [result["configuration"] for result in read(path)]
     waiting = [c for c in configurations if plain(c) not in done]
     print(f"{len(done)} runs in {path}, {len(waiting)} to do", flush=True)
-    waiting = waiting[:limit]
     failures = []
-    # Fresh interpreters: forked children would inherit the state of this one's thread pools.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-        futures = {pool.submit(_timed, run, c): c for c in waiting}
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
-            configuration = futures[future]
-            try:
-                metrics, seconds = future.result()
-            except Exception as error:
-                failures.append(f"{configuration}: {error!r}")
-                continue
-            _append(path, _record(configuration, metrics, seconds))
+    outcomes = _outcomes(run, waiting[:limit], processes)
+    for configuration, outcome in tqdm(outcomes, total=len(waiting[:limit]), unit="run"):
+        if isinstance(outcome, Exception):
+            failures.append(f"{configuration}: {outcome!r}")
+        else:
+            _append(path, _record(configuration, *outcome))
     if failures:
         raise RuntimeError("failed runs:\n" + "\n".join(failures))
 
@@ -88,14 +81,32 @@ def plain(configuration: Any) -> dict[str, Any]:
     return plain
 
 
+def _outcomes(
+    run: Callable[[Any], Metrics], configurations: list[Any], processes: int
+) -> Iterator[tuple[Any, tuple[Metrics, float] | Exception]]:
+    """Each configuration with its metrics and seconds, or what went wrong, as they finish."""
+    if processes == 1:
+        for configuration in configurations:
+            yield configuration, _timed(run, configuration)
+        return
+    # Fresh interpreters: forked children would inherit the state of this one's thread pools.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+        futures = {pool.submit(_timed, run, c): c for c in configurations}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _timed(run: Callable[[Any], Metrics], configuration: Any) -> tuple[Metrics, float]:
+def _timed(run: Callable[[Any], Metrics], configuration: Any) -> tuple[Metrics, float] | Exception:
     start = time.perf_counter()
-    metrics = run(configuration)
-    return metrics, time.perf_counter() - start
+    try:
+        return run(configuration), time.perf_counter() - start
+    except Exception as error:  # one failed run does not stop the others
+        return error
 
 
 def _record(configuration: Any, metrics: Metrics, seconds: float) -> dict[str, Any]:
@@ -104,7 +115,7 @@ def _record(configuration: Any, metrics: Metrics, seconds: float) -> dict[str, A
         "metrics": metrics,
         "seconds": round(seconds, 1),
         "date": f"{datetime.date.today():%Y-%m-%d}",
-        "device": f"{platform.machine()} CPU, 1 of {os.cpu_count()} cores",
+        "device": f"{platform.machine()} CPU with {os.cpu_count()} cores",
         "torch": torch.__version__,
         "commit": _commit(),
     }
@@ -121,4 +132,6 @@ def _append(path: Path, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # two harnesses may write to one file
-        file.write(json.dumps(record) + "\n")
+        # On a line of its own, also after one that a killed process left incomplete.
+        start = "" if file.tell() == 0 or path.read_bytes().endswith(b"\n") else "\n"
+        file.write(start + json.dumps(record) + "\n")
