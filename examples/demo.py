@@ -1,6 +1,6 @@
 """The main job on a real photograph: the first layer at sparse pixels, and the dense ways to it.
 
-    make demo            or, where torch, matplotlib and pillow are installed:
+    make demo            or, where the extra `train` is installed:
     python -m examples.demo
 
 One photograph, five layers of a VGG-16-shaped network, 2,000 sampled pixels, and the first layer
@@ -13,7 +13,7 @@ of PixelNet's MLP (1,472 -> 4,096 channels, ReLU) on their hypercolumns, three w
 Their results are compared with float64, their time and peak memory with each other, and a
 picture of it all goes to out/demo.png. The network's weights are random (He initialisation):
 its features depend on the photograph, but have learned nothing. Neither time nor memory nor
-rounding errors depend on that.
+rounding errors depend on that. In the end a small network learns (examples/demo_training.py).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from pixelnet_triton.env_report import environment
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
+from . import demo_training
 from .measure import METHODS, Inputs, Measurement, measure
 
 SIDE = 224
@@ -210,7 +211,9 @@ def main() -> int:
     if worst > 1e-5:
         print("the results disagree: this is a bug, please report it", file=sys.stderr)
         return 1
-    return 0
+    print()
+    say("and now it learns")
+    return demo_training.main()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ light. It is trained on the left three fifths and tested on the rest. A network 
 photograph knows that photograph; what it shows is that training works, not how well depth can be
 estimated.
 
-The loss must fall and the test be better than the best constant, or the exit status is 1.
+The loss must fall and the test be better than a constant, or the exit status is 1.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Lesson:
     train: Samples
     transform: Transform
     test: list[Sample]
-    constant: Tensor  # the best constant output (K,), as of `PixelNet.predict`
+    constant: Tensor  # an output (K,) to be better than, as `PixelNet.predict` gives it
     lower_is_better: bool
     colours: Callable[[Tensor], np.ndarray]  # a target (H, W) as an RGB picture
 
@@ -226,7 +226,7 @@ def main() -> int:
     before, after = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
     caption = (
         f"{lesson.title}\ntest: {lesson.task.monitor} {reached:.3f} after {setup.steps} steps; "
-        f"the best constant has {constant:.3f}"
+        f"the training set's constant has {constant:.3f}"
     )
     draw(lesson, predictions, caption)
     print(f"loss {before:.3f} -> {after:.3f} (first and last tenth)")
