@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+import importlib
 import io
 import pickle
 import types
@@ -265,3 +267,21 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], message: s
     parts = {"backbone": Maps(FORMS["list"]), "head": PixelMLP([4, 6], (), out_features=2)}
     with pytest.raises(error, match=message):
         PixelNet(**{**parts, **options})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "dense",
+        "inference",
+        "models.backbones",
+        "models.head",
+        "models.normalization",
+        "models.pixelnet",
+        "models.vgg",
+    ],
+)
+def test_examples_in_docstrings(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"pixelnet_triton.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
