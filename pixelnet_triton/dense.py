@@ -51,7 +51,7 @@ def head_at_every_pixel(
         ``(K, H, W)``, float32 (float64 for float64 features).
 
     Raises:
-        ValueError: the budget does not suffice for a single pixel.
+        ValueError: maps of several images, or a budget that does not suffice for one pixel.
 
     Example:
         >>> import torch
@@ -63,6 +63,11 @@ def head_at_every_pixel(
         ...     head_at_every_pixel(head, maps, (20, 30), memory_budget=1 << 20).shape
         torch.Size([5, 20, 30])
     """
+    if features[0].shape[0] != 1:
+        raise ValueError(
+            f"features[0] has shape {tuple(features[0].shape)}; expected one image's maps, "
+            "(1, C_i, H_i, W_i). Call this once for each image"
+        )
     weight, bias = head.first_layer()
     dtype = _checked_dtype(head, features, image_size, weight, bias)
     features = [f.to(dtype) for f in features]

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .cpu.bags import gather_rows
 from .cpu.maps import compute_dtype
+from .dense_spans import Span, most_cells, span
 from .geometry import Geometry
 from .operators import backend_for, sparse_hypercolumn_operator
 from .planner import forward_only
@@ -84,50 +85,13 @@ def first_layer(
     return ProjectedLayer(features, weight, bias, activation, geometry, memory)
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Cells first ... first + count - 1 under some pixels of an axis, and where these fall.
-
-    low (n,): the lower of each pixel's two cells, counted from `first`; share (n,) float64: the
-    weight of the upper one.
-    """
-
-    first: int
-    count: int
-    low: Tensor
-    share: Tensor
-
-    @property
-    def high(self) -> Tensor:
-        return (self.low + 1).clamp_max(self.count - 1)
-
-    def matrix(self, dtype: torch.dtype) -> Tensor:
-        """A (n, count): two non-zeros a row."""
-        matrix = torch.zeros(len(self.low), self.count, dtype=torch.float64)
-        matrix.scatter_(1, self.low[:, None], 1 - self.share[:, None])
-        return matrix.scatter_add_(1, self.high[:, None], self.share[:, None]).to(dtype)
-
-
-def _span(scale: float, offset: float, cells: int, start: int, stop: int) -> _Span:
-    """Pixels start ... stop - 1 at t = scale * x + offset, clamped to the map's cells."""
-    t = torch.arange(start, stop, dtype=torch.float64).mul_(scale).add_(offset)
-    low = t.clamp_(0, cells - 1).floor().clamp_(max=max(cells - 2, 0))
-    first, last = int(low[0]), min(int(low[-1]) + 1, cells - 1)
-    return _Span(first, last - first + 1, (low - first).long(), t - low)
-
-
-def _most_cells(scale: float, cells: int, pixels: int) -> int:
-    """How many cells a span of so many pixels may have."""
-    return min(cells, math.ceil((pixels - 1) * scale) + 2)
-
-
 def _most_cells_of_tile(
     geometry: Geometry, feature: Tensor, layer: int, rows: int, columns: int
 ) -> tuple[int, int]:
     """(down, across) on a map, for a tile of so many pixels anywhere on the image."""
     scale_x, _, scale_y, _ = geometry.affine[layer]
-    down = _most_cells(scale_y, feature.shape[2], rows)
-    return down, _most_cells(scale_x, feature.shape[3], columns)
+    down = most_cells(scale_y, feature.shape[2], rows)
+    return down, most_cells(scale_x, feature.shape[3], columns)
 
 
 class SampledLayer:
@@ -163,8 +127,8 @@ class SampledLayer:
         cropped, affine = [], []
         for feature, layer in zip(self.features, self.geometry.affine, strict=True):
             scale_x, offset_x, scale_y, offset_y = layer
-            y = _span(scale_y, offset_y, feature.shape[2], tile.y0, tile.y1)
-            x = _span(scale_x, offset_x, feature.shape[3], tile.x0, tile.x1)
+            y = span(scale_y, offset_y, feature.shape[2], tile.y0, tile.y1)
+            x = span(scale_x, offset_x, feature.shape[3], tile.x0, tile.x1)
             cropped.append(feature[:, :, y.first : y.first + y.count, x.first : x.first + x.count])
             # The tile's first pixel becomes (0, 0), its first cell cell 0.
             shift_x = offset_x + scale_x * tile.x0 - x.first
@@ -295,12 +259,12 @@ class ProjectedLayer:
             start += size
         return gather_rows(table, index.flatten(0, 1), weight.flatten(0, 1))
 
-    def _spans(self, layer: int, tile: Tile) -> tuple[_Span, _Span]:
+    def _spans(self, layer: int, tile: Tile) -> tuple[Span, Span]:
         scale_x, offset_x, scale_y, offset_y = self.geometry.affine[layer]
         height, width = self.features[layer].shape[2:]
         return (
-            _span(scale_y, offset_y, height, tile.y0, tile.y1),
-            _span(scale_x, offset_x, width, tile.x0, tile.x1),
+            span(scale_y, offset_y, height, tile.y0, tile.y1),
+            span(scale_x, offset_x, width, tile.x0, tile.x1),
         )
 
 

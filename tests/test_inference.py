@@ -193,6 +193,12 @@ def test_a_budget_too_small_is_refused() -> None:
         head_at_every_pixel(head, maps, size, memory_budget=200)
 
 
+def test_maps_of_several_images_are_refused() -> None:
+    size, maps, head = build("vgg-odd", ())
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 45, 71\); expected one image's maps"):
+        head_at_every_pixel(head, [m.repeat(2, 1, 1, 1) for m in maps], size, memory_budget=MiB)
+
+
 def network(output: str | None = None, out_features: int = 3, **options: Any) -> PixelNet:
     torch.manual_seed(0)
     backbone = VGG16(("conv1_2", "conv2_2", "conv3_3"), width=1 / 16, **options)
