@@ -70,9 +70,21 @@ def load_profile(path: Path) -> DeviceProfile:
         ValueError: it is no profile.
     """
     try:
-        return DeviceProfile.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        profile = DeviceProfile.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        _check_words(profile)
+    except (ValueError, TypeError, RecursionError) as error:  # the last: brackets without end
         raise ValueError(f"{path} is not a device profile: {error}") from error
+    return profile
+
+
+def _check_words(profile: DeviceProfile) -> None:
+    """Raise `ValueError` for what is no rate: plans are remembered by these, so they must hash."""
+    for name in ("name", "source"):
+        if not isinstance(getattr(profile, name), str):
+            raise ValueError(f"{name}={getattr(profile, name)!r}; expected text")
+    least = 1 if profile.kind == "cpu" else 0
+    if type(profile.threads) is not int or profile.threads < least:
+        raise ValueError(f"threads={profile.threads!r}; expected an integer, at least {least}")
 
 
 def profile_for(device: torch.device, *, shipped_only: bool = False) -> DeviceProfile:
