@@ -44,9 +44,9 @@ from pixelnet_triton.training import (
 
 __all__ = ["Configuration", "run"]
 
-CAMVID_SIZE = (120, 160)  # a third of 360 x 480
-BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 40, 19  # of 200 test images, of 99 thresholds
-SCENES = (400, 100)  # rendered rooms for training and for the test, at 120 x 160
+SIZE = (90, 120)  # of CamVid, a quarter of 360 x 480, and of the rooms
+BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 25, 15  # of 200 test images, of 99 thresholds
+SCENES = (400, 100)  # rendered rooms for training and for the test
 CURVE = 25  # points of the recorded loss curve
 
 
@@ -180,11 +180,12 @@ def _data(task: str) -> tuple[Samples, Samples]:
     """Training and test set, decoded and reduced once a process."""
     if task in ("normals", "depth"):
         count, tested = SCENES
-        return _Loaded(RenderedScenes(count, task, seed=1)), _Loaded(
-            RenderedScenes(tested, task, seed=2)
+        return (
+            _Loaded(RenderedScenes(count, task, size=SIZE, seed=1)),
+            _Loaded(RenderedScenes(tested, task, size=SIZE, seed=2)),
         )
     if task == "segmentation":
-        resize = Resize(CAMVID_SIZE)
+        resize = Resize(SIZE)
         folder = _needed("camvid")
         return _Loaded(CamVid(folder, "train", resize)), _Loaded(CamVid(folder, "test", resize))
     half, folder = RandomScale((BSDS_SCALE,)), _needed("bsds500")
@@ -216,7 +217,7 @@ class _Loaded:
 
 def _augmentation(task: str) -> Compose:
     if task == "edges":
-        return Compose([RandomCrop((144, 144)), RandomHorizontalFlip()])
+        return Compose([RandomCrop((112, 112)), RandomHorizontalFlip()])
     return Compose([RandomHorizontalFlip()])
 
 
