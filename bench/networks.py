@@ -35,7 +35,7 @@ class Sizes:
     """
 
     side: int = 224
-    samples: int = 2000
+    samples_per_image: int = 2000
     hidden: int = 4096
     classes: int = 60
     width: float = 1.0
@@ -61,8 +61,8 @@ class Network:
 
     def activation_bytes(self, sizes: Sizes) -> float:
         """Roughly what the head needs in training: to refuse a row that cannot fit."""
-        rows = sizes.side**2 if self.mode in ("dense", "masked") else sizes.samples
-        mlp_rows = sizes.side**2 if self.mode == "dense" else sizes.samples
+        rows = sizes.side**2 if self.mode in ("dense", "masked") else sizes.samples_per_image
+        mlp_rows = sizes.side**2 if self.mode == "dense" else sizes.samples_per_image
         channels = 832 + 4096 * self.conv7
         return 4.0 * (3 * rows * channels + 4 * mlp_rows * sizes.hidden * (self.fc - 1))
 
@@ -81,9 +81,9 @@ def step(
 ) -> Callable[[], None]:
     """Forward and backward of one mini-batch of one image; gradients are cleared first."""
     image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
-    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples]
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
     points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
-    count = sizes.side**2 if network.mode == "dense" else sizes.samples
+    count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
     labels = torch.randint(sizes.classes, (count,), device=device)
 
     def once() -> None:
@@ -141,10 +141,10 @@ def check_mode(network: Network, device: torch.device) -> float:
     """
     if network.mode == "backbone":
         return 0.0
-    sizes = Sizes(side=64, samples=100, hidden=32, classes=7, width=1 / 16)
+    sizes = Sizes(side=64, samples_per_image=100, hidden=32, classes=7, width=1 / 16)
     model = build(replace(network, mode="sparse"), sizes, device).eval()
     image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
-    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples]
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
     points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
     expected = _sparse(model, image, points)
     scores = _SCORES[network.mode](model, image, points)

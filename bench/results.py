@@ -14,11 +14,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Line", "append", "complete_run", "devices", "folder", "read"]
+__all__ = [
+    "Line",
+    "append",
+    "complete_run",
+    "device_slug",
+    "devices",
+    "folder",
+    "latest_rows",
+    "read",
+]
 
 Line = dict[str, Any]
 
@@ -63,3 +73,18 @@ def complete_run(lines: Iterable[Line], device: str, key: str, wanted: set[Any])
         if wanted <= {line[key] for line in runs[date]}:
             return runs[date]
     return []
+
+
+def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
+    """Rows of Table 4, which are processes of their own, so may be of several runs.
+
+    The latest of each, at the paper's sizes if there are any such, otherwise at smaller ones.
+    """
+    own = [line for line in lines if line["device"] == device]
+    full = [line for line in own if not line["scaled"]]
+    return list({line["row"]: line for line in full or own}.values())
+
+
+def device_slug(device: str) -> str:
+    """The device's name as that of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")

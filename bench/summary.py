@@ -43,8 +43,11 @@ def ratio_tables(lines: Sequence[Line]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in milliseconds or microseconds."""
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
+    """Three digits, in seconds, milliseconds or microseconds."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 0.9995:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def size(number: float) -> str:

@@ -68,7 +68,7 @@ PAPER = {
 
 def sizes_for(device: torch.device) -> Sizes:
     """For a benchmark among others: the paper's on a GPU, on a CPU a quarter of everything."""
-    return Sizes() if device.type == "cuda" else Sizes(side=112, samples=500, hidden=1024)
+    return Sizes() if device.type == "cuda" else Sizes(side=112, samples_per_image=500, hidden=1024)
 
 
 def measure_row(

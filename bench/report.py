@@ -1,0 +1,238 @@
+"""The figures of README.md and docs/benchmarks.md, written from the files in bench/results/.
+
+    python -m bench.report           # write them
+    python -m bench.report --check   # only say whether they are what the results say; exit status
+
+A block stands between two comments, which stay:
+
+    <!-- figures: summary (python -m bench.report) -->
+    <!-- end of figures: summary -->
+
+Blocks: `summary`, the first layer in training and Table 4 in short, of a GPU if there are results
+of one; `results`, everything, of every device. Nothing in them is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .results import Line, complete_run, device_slug, devices, latest_rows, read
+from .summary import by_case, duration, size
+from .table4_text import features_note, table4_claims, table4_table
+from .workloads import SWEEPS, WORKLOADS
+
+__all__ = ["BLOCKS", "main", "results_block", "summary_block"]
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PEERS = {
+    "auto": "this library",
+    "two_step": "every layer gathered",
+    "one_pass": "gathered in one pass",
+    "project_gather": "every layer projected",
+    "project_product": "projected, as a product",
+    "product": "matrix product alone",
+    "grid_sample": "`grid_sample` + `cat` + `linear`",
+    "grid_sample_compiled": "the same, `torch.compile`",
+    "grid_sample_half": "`grid_sample`, half-precision coordinates",
+    "point_sample": "`point_sample` (PointRend)",
+    "masked": "dense, masked",
+    "dense": "dense",
+}
+IN_SUMMARY = ("product", "grid_sample", "masked", "dense")
+WANTED = {workload.name for workload in WORKLOADS}
+
+
+def summary_block() -> str:
+    """For the README: one device, training, time and memory as ratios."""
+    lines = read("first_layer")
+    complete = [d for d in devices(lines) if complete_run(lines, d, "case", WANTED)]
+    if not complete:
+        return "No complete results yet: `make bench`.\n"
+    kinds = {line["device"]: line["kind"] for line in lines}
+    device = min(complete, key=lambda name: (kinds[name] != "cuda", complete.index(name)))
+    run = complete_run(lines, device, "case", WANTED)
+    rows = [["", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
+    for (case, direction), found in by_case(run).items():
+        auto = found.get("auto")
+        if case in WANTED and direction == "training" and auto and "median" in auto:
+            own = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
+            rows.append([case, own, *(_ratios(found.get(peer), auto) for peer in IN_SUMMARY)])
+    scaled = any(line["scaled"] for line in run)
+    text = (
+        f"First layer, forward and backward: time and peak memory beyond the inputs, and how many "
+        f"times as much others take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
+        f"{_markdown(rows)}\n\n{_run(run[0])}\n"
+    )
+    table4 = latest_rows(read("table4"), device)
+    return f"{text}\n{table4_claims(table4)}\n" if table4 else text
+
+
+def results_block() -> str:
+    """For docs/benchmarks.md: all results of every device."""
+    lines = read("first_layer")
+    parts = []
+    for device in devices(lines):
+        run = complete_run(lines, device, "case", WANTED)
+        if not run:
+            continue
+        parts.append(f"## {device}\n\n{_run(run[0])}")
+        parts.append(_roofs(run[0]))
+        parts.append(_figures(device))
+        parts += ["### W1 to W5: time", _by_workload(run, "median")]
+        parts += ["### W1 to W5: peak memory beyond the inputs", _by_workload(run, "peak_bytes")]
+        parts += [
+            "### Kept for the backward pass, beyond the inputs; the output is included",
+            _by_workload(run, "saved_bytes"),
+        ]
+        sweeps = complete_run(lines, device, "family", set(SWEEPS))
+        parts += ["### Dtypes and layouts, training", _variants(sweeps)]
+        parts += ["### Host time of a call", _overhead(device)]
+        rows = latest_rows(read("table4"), device)
+        if rows:
+            parts += ["### Table 4 of the paper", table4_table(rows), table4_claims(rows)]
+    parts += ["## The paper's count of features", features_note()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+BLOCKS = {"summary": summary_block, "results": results_block}
+
+
+def _run(line: Line) -> str:
+    commit = str(line["commit"]).split("+")[0][:9]
+    changed = ", with uncommitted changes" if "+" in str(line["commit"]) else ""
+    return (
+        f"{line['device']}; torch {line['torch']}, Python {line['python']}, commit "
+        f"{commit}{changed}; {line['date'][:16].replace('T', ' ')} UTC."
+    )
+
+
+def _ratios(line: Line | None, auto: Line) -> str:
+    if line is None:
+        return ""
+    if line.get("problem"):
+        return str(line["problem"]).split(":")[0]
+    time, memory = line["median"] / auto["median"], line["peak_bytes"] / auto["peak_bytes"]
+    return f"{_times(time)} time, {_times(memory)} memory"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x"
+
+
+def _roofs(run: Line) -> str:
+    found = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
+    texts = [
+        f"{r['dtype']} {r['flops'] / 1e9:,.0f} GFLOP/s, copy {r['bytes'] / 1e9:,.0f} GB/s"
+        for r in found
+    ]
+    return f"Measured roofs: {'; '.join(texts)}." if texts else ""
+
+
+def _figures(device: str) -> str:
+    folder = ROOT / "docs" / "figures" / device_slug(device)
+    names = ("time", "memory", "scaling", "roofline", "predicted", "table4")
+    return "\n".join(
+        f"![{name}](figures/{folder.name}/{name}.png)"
+        for name in names
+        if (folder / f"{name}.png").is_file()
+    )
+
+
+def _by_workload(run: Sequence[Line], key: str) -> str:
+    """A row for each workload and direction, a column for each peer."""
+    text = duration if key == "median" else size
+    own = [line for line in run if line["family"] == "workload"]
+    present = {line["peer"] for line in own}
+    peers = [peer for peer in PEERS if peer in present]
+    rows = [["", "", *(PEERS[peer] for peer in peers)]]
+    for (case, direction), found in by_case(own).items():
+        cells = [_absolute(found.get(peer), key, text) for peer in peers]
+        if any(cells):
+            rows.append([case, direction, *cells])
+    sizes = {line["case"]: line["sizes"] for line in own}
+    listed = "; ".join(f"{case}: {text}" for case, text in sizes.items())
+    spread = sorted(
+        (line["p80"] - line["p20"]) / line["median"] for line in own if "median" in line
+    )
+    middle = (
+        f"Medians; from the 20th to the 80th percentile it is {spread[len(spread) // 2]:.0%} of "
+    )
+    note = f"{middle}the median (median of all)."
+    return f"{_markdown(rows)}\n\n{note} {listed}." if key == "median" else _markdown(rows)
+
+
+def _absolute(line: Line | None, key: str, text: object) -> str:
+    assert callable(text)
+    if line is None or (key not in line and not line.get("problem")):
+        return ""
+    if line.get("problem"):
+        return str(line["problem"]).split(":")[0]
+    return str(text(line[key]))
+
+
+def _variants(run: Sequence[Line]) -> str:
+    own = [line for line in run if line["family"] in ("dtype", "layout")]
+    present = {line["peer"] for line in own}
+    peers = [peer for peer in PEERS if peer in present]
+    rows = [["", *(PEERS[peer] for peer in peers)]]
+    for (case, _), found in by_case(own).items():
+        rows.append([case, *(_absolute(found.get(peer), "median", duration) for peer in peers)])
+    return _markdown(rows) if len(rows) > 1 else ""
+
+
+def _overhead(device: str) -> str:
+    own = [line for line in read("overhead") if line["device"] == device]
+    latest = {(line["peer"], line["direction"]): line for line in own}
+    peers = list(dict.fromkeys(peer for peer, _ in latest))
+    rows = [["", *(PEERS[peer] for peer in peers)]]
+    for direction in ("forward", "training"):
+        cells = [latest.get((peer, direction)) for peer in peers]
+        rows.append([direction, *(duration(cell["median"]) if cell else "" for cell in cells)])
+    return f"{_markdown(rows)}\n\n{own[-1]['sizes']}." if own else ""
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def replaced(text: str) -> tuple[str, list[str]]:
+    """The text with its blocks as the results have them, and the names of these blocks."""
+    found = []
+    for name, make in BLOCKS.items():
+        start = f"<!-- figures: {name} (python -m bench.report) -->"
+        end = f"<!-- end of figures: {name} -->"
+        pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
+        if pattern.search(text):
+            block = f"{start}\n\n{make()}\n{end}"
+            text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
+            found.append(name)
+    return text, found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the blocks, or check them; 1 if a check finds them different."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args(arguments).check
+    status = 0
+    for path in FILES:
+        before = path.read_text(encoding="utf-8")
+        after, found = replaced(before)
+        state = "as the results say" if before == after else "written"
+        if check and before != after:
+            state, status = "NOT as the results say: python -m bench.report", 1
+        print(f"{path.relative_to(ROOT)}: {', '.join(found) or 'no block'}: {state}")
+        if not check:
+            path.write_text(after, encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Table 4 in words: measured rows next to the paper's, its ratios, and its claims of section 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from .networks import Network
+from .results import Line
+from .table4 import PAPER, ROWS
+
+__all__ = ["features_note", "model_bytes", "table4_claims", "table4_table"]
+
+# Weights and biases of VGG-16's thirteen 3x3 convolutions; conv-6 is 7x7 on 512, conv-7 1x1.
+VGG_PARAMETERS = 14_714_688
+CONV7_PARAMETERS = (512 * 49 + 1) * 4096 + (4096 + 1) * 4096
+CLASSES = 60
+
+
+def table4_table(rows: Sequence[Line]) -> str:
+    """All rows in the paper's order: measured, and printed in the paper."""
+    by_name = {row["row"]: row for row in rows}
+    head = "| | features | fc layers | samples | memory, MB | model, MB | updates/s |"
+    lines = [
+        f"{head} paper: memory, MB | model, MB | updates/s |",
+        "|---|" + "---|" * 9,
+    ]
+    for name in [n for n in ROWS if n in by_name]:
+        row, paper = by_name[name], PAPER.get(name)
+        samples = row["side"] ** 2 if row["mode"] == "dense" else row["samples_per_image"]
+        what = (row["features"], row["fc"], f"{samples:,}")
+        if row["mode"] == "backbone":
+            what = ("", "", "")
+        cells = [
+            name,
+            *map(str, what),
+            f"{row['memory_bytes'] / 1e6:,.0f}",
+            f"{row['parameters'] * 4 / 1e6:,.0f}",
+            f"{row['updates_per_second']:.3g}",
+        ]
+        cells += (
+            [f"{paper.memory_mb:,}", f"{paper.size_mb:,}", f"{paper.updates_per_second}"]
+            if paper
+            else ["", "", ""]
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    row = rows[-1]
+    scaled = "sizes scaled down for a CPU; " if row["scaled"] else ""
+    dates = sorted({r["date"][:10] for r in rows})
+    counts = sorted({r["samples"] for r in rows})
+    lines += [
+        "",
+        f"{row['side']} x {row['side']} pixels, hidden layers of {row['hidden']}, {row['classes']} "
+        f"classes; {scaled}mean of {counts[0]} to {counts[-1]} updates; {row['device']}; "
+        f"{', '.join(dates)}. The paper: Caffe on a Titan X.",
+    ]
+    return "\n".join(lines)
+
+
+def table4_claims(rows: Sequence[Line]) -> str:
+    """Ratios of fc-3 here and in the paper, and section 3's factors of memory recomputed."""
+    by_name = {row["row"]: row for row in rows}
+    sparse, backbone = by_name.get("sparse fc-3"), by_name.get("backbone")
+    if sparse is None:
+        return ""
+    parts = []
+    ours = PAPER["sparse fc-3"]
+    for mode, claim in (("dense", "more than 20"), ("masked", "16")):
+        row, paper = by_name.get(f"{mode} fc-3"), PAPER[f"{mode} fc-3"]
+        if row is None:
+            continue
+        memory = row["memory_bytes"] / sparse["memory_bytes"]
+        speed = sparse["updates_per_second"] / row["updates_per_second"]
+        text = (
+            f"{mode.capitalize()} fc-3 against sparse: {memory:.1f} times the memory and "
+            f"{speed:.1f} times the time of an update (in the paper's table "
+            f"{paper.memory_mb / ours.memory_mb:.1f} and "
+            f"{ours.updates_per_second / paper.updates_per_second:.1f})"
+        )
+        if backbone:
+            beyond = _beyond(row, backbone) / _beyond(sparse, backbone)
+            text += (
+                f"; beyond what the backbone alone needs, {beyond:.1f} times the memory (section 3 "
+                f"of the paper claims {claim})"
+            )
+        parts.append(f"{text}.")
+    row = rows[-1]
+    where = f"VGG-16, {row['side']} x {row['side']}, {row['samples_per_image']:,} samples"
+    return f"Table 4 of the paper ({where}). " + " ".join(parts)
+
+
+def _beyond(row: Line, backbone: Line) -> float:
+    return row["memory_bytes"] - backbone["memory_bytes"]
+
+
+def model_bytes(network: Network, features: int) -> int:
+    """float32 bytes of the paper's network, were its hypercolumns this wide."""
+    widths = [features, *[4096] * (network.fc - 1), CLASSES]
+    head = sum((before + 1) * after for before, after in pairwise(widths))
+    return 4 * (VGG_PARAMETERS + CONV7_PARAMETERS * network.conv7 + head)
+
+
+def features_note() -> str:
+    """The paper's model sizes against those of its count of features, and of the layers' channels.
+
+    conv-{1_2, 3_3, 5_3} have 64 + 256 + 512 = 832 channels, with conv-7 4,928; the paper's table
+    says 1,056 and 5,152.
+    """
+    rows = [
+        "The layers conv-{1_2, 3_3, 5_3} have 64 + 256 + 512 = 832 channels, and 4,928 with "
+        "conv-7; the paper's table says 1,056 and 5,152. The sizes of its models, computed from "
+        f"either with {CLASSES} classes and float32:",
+        "",
+        "| | size with the channels added up | with the paper's count | the paper's size |",
+        "|---|---|---|---|",
+    ]
+    for name in (n for n in ROWS if n in PAPER and n.startswith("sparse")):
+        counts = (4928, 5152) if ROWS[name].conv7 else (832, 1056)
+        sizes = [f"{model_bytes(ROWS[name], c) / 1e6:.1f} MB ({c:,})" for c in counts]
+        rows.append(f"| {name} | {sizes[0]} | {sizes[1]} | {PAPER[name].size_mb} MB |")
+    return "\n".join(rows)

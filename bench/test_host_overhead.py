@@ -1,0 +1,48 @@
+"""What a call costs the host: next to nothing to compute, so that only the way there is timed.
+
+On a GPU the device is awaited between calls only: what is measured is how long the host is busy
+before it can go on. On a CPU the time includes the few operations themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench.inputs import make_inputs
+from bench.ledger import Ledger
+from bench.machine import DEVICE
+from bench.peers import peers_for, prepare
+from bench.results import append
+from bench.workloads import Workload
+
+#: Three maps of eight channels and a few cells, four points, eight outputs.
+TINY = Workload("overhead", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
+ROUNDS, CALLS = 40, 20
+
+
+@pytest.mark.benchmark(group="host time of a call")
+@pytest.mark.parametrize("peer", ["auto", "two_step", "product", "grid_sample", "point_sample"])
+@pytest.mark.parametrize("direction", ["forward", "training"])
+def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str) -> None:
+    training = direction == "training"
+    inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
+    (found,) = peers_for([peer], TINY, training, DEVICE)
+    with torch.set_grad_enabled(training):
+        once = prepare(found, inputs).once(training)
+        if DEVICE.type == "cuda":
+            benchmark.pedantic(once, setup=_wait, rounds=ROUNDS * CALLS, warmup_rounds=CALLS)
+        else:
+            benchmark.pedantic(once, rounds=ROUNDS, iterations=CALLS, warmup_rounds=2)
+    if benchmark.enabled:
+        stats = benchmark.stats.stats
+        figures = {"peer": peer, "direction": direction, "sizes": TINY.sizes()}
+        figures |= {"median": stats.median, "min": stats.min, "iqr": stats.iqr}
+        append("overhead", ledger.run, figures)
+
+
+def _wait() -> None:
+    """Each call meets an empty queue."""
+    torch.cuda.synchronize(DEVICE)
