@@ -38,6 +38,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, ignore_index: int = 255) 
             on a GPU they fail an assertion of PyTorch's.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.losses import cross_entropy
         >>> outputs = torch.zeros(2, 100, 21)
         >>> cross_entropy(outputs, torch.full((2, 100), 255))
         tensor(0.)
@@ -90,6 +92,8 @@ def balanced_sigmoid_cross_entropy(
             GPU, where looking at targets would wait for the device, strange ones give NaN.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.losses import balanced_sigmoid_cross_entropy
         >>> edges = torch.tensor([[1, 0, 0, 255]])
         >>> round(balanced_sigmoid_cross_entropy(torch.zeros(1, 4, 1), edges).item(), 4)  # log 2
         0.6931
@@ -136,6 +140,8 @@ def normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         TypeError, ValueError: shapes or dtypes do not fit.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.losses import normal_loss
         >>> normal_loss(torch.tensor([[0.0, 0.0, 5.0]]), torch.tensor([[0.0, 1.0, 0.0]]))
         tensor(1.)
     """
@@ -161,6 +167,8 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         TypeError, ValueError: shapes or dtypes do not fit.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.losses import cosine_normal_loss
         >>> cosine_normal_loss(torch.tensor([[0.0, 0.0, 5.0]]), torch.tensor([[0.0, 0.0, 2.0]]))
         tensor(0.)
     """
@@ -194,6 +202,8 @@ def scale_invariant_log_loss(
         TypeError, ValueError: shapes or dtypes do not fit, or lambda is out of range.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.losses import scale_invariant_log_loss
         >>> depth = torch.tensor([[1.0, 2.0, 4.0]])
         >>> twice = (2 * depth).log().unsqueeze(-1)
         >>> round(scale_invariant_log_loss(twice, depth, invariance=1.0).item(), 6)

@@ -40,6 +40,7 @@ class SampledPixels(NamedTuple):
             ``(B, N)`` or ``(B, N, K)``, in the target's dtype.
 
         Example:
+            >>> import torch
             >>> from pixelnet_triton.sampling import UniformSampler
             >>> labels = torch.randint(0, 21, (2, 32, 48))
             >>> pixels = UniformSampler(100)(labels)

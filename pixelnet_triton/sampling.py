@@ -72,6 +72,8 @@ class UniformSampler(_LabelSampler):
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import UniformSampler
         >>> labels = torch.randint(0, 21, (5, 224, 224))
         >>> pixels = UniformSampler(2000)(labels, generator=torch.Generator().manual_seed(0))
         >>> pixels.points.shape, pixels.take(labels).shape
@@ -100,6 +102,8 @@ class StratifiedSampler(_LabelSampler):
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import StratifiedSampler
         >>> StratifiedSampler(2000)(torch.randint(0, 21, (5, 224, 224))).points.shape
         torch.Size([5, 2000, 2])
     """
@@ -142,6 +146,8 @@ class BiasedSampler(_LabelSampler):
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import BiasedSampler
         >>> edges = (torch.rand(5, 224, 224) < 0.1).long()
         >>> pixels = BiasedSampler(2000, positive_fraction=0.25)(edges)
         >>> pixels.take(edges).sum(dim=1)
@@ -186,6 +192,8 @@ class ClassBalancedSampler(_LabelSampler):
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import ClassBalancedSampler
         >>> labels = (torch.rand(1, 64, 64) < 0.1).long()
         >>> ClassBalancedSampler(200, num_classes=21)(labels).take(labels).unique(
         ...     return_counts=True

@@ -30,6 +30,8 @@ class UncertaintySampler(SamplerSettings):
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 
     Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import UncertaintySampler, margin_uncertainty
         >>> logits = torch.randn(2, 21, 64, 64)
         >>> score = margin_uncertainty(logits.movedim(1, -1))
         >>> labels = torch.randint(0, 21, (2, 64, 64))

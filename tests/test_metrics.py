@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -236,3 +238,10 @@ def test_bad_input(name: str) -> None:
 def test_bad_settings(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SegmentationMetrics(**arguments)
+
+
+def test_without_torchmetrics_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)  # what imports as missing
+    monkeypatch.delitem(sys.modules, "pixelnet_triton.metrics.base")
+    with pytest.raises(ImportError, match=r"pip install 'pixelnet-triton\[metrics\]'"):
+        importlib.import_module("pixelnet_triton.metrics.base")
