@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .boundaries import BoundaryCounts, BoundaryMetrics, boundary_counts, evaluate_boundaries
+    from .boundaries import BoundaryMetrics
+    from .boundary_counting import BoundaryCounts, boundary_counts
+    from .boundary_evaluation import evaluate_boundaries
     from .depth import DepthMetrics
     from .nms import edge_nms
     from .normals import NormalMetrics
@@ -34,7 +36,7 @@ _MODULES = {
     "SegmentationMetrics": "segmentation",
     "boundary_counts": "boundary_counting",
     "edge_nms": "nms",
-    "evaluate_boundaries": "boundaries",
+    "evaluate_boundaries": "boundary_evaluation",
 }
 
 
