@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton.dense import head_at_every_pixel
+from pixelnet_triton.inference import head_at_every_pixel
 from pixelnet_triton.models import PixelMLP
 from pixelnet_triton.reference import dense_linear, sparse_hypercolumn
 

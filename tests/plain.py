@@ -66,7 +66,7 @@ def plain_hypercolumn(
     if weight is not None:
         y = F.linear(y, weight, bias)
         if activation is not None:
-            y = {"relu": F.relu, "gelu": F.gelu}[activation](y)
+            y = F.relu(y) if activation == "relu" else F.gelu(y)
     return y.reshape(*points.shape[:-1], y.shape[1])
 
 

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from pixelnet_triton import dense
-from pixelnet_triton.dense import head_at_every_pixel
-from pixelnet_triton.dense_first_layer import SampledLayer
+from pixelnet_triton.inference import head_at_every_pixel, tiles
+from pixelnet_triton.inference.first_layer import SampledLayer
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 
 from .plain import plain_hypercolumn
@@ -73,7 +72,7 @@ def path(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """That of the CPU, or that of the kernels, which works on a CPU too."""
     with monkeypatch.context() as patch:
         if name == "sampled":
-            patch.setattr(dense, "first_layer", lambda *arguments: SampledLayer(*arguments[:-1]))
+            patch.setattr(tiles, "first_layer", lambda *arguments: SampledLayer(*arguments[:-1]))
         yield
 
 
@@ -172,7 +171,7 @@ def test_keeps_within_the_budget(
     budget: int, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And uses most of it, so that a larger budget is of use."""
-    monkeypatch.setattr(dense, "CPU_TILE_VALUES", 1 << 40)  # the budget alone decides
+    monkeypatch.setattr(tiles, "CPU_TILE_VALUES", 1 << 40)  # the budget alone decides
     size, shapes = (96, 224), [(16, 96, 224), (32, 48, 112), (64, 12, 28), (128, 3, 7)]
     maps = [torch.randn(1, *s).contiguous(memory_format=torch.channels_last) for s in shapes]
     head = PixelMLP([16, 32, 64, 128], (256, 128), out_features=7).eval()

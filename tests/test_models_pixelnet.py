@@ -272,8 +272,8 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], message: s
 @pytest.mark.parametrize(
     "module",
     [
-        "dense",
-        "inference",
+        "inference.prediction",
+        "inference.tiles",
         "models.backbones",
         "models.head",
         "models.normalization",

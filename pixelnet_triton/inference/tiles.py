@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .dense_first_layer import FirstLayer, Tile, first_layer
-from .functional import sparse_hypercolumn
-from .geometry import layer_geometry
+from ..functional import sparse_hypercolumn
+from ..geometry import layer_geometry
+from .first_layer import FirstLayer, Tile, first_layer
 
 if TYPE_CHECKING:
-    from .models.head import PixelMLP
+    from ..models.head import PixelMLP
 
 __all__ = ["head_at_every_pixel"]
 
@@ -55,7 +55,7 @@ def head_at_every_pixel(
 
     Example:
         >>> import torch
-        >>> from pixelnet_triton.dense import head_at_every_pixel
+        >>> from pixelnet_triton.inference import head_at_every_pixel
         >>> from pixelnet_triton.models import PixelMLP
         >>> head = PixelMLP([8, 16], (32, 32), out_features=5).eval()
         >>> maps = [torch.randn(1, 8, 20, 30), torch.randn(1, 16, 10, 15)]

@@ -24,12 +24,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .cpu.bags import gather_rows
-from .cpu.maps import compute_dtype
-from .dense_spans import Span, most_cells, span
-from .geometry import Geometry
-from .operators import backend_for, sparse_hypercolumn_operator
-from .planner import forward_only
+from ..cpu.bags import gather_rows
+from ..cpu.maps import compute_dtype
+from ..geometry import Geometry
+from ..operators import backend_for, sparse_hypercolumn_operator
+from ..planner import forward_only
+from .spans import Span, most_cells, span
 
 __all__ = ["FirstLayer", "ProjectedLayer", "SampledLayer", "Tile", "first_layer"]
 

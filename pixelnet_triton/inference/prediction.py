@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dense import head_at_every_pixel
+from .tiles import head_at_every_pixel
 
 if TYPE_CHECKING:
-    from .models.pixelnet import PixelNet
+    from ..models.pixelnet import PixelNet
 
 __all__ = ["OUTPUTS", "predict"]
 
