@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -27,6 +28,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+
+# The profiler reports each start and stop on standard error otherwise.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 __all__ = ["high_water_mark", "peak_bytes", "saved_storages"]
 

@@ -1,0 +1,149 @@
+"""Figures and text come from the results files alone, and the committed ones are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import compare, plots, report, results
+from bench.summary import duration, ratio_tables, size
+from bench.workloads import SWEEPS, registry
+
+RUN = {
+    "date": "2026-01-02T03:04:05+00:00",
+    "device": "A Device",
+    "kind": "cpu",
+    "python": "3.12.0",
+    "torch": "2.13.0",
+    "commit": "0123456789abcdef",
+}
+
+
+def line(workload: object, direction: str, peer: str, seconds: float) -> results.Line:
+    names = ("name", "family", "value", "scaled", "layers", "image_size", "images", "points")
+    sizes = {name: getattr(workload, name) for name in (*names, "out_features", "dtype")}
+    figures = {
+        "case": sizes.pop("name"),
+        "direction": direction,
+        "peer": peer,
+        "sizes": "sizes",
+        "median": seconds,
+        "p20": 0.9 * seconds,
+        "p80": 1.1 * seconds,
+        "peak_bytes": seconds * 1e9,
+        "saved_bytes": seconds * 1e8,
+        "flops": 1e9,
+        "bytes": 1e7,
+        "flops_per_second": 1e9 / seconds,
+    }
+    if peer == "auto":
+        figures |= {"predicted": 1.2 * seconds, "profile": "a profile"}
+    return {**sizes, **figures}
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a whole run of made-up results: every peer takes ten times the one before."""
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    results.append("roofs", RUN, {"dtype": "float32", "flops": 4e11, "bytes": 2e10})
+    for workload in registry(on_cpu=True):
+        for direction in ("forward", "training"):
+            for factor, peer in enumerate(("auto", "grid_sample", "dense")):
+                figures = line(workload, direction, peer, 1e-3 * 10**factor)
+                results.append("first_layer", RUN, figures)
+            wrong = {**line(workload, direction, "masked", 1), "problem": "wrong: by far"}
+            results.append("first_layer", RUN, {k: v for k, v in wrong.items() if k != "median"})
+    for row, memory, speed in (("sparse fc-3", 2e8, 10), ("dense fc-3", 2e9, 0.5)):
+        figures = {"row": row, "mode": row.split()[0], "fc": 3, "features": 832, "side": 224}
+        figures |= {"samples_per_image": 2000, "hidden": 4096, "classes": 60, "scaled": False}
+        figures |= {"memory_bytes": memory, "parameters": 10**7, "updates_per_second": speed}
+        results.append("table4", RUN, {**figures, "median": 1 / speed, "samples": 3})
+    return tmp_path
+
+
+def test_blocks_hold_the_measured_ratios(measured: Path) -> None:
+    summary = report.summary_block()
+    assert "**1 ms, 1 MB** |  | 10x time, 10x memory | wrong | 100x time, 100x memory" in summary
+    assert (
+        "A Device; torch 2.13.0, Python 3.12.0, commit 012345678; 2026-01-02 03:04 UTC" in summary
+    )
+    assert "10.0 times the memory and 20.0 times the time" in summary
+    everything = report.results_block()
+    assert "float32 400 GFLOP/s, copy 20 GB/s" in everything
+    assert "| sparse fc-3 | 832 | 3 | 2,000 | 200 | 40 | 10 | 465 | 144 | 24.5 |" in everything
+    assert (
+        "| dense fc-3 | 832 | 3 | 50,176 | 2,000 | 40 | 0.5 | 3,914 | 1,232 | 1.4 |" in everything
+    )
+
+
+def test_a_block_is_replaced_and_nothing_else(measured: Path) -> None:
+    start = "<!-- figures: summary (python -m bench.report) -->"
+    end = "<!-- end of figures: summary -->"
+    text, found = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
+    assert found == ["summary"]
+    assert text == f"before\n{start}\n\n{report.summary_block()}\n{end}\nafter\n"
+    assert report.replaced(text)[0] == text
+    assert report.replaced("no markers") == ("no markers", [])
+
+
+def test_without_results_there_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    assert "make bench" in report.summary_block()
+    with pytest.raises(SystemExit):
+        plots.main([])
+
+
+def test_committed_figures_are_what_the_results_say() -> None:
+    assert report.main(["--check"]) == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
+def test_plots_are_drawn_from_the_files(measured: Path) -> None:
+    plots.main(["--output", str(measured)])
+    names = {path.stem for path in (measured / "a-device").glob("*.png")}
+    assert names == {"time", "memory", "scaling", "roofline", "predicted", "table4"}
+
+
+def test_table_of_ratios(measured: Path) -> None:
+    lines = results.read("first_layer")
+    rows = [row.split() for row in ratio_tables(lines).splitlines()]
+    assert ["W1", "training", "1", "ms", "10.00x", "100.00x", "wrong"] in rows
+    assert ["W1", "training", "1", "MB", "10.00x", "100.00x", "wrong"] in rows
+    assert {w.family for w in registry(True)} == {"workload", *SWEEPS}
+
+
+def test_units() -> None:
+    assert [duration(s) for s in (2.5, 0.9999, 0.0123, 4.5e-6)] == [
+        "2.5 s",
+        "1 s",
+        "12.3 ms",
+        "4.5 us",
+    ]
+    assert [size(b) for b in (5e5, 1.23e7, 2e9)] == ["0.5 MB", "12.3 MB", "2 GB"]
+
+
+def test_comparison_of_two_commits() -> None:
+    base = [{"W1-forward auto": 0.010}, {"W1-forward auto": 0.010}, {"W1-forward auto": 0.020}]
+    here = [{"W1-forward auto": 0.011}, {"W1-forward auto": 0.013}, {"W1-forward auto": 0.020}]
+    row = compare.table(base, here).splitlines()[1].split()
+    assert row == ["W1-forward", "10", "ms", "13", "ms", "1.100", "1.000", "to", "1.300"]
+
+
+def test_base_is_checked_out_beside_and_removed() -> None:
+    inside = subprocess.run(["git", "rev-parse", "HEAD"], cwd=compare.ROOT, capture_output=True)
+    if inside.returncode:
+        pytest.skip("not a git checkout")
+    with compare.worktree("HEAD") as path:
+        assert (path / "pixelnet_triton" / "kernels" / "gather.py").is_file()
+    assert not path.exists()
+    with pytest.raises(subprocess.CalledProcessError), compare.worktree("no-such-commit"):
+        pass
+
+
+def test_unknown_workloads_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(["HEAD", "--select", "W1,W9"])
+    assert "W9 unknown; there are W1, W2" in capsys.readouterr().err
