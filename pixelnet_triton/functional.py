@@ -127,7 +127,7 @@ def _autocast(
 ) -> tuple[Sequence[Tensor], Tensor | None, Tensor | None]:
     """Maps, weight and bias in the autocast dtype where autocast is on; points never."""
     device = features[0].device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+    if not autocast_enabled(device):
         return features, weight, bias
     dtype = torch.get_autocast_dtype(device)
 
@@ -139,3 +139,9 @@ def _autocast(
         cast(weight) if isinstance(weight, Tensor) else weight,
         cast(bias) if isinstance(bias, Tensor) else bias,
     )
+
+
+def autocast_enabled(device: str) -> bool:
+    """Whether autocast is on for that type of device; not for one that has none of it."""
+    # torch.amp.is_autocast_available would say the latter, but breaks graphs in torch 2.6
+    return device in ("cpu", "cuda") and torch.is_autocast_enabled(device)

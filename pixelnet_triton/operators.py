@@ -271,7 +271,13 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
         raise RuntimeError(_SECOND_DERIVATIVE)
 
 
-@torch.library.custom_op("pixelnet_triton::sparse_hypercolumn", mutates_args=())
+# Written out: up to torch 2.6 schemata cannot be inferred from list[Tensor].
+@torch.library.custom_op(
+    "pixelnet_triton::sparse_hypercolumn",
+    mutates_args=(),
+    schema="(Tensor points, Tensor? batch_index, Tensor? weight, Tensor? bias, Tensor[] features, "
+    "float[] affine, str interpolation, str padding_mode, str? activation, str plan) -> Tensor",
+)
 def _operator(
     points: Tensor,
     batch_index: Tensor | None,
@@ -300,7 +306,13 @@ def _operator_fake(
     return _empty_output(features, points, weight)
 
 
-@torch.library.custom_op("pixelnet_triton::sparse_hypercolumn_backward", mutates_args=())
+@torch.library.custom_op(
+    "pixelnet_triton::sparse_hypercolumn_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor points, Tensor? batch_index, Tensor? weight, Tensor? output, "
+    "Tensor[] features, float[] affine, str interpolation, str padding_mode, str plan, "
+    "bool[] needs) -> Tensor[]",
+)
 def _operator_backward(
     grad: Tensor,
     points: Tensor,
