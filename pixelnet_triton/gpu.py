@@ -257,6 +257,7 @@ def _activate(rows: Tensor, activation: str | None) -> Tensor:
 
 def linear_backward(
     grad: Tensor,
+    output: Tensor | None,
     features: Sequence[Tensor],
     points: Tensor,
     batch_index: Tensor | None,
@@ -270,8 +271,13 @@ def linear_backward(
     bias_grad: bool,
     deterministic: bool,
 ) -> tuple[list[Tensor | None], Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of maps, points, weight and bias, for grad = dL/dz (P, D)."""
+    """Gradients of maps, points, weight and bias, for grad = dL/dy (P, D).
+
+    `output` is y after a ReLU, which masks the gradient; None without.
+    """
     with _on(points):
+        if output is not None:
+            grad = torch.ops.aten.threshold_backward(grad, output, 0)
         call = _Call(features, points, batch_index, geometry)
         plan = _admissible(plan, call)
         grad = grad.contiguous()

@@ -123,8 +123,6 @@ def _backward(
         ]
     backend = backend_for(features[0])
     deterministic = torch.are_deterministic_algorithms_enabled()
-    if output is not None:
-        grad = torch.ops.aten.threshold_backward(grad, output, 0)
     if weight is None:
         feature_grads, points_grad = backend.gather_backward(
             grad,
@@ -139,6 +137,7 @@ def _backward(
         return [points_grad, None, None, *feature_grads]
     feature_grads, points_grad, weight_grad, bias_grad = backend.linear_backward(
         grad,
+        output,
         features,
         points,
         batch_index,
@@ -159,6 +158,11 @@ _SECOND_DERIVATIVE = (
     "Compute this part with pixelnet_triton.reference.sparse_hypercolumn, which is plain PyTorch "
     "and differentiable any number of times, or leave create_graph=True out"
 )
+
+
+def _shaped(rows: Tensor, points: Tensor) -> Tensor:
+    """(P, ...) as (B, N, ...), where the points are (B, N, 2)."""
+    return rows if points.dim() == 2 else rows.view(*points.shape[:2], rows.shape[1])
 
 
 def _save(
@@ -200,22 +204,30 @@ class _SparseHypercolumn(torch.autograd.Function):
         plan: str,
         *features: Tensor,
     ) -> Tensor:
-        output = _forward(features, points, batch_index, weight, bias, geometry, activation, plan)
+        rows = points if points.dim() == 2 else points.flatten(0, 1)
+        output = _forward(features, rows, batch_index, weight, bias, geometry, activation, plan)
         ctx.geometry, ctx.plan = geometry, plan
         _save(ctx, points, batch_index, weight, bias, features, activation, output)
-        return output
+        return _shaped(output, points)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_gelu(ctx)
         points, batch_index, weight, output, *features = ctx.saved_tensors
-        tensors = (grads[0], points, batch_index, weight, output)
+        rows, grad = points, grads[0]
+        if points.dim() == 3:
+            rows, grad = points.flatten(0, 1), grad.flatten(0, 1)
+            output = None if output is None else output.view(grad.shape)
         rest = (ctx.geometry, ctx.plan, ctx.needs)
         if torch.is_grad_enabled():  # with create_graph=True: as a function of its own
-            found = _SparseHypercolumnBackward.apply(*tensors, *rest, *features)
+            found = _SparseHypercolumnBackward.apply(
+                grad, rows, batch_index, weight, output, *rest, *features
+            )
         else:
-            found = _backward(grads[0], output, features, *tensors[1:4], *rest)
+            found = _backward(grad, output, features, rows, batch_index, weight, *rest)
         points_grad, weight_grad, bias_grad, *feature_grads = found
+        if points_grad is not None:
+            points_grad = points_grad.view(points.shape)
         return (points_grad, None, weight_grad, bias_grad, None, None, None, *feature_grads)
 
 
@@ -233,7 +245,9 @@ class _TransformedHypercolumn(torch.autograd.Function):
         plan: str,
         *features: Tensor,
     ) -> Tensor:
-        return _forward(features, points, batch_index, weight, bias, geometry, activation, plan)
+        rows = points if points.dim() == 2 else points.flatten(0, 1)
+        output = _forward(features, rows, batch_index, weight, bias, geometry, activation, plan)
+        return _shaped(output, points)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -389,13 +403,16 @@ def sparse_hypercolumn_operator(
     activation: str | None,
     plan: str,
 ) -> Tensor:
-    """(P, sum C) or (P, D) for points (P, 2), by the eager door where it is open."""
+    """(B, N, sum C) or (B, N, D) for points (B, N, 2), by the eager door where it is open.
+
+    (P, ...) for points (P, 2), with a batch_index or P / B of each image.
+    """
     if not torch.compiler.is_compiling() and type(features[0]) in (Tensor, nn.Parameter):
         transformed = torch._C._are_functorch_transforms_active()
         door = _TransformedHypercolumn if transformed else _SparseHypercolumn
         return door.apply(points, batch_index, weight, bias, geometry, activation, plan, *features)
-    return _operator(
-        points,
+    rows = _operator(
+        points if points.dim() == 2 else points.flatten(0, 1),
         batch_index,
         weight,
         bias,
@@ -406,3 +423,4 @@ def sparse_hypercolumn_operator(
         activation,
         plan,
     )
+    return rows if points.dim() == 2 else rows.unflatten(0, points.shape[:2])

@@ -21,8 +21,10 @@ from ..geometry import Geometry
 from ..planner.plan import Plan
 from . import native
 from .gathered import add_gathered, gathered_backward
+from .maps import compute_dtype
 from .projected import projected, projected_backward
 from .sampling import Sampling
+from .upstream import Upstream
 
 __all__ = ["gather", "gather_backward", "linear", "linear_backward"]
 
@@ -112,6 +114,7 @@ def linear(
 
 def linear_backward(
     grad: Tensor,
+    output: Tensor | None,
     features: Sequence[Tensor],
     points: Tensor,
     batch_index: Tensor | None,
@@ -125,35 +128,42 @@ def linear_backward(
     bias_grad: bool,
     deterministic: bool,
 ) -> tuple[FeatureGrads, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of features, points, weight and bias, for G = grad = dL/dz (P, D)."""
+    """Gradients of features, points, weight and bias, for grad = dL/dy (P, D).
+
+    `output` is y after a ReLU, which masks the gradient; None without.
+    """
+    upstream = Upstream(grad, output, compute_dtype(grad.dtype))
     if not point_grad and _is_small(features, points, batch_index, geometry, plan):
-        layers, small_weight = native.linear_backward(
-            grad, features, points, geometry, weight, feature_grads, weight_grad
+        g = upstream.whole()
+        small, small_weight = native.linear_backward(
+            g, features, points, geometry, weight, feature_grads, weight_grad
         )
-        return layers, None, small_weight, grad.sum(0) if bias_grad else None
+        return small, None, small_weight, g.sum(0) if bias_grad else None
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         zero_bias = grad.new_zeros(weight.shape[0]) if bias_grad else None
         zero_features = _zero_features(features, feature_grads)
         return zero_features, _zeros(points, point_grad), _zeros(weight, weight_grad), zero_bias
-    g = grad.to(call.dtype).contiguous()
     wide = weight.to(call.dtype)
     weight_out = torch.empty_like(wide) if weight_grad else None
+    bias_out = wide.new_zeros(wide.shape[0]) if bias_grad else None
     points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
     found: dict[int, Tensor] = {}
+    sums = bias_out  # by whoever sees all of G first
     # Coarse layers first: the large gradients come when their scratch memory is free again.
     for backward, layers in (
         (projected_backward, plan.projected),
         (gathered_backward, plan.gathered),
     ):
         if layers:
-            found |= backward(call, g, wide, layers, feature_grads, weight_out, points_out)
-    bias_out = g.sum(0).to(grad.dtype) if bias_grad else None
+            rest = (feature_grads, weight_out, sums, points_out)
+            found |= backward(call, upstream, wide, layers, *rest)
+            sums = None
     return (
         _in_order(found, features),
         _to(points_out, points.dtype),
         _to(weight_out, weight.dtype),
-        bias_out,
+        _to(bias_out, grad.dtype),
     )
 
 

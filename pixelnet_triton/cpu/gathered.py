@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .sampling import Sampling
+from .upstream import Upstream, column_blocks
 
 __all__ = ["add_gathered", "gathered_backward"]
 
@@ -35,21 +36,41 @@ def add_gathered(
 
 def gathered_backward(
     call: Sampling,
-    grad: Tensor,
+    upstream: Upstream,
     weight: Tensor,
     layers: Sequence[int],
     feature_grads: Sequence[bool],
     weight_out: Tensor | None,
+    bias_out: Tensor | None,
     points_out: Tensor | None,
 ) -> dict[int, Tensor]:
     """dX_i by layer, where asked for; dW_i into `weight_out`, (D, sum C); points_out +=.
 
-    grad is G (P, D), contiguous.
+    `bias_out` (D,) takes the sum over points of G.
     """
     wanted = [i for i in layers if feature_grads[i] or points_out is not None]
-    if weight_out is not None:
-        _weight_backward(call, grad, layers, weight_out)
-    found = _columns_backward(call, grad, weight, wanted)
+    # G W_i of each layer, (P, C_i) and contiguous: tables for the bags of the scatter.
+    points, widths = call.points.shape[0], [call.features[i].shape[1] for i in wanted]
+    found = {i: weight.new_empty((points, call.features[i].shape[1])) for i in wanted}
+    for part, piece in call.parts():
+        rows = part.stop - part.start
+        h = _hypercolumns(piece, layers) if weight_out is not None else None
+        product = weight.new_empty((rows, sum(widths)))
+        for block in column_blocks(rows, weight.shape[0]):
+            own = upstream.block(part, block)
+            if bias_out is not None:
+                bias_out[block] += own.sum(0)
+            if weight_out is not None and h is not None:
+                beta = 0 if part.start == 0 else 1
+                for columns, weight_columns in _runs(call.columns(), layers):
+                    out = weight_out[block, weight_columns]
+                    torch.addmm(out, own.t(), h[:, columns], beta=beta, out=out)
+            beta = 0 if block.start == 0 else 1
+            for columns, weight_columns in _runs(call.columns(), wanted):
+                out = product[:, columns]
+                torch.addmm(out, own, weight[block, weight_columns], beta=beta, out=out)
+        for table, columns_of_layer in zip(found.values(), product.split(widths, 1), strict=True):
+            table[part] = columns_of_layer
     if points_out is not None:
         for i in wanted:
             call.add_point_grad(points_out, i, found[i])
@@ -60,39 +81,6 @@ def _hypercolumns(call: Sampling, layers: Sequence[int]) -> Tensor:
     """[S_i X_i | ...], (P, sum of C_i)."""
     parts = call.read(layers)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _weight_backward(
-    call: Sampling, grad: Tensor, layers: Sequence[int], weight_out: Tensor
-) -> None:
-    """dW_i = G^T (S_i X_i), summed over the parts of the points in their order."""
-    for n, (part, piece) in enumerate(call.parts()):
-        h = _hypercolumns(piece, layers)
-        for columns, weight_columns in _runs(call.columns(), layers):
-            out = weight_out[:, weight_columns]
-            torch.addmm(out, grad[part].t(), h[:, columns], beta=int(n > 0), out=out)
-
-
-def _columns_backward(
-    call: Sampling, grad: Tensor, weight: Tensor, layers: Sequence[int]
-) -> dict[int, Tensor]:
-    """G W_i of each layer, (P, C_i) and contiguous: tables for the bags of the scatter."""
-    out = {i: grad.new_empty((grad.shape[0], call.features[i].shape[1])) for i in layers}
-    for part, _ in call.parts():
-        for i, product in _products(call, grad[part], weight, layers).items():
-            out[i][part] = product
-    return out
-
-
-def _products(
-    call: Sampling, grad: Tensor, weight: Tensor, layers: Sequence[int]
-) -> dict[int, Tensor]:
-    """G W_i of each layer, (P, C_i): views of one product for each run of layers."""
-    widths = [call.features[i].shape[1] for i in layers]
-    product = grad.new_empty((grad.shape[0], sum(widths)))
-    for own, weight_columns in _runs(call.columns(), layers):
-        torch.mm(grad, weight[:, weight_columns], out=product[:, own])
-    return dict(zip(layers, product.split(widths, 1), strict=True))
 
 
 def _runs(columns: Sequence[slice], layers: Sequence[int]) -> Iterator[tuple[slice, slice]]:

@@ -18,22 +18,12 @@ from .bags import TransposedLists, gather_rows
 from .corners import Corners
 from .maps import laid_out_like, matrices, new_gradient
 from .sampling import Sampling, blocks
+from .upstream import Upstream, column_blocks
 
 __all__ = ["projected", "projected_backward"]
 
-# Values of one block of output columns: 10 MB, which malloc hands out again without fresh pages
-# (20 MB raised the peak of 10,000 x 4,096 outputs by a third). Short rows keep one image's table
-# in the L2 cache (bags of 8 from 980 cells: 4.6 ms per 2,000 x 4,096 values with 256 columns, 16
-# with 4,096), but every block starts its operators' threads anew: no more blocks than needed.
-BLOCK_VALUES = 5 << 19
-COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 # Points read together: bounds the scratch memory of dense inference.
 POINT_BLOCK = 16384
-
-
-def _column_blocks(points: int, out_features: int) -> list[slice]:
-    width = BLOCK_VALUES // points // COLUMN_BLOCK * COLUMN_BLOCK
-    return blocks(out_features, min(max(width, COLUMN_BLOCK), WIDEST_BLOCK))
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ def projected(call: Sampling, weight: Tensor, bias: Tensor | None, layers: Seque
     points, out_features = call.points.shape[0], weight.shape[0]
     # With border padding the weights of a layer sum to 1: the bias rides on the first one.
     rides = call.geometry.padding_mode == "border"
-    columns = _column_blocks(points, out_features)
+    columns = column_blocks(points, out_features)
     whole = points <= POINT_BLOCK and len(columns) == 1
     z = weight.new_empty((0 if whole else points, out_features))
     for block in columns:
@@ -72,16 +62,17 @@ def projected(call: Sampling, weight: Tensor, bias: Tensor | None, layers: Seque
 
 def projected_backward(
     call: Sampling,
-    grad: Tensor,
+    upstream: Upstream,
     weight: Tensor,
     layers: Sequence[int],
     feature_grads: Sequence[bool],
     weight_out: Tensor | None,
+    bias_out: Tensor | None,
     points_out: Tensor | None,
 ) -> dict[int, Tensor]:
     """dX_j by layer, where asked for; dW_j into `weight_out`, (D, sum C); points_out +=.
 
-    grad is G (P, D).
+    `bias_out` (D,) takes the sum over points of G.
     """
     corners = call.stacked_corners(layers, slopes=points_out is not None)
     pieces, columns = _pieces(call, layers), call.columns()
@@ -90,8 +81,10 @@ def projected_backward(
     targets = [
         m for i in layers for m in (matrices(found[i]) if i in found else _absent(pieces, i))
     ]
-    for block in _column_blocks(*grad.shape):
-        own_grad = grad[:, block].contiguous()
+    for block in column_blocks(call.points.shape[0], weight.shape[0]):
+        own_grad = upstream.block(slice(None), block)
+        if bias_out is not None:
+            torch.sum(own_grad, 0, out=bias_out[block])
         q = lists.scatter(own_grad)
         for piece, target in zip(pieces, targets, strict=True):
             own, of_layer = q[piece.rows], columns[piece.layer]
