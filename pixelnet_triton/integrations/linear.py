@@ -83,7 +83,7 @@ def linear_parameters(module: nn.Module) -> tuple[Tensor, Tensor | None]:
         TypeError: the module is none of Linear, Conv1d and Conv2d.
         ValueError: its parameters have no shape yet, or it looks at more than one point.
     """
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         _check_pointwise(module)
     elif not isinstance(module, nn.Linear):
         raise TypeError(

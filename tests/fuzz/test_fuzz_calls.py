@@ -60,4 +60,7 @@ def test_any_call_is_right(call: tuple[Case, str | Plan], seed: int, device: tor
     assume(case.dtype != torch.float64 or takes_float64(device))
     event(f"plan {plan if isinstance(plan, str) else 'of each layer'}")
     event(f"points {case.point_dtype}")
+    if case.activation == "relu":
+        # Of so few numbers that a tenth lies at ReLU's kink, half of the gradient is not defined.
+        assume(case.batch * case.points * (case.out_features or 1) >= 40)
     check_case(case, device, seed=seed, plan=plan)

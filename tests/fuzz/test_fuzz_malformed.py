@@ -2,7 +2,7 @@
 
 A well-formed call is damaged in one to three arguments. Either `TypeError`, `ValueError` or
 `RuntimeError` comes of it, with a message; or the result is that of the reference for the very
-same arguments, and finite. A crash, a hang, another exception or another answer is a failure.
+same arguments. A crash, a hang, another exception or another answer is a failure.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def assert_right(value: Tensor, call: dict[str, Any]) -> None:
         arguments[name] = wide(call[name])
     expected = reference_hypercolumn(**arguments)
     assert value.shape == expected.shape
-    assert torch.isfinite(value).all() or not torch.isfinite(expected).all()
-    torch.testing.assert_close(
-        value.detach().double(), expected, rtol=0.02, atol=0.02, equal_nan=True
-    )
+    value = value.detach().double()
+    finite = torch.isfinite(expected)
+    # What is infinite in one order of operations may be NaN in another, but not a number in any.
+    assert not torch.isfinite(value[~finite]).any()
+    torch.testing.assert_close(value[finite], expected[finite], rtol=0.02, atol=0.02)

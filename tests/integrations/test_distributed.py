@@ -28,6 +28,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Gradients]
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
 def test_gradients_are_those_of_one_process(engine: str, ranks: list[dict[str, Gradients]]) -> None:
     """Both ranks hold the gradients of the joined batch."""
+    if engine not in ranks[0]:
+        pytest.skip("this torch has no FSDP2 on the CPU")
     expected = of_one_process()
     for rank in ranks:
         assert rank[engine].keys() == expected.keys()
@@ -40,7 +42,7 @@ def test_bits_are_the_same_on_all_ranks_and_in_all_runs(
 ) -> None:
     """With deterministic algorithms: between processes, and between two runs in each."""
     first, second = ranks
-    for engine in ("one", "ddp", "fsdp2"):
+    for engine in first:
         for name, gradient in first[engine].items():
             assert gradient.abs().sum() > 0, f"{engine} {name}: nothing to compare"
             assert torch.equal(gradient, second[engine][name]), f"{engine} {name}: ranks differ"
