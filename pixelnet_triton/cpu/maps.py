@@ -176,4 +176,7 @@ def laid_out_like(feature: Tensor, gradient: Tensor) -> Tensor:
     """`gradient` in the dtype and memory layout of `feature`; itself if it has them."""
     if gradient.dtype == feature.dtype and gradient.stride() == feature.stride():
         return gradient
+    if _is_rows(feature) and gradient.is_contiguous() and gradient.dtype == feature.dtype:
+        batch, channels, height, width = feature.shape  # by matrices: faster, see `_rows`
+        return _rows(gradient).view(batch, height, width, channels).permute(0, 3, 1, 2)
     return torch.empty_like(feature).copy_(gradient)

@@ -36,15 +36,16 @@ def suits(
     """
     if batch_index is not None or geometry.interpolation != "bilinear":
         return False
-    channels, all_last = 0, True
+    channels, values, all_last = 0, 0, True
     for feature in features:
         last = feature.is_contiguous(memory_format=torch.channels_last)
         if not (last or feature.is_contiguous()):
             return False
         channels += feature.shape[1]
+        values += feature.numel()
         all_last = all_last and last
     return features[0].dtype == compute_dtype(features[0].dtype) and prefers_grid_sample(
-        points.shape[0], channels, len(features), all_last
+        points.shape[0], channels, len(features), values, all_last
     )
 
 

@@ -78,7 +78,8 @@ def _is_small(call: CallShape) -> bool:
         return False
     channels = sum(layer.channels for layer in call.layers)
     channels_last = all(layer.channels_last for layer in call.layers)
-    return prefers_grid_sample(call.points, channels, len(call.layers), channels_last)
+    values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
+    return prefers_grid_sample(call.points, channels, len(call.layers), values, channels_last)
 
 
 def _itemsize(call: CallShape) -> int:
