@@ -53,7 +53,8 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        # torch says itself which build it is (+cpu, +cu130); its metadata may leave that out
+        "versions": {name: _version(name) for name in PACKAGES} | {"torch": str(torch.__version__)},
         "cpu": {
             "name": cpu_name(),
             "cores": os.cpu_count(),
