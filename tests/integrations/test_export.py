@@ -21,6 +21,7 @@ from pixelnet_triton.integrations.export import (
     export_onnx,
     plain_sparse_hypercolumn,
 )
+from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 
 from ..cases import CASES, DTYPE_CASES, Case, case_id
 from ..check import check_case
@@ -118,6 +119,19 @@ class TestExport:
         torch.testing.assert_close(scores, dense(images))
         pixel = torch.tensor([[[5, 9]]]).expand(2, 1, 2)
         torch.testing.assert_close(scores[:, :, 9, 5], model(images, pixel)[:, 0])
+
+    def test_pixelnet(self) -> None:
+        """Sparse, and dense as `predict` computes it in tiles."""
+        torch.manual_seed(0)
+        backbone = VGG16(("conv1_2", "conv2_2", "conv4_3"), width=1 / 16)
+        model = PixelNet(backbone, PixelMLP(backbone.channels, (32,), out_features=5)).eval()
+        images, points, _ = batch_of(2, 9)
+        shapes = {"images": None, "points": {1: torch.export.Dim("points")}}
+        program = export(model, (images, points), dynamic_shapes=shapes)
+        more = batch_of(2, 100)[1]
+        torch.testing.assert_close(program.module()(images, more), model(images, more))
+        dense = export(AtEveryPixel(model), (images,)).module()(images)
+        torch.testing.assert_close(dense, model.predict(images))
 
     def test_the_saved_program_needs_no_pixelnet_triton(self, tmp_path: Path) -> None:
         model, inputs = network("gelu").eval(), images_and_points()
