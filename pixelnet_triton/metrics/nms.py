@@ -24,7 +24,8 @@ def edge_nms(
         result = E where tolerance E >= every e_d, else 0
 
     and, within `border` pixels of the sides, times the distance to the side over `border`. (For a
-    straight edge tan theta is the squared tangent of its normal, at most 12 degrees off.)
+    straight edge tan theta is the squared tangent of its normal, at most 12 degrees off. Here
+    sign(0) = 1: with the toolbox's 0, an exactly horizontal edge is not thinned.)
 
     Args:
         edges: floating ``(..., H, W)``, at least 2 x 2 pixels.
@@ -92,7 +93,9 @@ def _normal(smooth: Tensor) -> Tensor:
     along_y, along_x = torch.gradient(smooth, dim=(-2, -1))
     xy, xx = torch.gradient(along_x, dim=(-2, -1))
     (yy,) = torch.gradient(along_y, dim=-2)
-    return torch.atan(yy * torch.sign(-xy) / (xx + 1e-5)).remainder(torch.pi)
+    # The toolbox's sign(0) = 0 would turn a horizontal edge, whose xy is exactly 0, by 90 degrees.
+    sign = torch.where(xy > 0, -1, 1)
+    return torch.atan(yy * sign / (xx + 1e-5)).remainder(torch.pi)
 
 
 def _bilinear(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
