@@ -44,7 +44,7 @@ def main() -> None:
         dist.all_reduce(total)
         if rank == 0:
             print(f"epoch {epoch}: loss {total.item() / dist.get_world_size():.3f}")
-    dist.barrier()  # gloo may abort where one process leaves while another is still talking
+    dist.barrier()
     dist.destroy_process_group()
 
 
