@@ -49,9 +49,28 @@ def gathered_backward(
     `bias_out` (D,) takes the sum over points of G.
     """
     wanted = [i for i in layers if feature_grads[i] or points_out is not None]
-    # G W_i of each layer, (P, C_i) and contiguous: tables for the bags of the scatter.
+    found = _products(call, upstream, weight, layers, wanted, weight_out, bias_out)
+    if points_out is not None:
+        for i in wanted:
+            call.add_point_grad(points_out, i, found[i])
+    return call.scatter({i: found.pop(i) for i in wanted if feature_grads[i]})
+
+
+def _products(
+    call: Sampling,
+    upstream: Upstream,
+    weight: Tensor,
+    layers: Sequence[int],
+    wanted: Sequence[int],
+    weight_out: Tensor | None,
+    bias_out: Tensor | None,
+) -> dict[int, Tensor]:
+    """dW_i into `weight_out`; G W_i of each layer of `wanted`, (P, C_i).
+
+    These are contiguous: tables for the bags of the scatter.
+    """
     points, widths = call.points.shape[0], [call.features[i].shape[1] for i in wanted]
-    found = {i: weight.new_empty((points, call.features[i].shape[1])) for i in wanted}
+    found = {i: weight.new_empty((points, width)) for i, width in zip(wanted, widths, strict=True)}
     for part, piece in call.parts():
         rows = part.stop - part.start
         h = _hypercolumns(piece, layers) if weight_out is not None else None
@@ -71,10 +90,7 @@ def gathered_backward(
                 torch.addmm(out, own, weight[block, weight_columns], beta=beta, out=out)
         for table, columns_of_layer in zip(found.values(), product.split(widths, 1), strict=True):
             table[part] = columns_of_layer
-    if points_out is not None:
-        for i in wanted:
-            call.add_point_grad(points_out, i, found[i])
-    return call.scatter({i: found.pop(i) for i in wanted if feature_grads[i]})
+    return found
 
 
 def _hypercolumns(call: Sampling, layers: Sequence[int]) -> Tensor:

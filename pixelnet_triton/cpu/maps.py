@@ -91,11 +91,12 @@ def _pick(feature: Tensor, index: Tensor) -> Tensor:
 
 
 def scatter_maps(
-    features: Sequence[Tensor], corners: Corners, grads: Sequence[Tensor], uniform: bool
+    features: Sequence[Tensor], corners: Corners, grads: list[Tensor], uniform: bool
 ) -> list[Tensor]:
     """S_i^T G_i of M layers: gradients (P, C_i) brought to the maps, laid out like these.
 
-    Corners (M, P, K), rows numbered by layer.
+    Corners (M, P, K), rows numbered by layer. Empties `grads` as it goes: their memory is of use
+    for the next map.
     """
     each = [corners.layer(i) for i in range(len(features))]
     sparse = [_sparse(f, own) for f, own in zip(features, each, strict=True)]
@@ -107,7 +108,8 @@ def scatter_maps(
         cells = [_cells(features[i]) for i in listed]
         lists = dict(zip(listed, TransposedLists.of_layers(chosen, cells), strict=True))
     out = []
-    for i, (feature, own, grad) in enumerate(zip(features, each, grads, strict=True)):
+    for i, (feature, own) in enumerate(zip(features, each, strict=True)):
+        grad = grads.pop(0)
         direct = _is_rows(feature) and grad.dtype == feature.dtype
         empty_like = torch.zeros_like if sparse[i] else torch.empty_like
         gradient = empty_like(feature) if uniform and not direct else None

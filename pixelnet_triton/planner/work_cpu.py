@@ -14,15 +14,15 @@ A CPU has one way to project and always takes two steps.
 from __future__ import annotations
 
 from ..cpu.choice import prefers_grid_sample
+from ..cpu.upstream import column_blocks
 from .plan import Plan
 from .shape import CallShape, LayerShape
 from .work import Work
 
 __all__ = ["layer_work", "shared_work", "strategies"]
 
-# As the back end has them: outputs worked on together, the map above which NCHW is multiplied as
+# As the back end has them: the map above which NCHW is multiplied as
 # it is, and the cells per corner above which only touched cells of NCHW are converted.
-COLUMN_BLOCK = 256
 CONVERT_BYTES = 16 << 20
 PICK_CELLS_PER_CORNER = 5
 CORNERS = 4
@@ -36,18 +36,23 @@ def strategies(layer: LayerShape, ragged: bool) -> tuple[str, ...]:
 def layer_work(
     call: CallShape, layer: LayerShape, strategy: str, mode: str, all_gathered: bool
 ) -> Work:
-    """Work that this layer causes with this strategy; mode and neighbours make no difference."""
+    """Work that this layer causes with this strategy; the mode makes no difference.
+
+    Small calls are left to PyTorch's own sampling if `all_gathered`.
+    """
     if strategy == "gather":
-        work = _gather_forward(call, layer)
-        return work + _gather_backward(call, layer) if call.training else work
+        small = all_gathered and _is_small(call)
+        work = _gather_forward(call, layer, small)
+        return work + _gather_backward(call, layer, small) if call.training else work
     work = _project_forward(call, layer)
     return work + _project_backward(call, layer) if call.training else work
 
 
 def shared_work(call: CallShape, plan: Plan) -> Work:
     """Work of the call as a whole: the output, and the operators that serve all layers at once."""
-    output, blocks, small = _output_bytes(call), _blocks(call), _is_small(call)
-    work = Work(launches=34 if call.training else 20)
+    output, blocks = _output_bytes(call), _blocks(call)
+    small = not plan.projected and _is_small(call)
+    work = Work(launches=20 if call.training else 12)
     if plan.gathered:
         # Adjacent gathered layers share a product. The first one writes the output, or reads and
         # writes it where projected layers came first; every other one reads and writes it.
@@ -57,7 +62,7 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
         work += Work(stream=output * passes, launches=(6 if small else 33) + 3 * (runs - 1))
         if call.training:
             backward = output * (2 * runs - 1)
-            work += Work(stream=backward, launches=(36 if small else 110) + 6 * (runs - 1))
+            work += Work(stream=backward, launches=(36 if small else 95) + 6 * (runs - 1))
     if plan.projected:
         # Blocks of columns are copied to their places, where there is more than one.
         work += Work(stream=output, launches=31 + 6 * blocks)
@@ -105,12 +110,12 @@ def _is_rows(call: CallShape, layer: LayerShape) -> bool:
     return layer.channels_last and call.itemsize >= 4
 
 
-def _read(call: CallShape, layer: LayerShape) -> Work:
+def _read(call: CallShape, layer: LayerShape, small: bool) -> Work:
     """S_i X_i, (P, C)."""
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
-    if _is_small(call):
-        return Work(sampled=values, stream=columns, launches=4)
+    if small:
+        return Work(sampled=values, stream=columns, launches=5)
     corners = CORNERS * columns
     work = Work(gather=corners, stream=columns, located=call.points, launches=4)
     if _is_rows(call, layer):
@@ -121,19 +126,19 @@ def _read(call: CallShape, layer: LayerShape) -> Work:
     return work + Work(strided=corners, stream=2 * corners, launches=4 * call.batch)
 
 
-def _gather_forward(call: CallShape, layer: LayerShape) -> Work:
-    return _read(call, layer) + Work(product=_products(call, layer, call.points))
+def _gather_forward(call: CallShape, layer: LayerShape, small: bool) -> Work:
+    return _read(call, layer, small) + Work(product=_products(call, layer, call.points))
 
 
-def _gather_backward(call: CallShape, layer: LayerShape) -> Work:
+def _gather_backward(call: CallShape, layer: LayerShape, small: bool) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
-    work = _read(call, layer) + Work(
+    work = _read(call, layer, small) + Work(
         product=2 * _products(call, layer, call.points),
         stream=columns + _map_bytes(call, layer),
-        launches=7,
+        launches=10,
     )
-    if _is_small(call):
+    if small:
         return work + Work(sampled=values)
     corners = CORNERS * columns
     work += Work(scatter=corners, located=2 * call.points, launches=4)  # sorted by cell, too
@@ -152,7 +157,7 @@ def _project_forward(call: CallShape, layer: LayerShape) -> Work:
         product=_products(call, layer, cells),
         rows=CORNERS * _output_bytes(call),
         stream=table + blocks * _map_bytes(call, layer) + _conversion(call, layer),
-        launches=3 * blocks,
+        launches=8 * blocks,
         located=call.points,
     )
 
@@ -168,14 +173,14 @@ def _project_backward(call: CallShape, layer: LayerShape) -> Work:
         product=2 * _products(call, layer, cells),
         collect=CORNERS * _output_bytes(call),
         stream=q + maps + 2 * _conversion(call, layer),
-        launches=12 + 2 * blocks,
+        launches=20 + 7 * blocks,
         located=2 * call.points,
     )
 
 
 def _blocks(call: CallShape) -> int:
     """Blocks of outputs that projected layers are worked on in."""
-    return -(-call.out_features // COLUMN_BLOCK)
+    return len(column_blocks(max(call.points, 1), call.out_features))
 
 
 def _conversion(call: CallShape, layer: LayerShape) -> float:
