@@ -2,7 +2,7 @@
 
     pytest bench/test_sampling.py --benchmark-only
 
-Beside the samplers, three ways to draw uniformly that `sampling_draw.py` does not take: a sort of
+Beside the samplers, three ways to draw uniformly that `sampling/draw.py` does not take: a sort of
 random keys, a permutation per image, and NumPy's choice among the valid pixels of each image. The
 last is the fastest on a CPU by far, but loops over images, and on a GPU would wait for it.
 """

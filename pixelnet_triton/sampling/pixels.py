@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .sampling_checks import check_settings, check_take
-from .sampling_draw import nth_cyclic, z_order
+from .checks import check_settings, check_take
+from .draw import nth_cyclic, z_order
 
 __all__ = ["SampledPixels", "SamplerSettings"]
 

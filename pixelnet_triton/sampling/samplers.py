@@ -1,9 +1,4 @@
-"""Samplers: which pixels of each image a mini-batch takes (PixelNet, section 3, and Table 6).
-
-Every sampler draws a fixed number of pixels from each image of a batch at once, on the device of
-its labels and without waiting for it. No pixel is drawn twice, unless an image has fewer than n
-valid ones: then each of those is drawn n // count times or once more.
-"""
+"""The samplers that go by labels, or by a mask of valid pixels, alone."""
 
 from __future__ import annotations
 
@@ -12,19 +7,15 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from .sampled_pixels import SampledPixels, SamplerSettings
-from .sampling_checks import check_classes, check_draw, valid_pixels
-from .sampling_draw import cell_winners, grid_cells, random_keys, rank_by_turns
-from .sampling_uncertainty import UncertaintySampler, margin_uncertainty
+from .checks import check_classes, check_draw, valid_pixels
+from .draw import cell_winners, grid_cells, random_keys, rank_by_turns
+from .pixels import SampledPixels, SamplerSettings
 
 __all__ = [
     "BiasedSampler",
     "ClassBalancedSampler",
-    "SampledPixels",
     "StratifiedSampler",
-    "UncertaintySampler",
     "UniformSampler",
-    "margin_uncertainty",
 ]
 
 

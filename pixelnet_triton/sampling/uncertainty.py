@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .sampled_pixels import SampledPixels, SamplerSettings
-from .sampling_checks import check_draw, check_score, valid_pixels
-from .sampling_draw import random_keys
+from .checks import check_draw, check_score, valid_pixels
+from .draw import random_keys
+from .pixels import SampledPixels, SamplerSettings
 
 __all__ = ["UncertaintySampler", "margin_uncertainty"]
 
