@@ -1,7 +1,7 @@
 """Drop-in replacements for what other code bases call, and the way into their trainers.
 
 ========================  ==========================================================
-:func:`point_sample`      detectron2's, mmcv's and transformers' function of that name
+:func:`point_sample`      detectron2's and mmcv's function of that name
 :func:`point_features`    the same from a list of maps, concatenated (mmsegmentation)
 :func:`point_sample_fine_grained_features`    detectron2's, for boxes
 :class:`PointHead`        mmsegmentation's PointRend head; its checkpoints load
