@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 
 from pixelnet_triton import DeviceProfile, Plan
+from pixelnet_triton.env_report import cpu_name
 from pixelnet_triton.planner.calibration import Probe, fit, prepared
 from pixelnet_triton.planner.choose import named_plan
 from pixelnet_triton.planner.cost import CostModel
@@ -148,11 +149,12 @@ def workload_calls() -> list[CallShape]:
 
 
 def fitted(clock: str) -> DeviceProfile:
-    """The profile nearest to all results in the file by that clock, per thread."""
+    """The profile nearest to all results of this machine in the file by that clock, per thread."""
     probes = []
     for text in RESULTS.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
-        if line["clock"] == clock and line["threads"] == 1:
+        here = line.get("cpu") == cpu_name()
+        if here and line["clock"] == clock and line["threads"] == 1:
             layers = tuple(LayerShape(**layer) for layer in line["call"].pop("layers"))
             call = CallShape(layers=layers, **line["call"])
             probes += [Probe(call, Plan.decode(p), t) for p, t in line["measured"].items()]
@@ -168,6 +170,7 @@ def record(result: Result, profile: DeviceProfile, clock: str) -> None:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit or None,
         "torch": torch.__version__,
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "clock": clock,
         "profile": str(profile),
