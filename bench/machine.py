@@ -21,6 +21,8 @@ __all__ = ["DEVICE", "Roofs", "identity", "measured_roofs"]
 DEVICE = torch.device(
     os.environ.get("PIXELNET_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 )
+if DEVICE.type == "cuda":
+    torch.cuda.set_device(DEVICE)  # events and graphs are of the current device
 
 
 @dataclass(frozen=True)

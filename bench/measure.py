@@ -56,20 +56,26 @@ def measure_case(case: Case, names: list[str], device: torch.device) -> dict[str
     workload, training = case.workload, case.training
     peers = {p.name: p for p in peers_for(names, workload, training, device)}
     inputs = make_inputs(workload, device).requires_grad_(training)
-    # Nothing is measured in the mode that the other direction would need.
     with torch.set_grad_enabled(training):
         errors, problems = _checked(peers, expected_results(inputs, training), training)
-        right = {name: peer for name, peer in peers.items() if name not in problems}
-        memory = {name: _memory(peer, inputs, training, device) for name, peer in right.items()}
         copies = [copy.requires_grad_(training) for copy in rotated(inputs)]
+        memory = {}
+        for name in [name for name in peers if name not in problems]:
+            try:
+                memory[name] = _memory(peers[name], inputs, training, device)
+            except torch.OutOfMemoryError:
+                problems[name] = "out of memory"
         calls: dict[str, list[Callable[[], object]]] = {
             name: [prepare(peer, copy).once(training) for copy in copies]
-            for name, peer in right.items()
+            for name, peer in peers.items()
+            if name not in problems
         }
         samples = interleaved(calls, device)
         graphs = {name: graph_seconds(own[0], device) for name, own in calls.items()}
     del calls, copies, inputs
     gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the next case has other sizes
     found = {}
     for name, peer in peers.items():
         line: dict[str, Any] = {**_identity(case, name), "error": errors.get(name)}

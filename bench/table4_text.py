@@ -84,6 +84,8 @@ def table4_claims(rows: Sequence[Line]) -> str:
                 f"of the paper claims {claim})"
             )
         parts.append(f"{text}.")
+    if not parts:
+        return ""
     row = rows[-1]
     where = f"VGG-16, {row['side']} x {row['side']}, {row['samples_per_image']:,} samples"
     return f"Table 4 of the paper ({where}). " + " ".join(parts)

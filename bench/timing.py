@@ -149,7 +149,7 @@ def _host_seconds(own: Iterator[Function], device: torch.device) -> float:
 
 def _occupy(device: torch.device, seconds: float) -> None:
     """Keep the device busy for at least this long (0.1 s at most): by clearing a large buffer."""
-    size = 512 << 20
+    size = 256 << 20
     buffer = torch.empty(size, dtype=torch.uint8, device=device)
     fastest = size / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
     for _ in range(1 + int(min(seconds, 0.1) / fastest)):

@@ -167,14 +167,14 @@ def _points(on_cpu: bool) -> list[Workload]:
     base = replace(WORKLOADS[4], name="")
     base = for_cpu(base) if on_cpu else base
     fewer = (62, 250, 1000, 4000, 12544)  # a quarter of each, and all pixels
-    more = (250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 50176)
+    more = (250, 500, 1000, 2000, 4000, 16000, 50176)
     return [replace(base, points=n, value=n) for n in (fewer if on_cpu else more)]
 
 
 def _width(on_cpu: bool) -> list[Workload]:
     base = replace(WORKLOADS[4], name="")
     base = for_cpu(base) if on_cpu else base
-    widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 128, 256, 512, 1024, 2048, 4096, 6144)
+    widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 256, 512, 1024, 4096, 6144)
     return [replace(base, out_features=d, value=d) for d in widths]
 
 

@@ -7,7 +7,8 @@ Three stages, each a pytest process of its own:
 
     tests       the test suite with its tensors on the device
     gate        every configuration of every kernel against float64 (skips all on the CPU)
-    benchmarks  pytest bench/ --benchmark-only, on the CPU at smaller sizes
+    benchmarks  pytest bench/ --benchmark-only, the paper's Table 4 included, on the CPU at smaller
+                sizes; each figure is appended to bench/results/*.jsonl as soon as it is measured
 
 All of it stays within a total time (--budget, 570 seconds). Time that one stage leaves over goes
 to the next; a stage that runs out of its share is stopped and counts as failed. The outcome is
