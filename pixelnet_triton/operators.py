@@ -161,8 +161,14 @@ _SECOND_DERIVATIVE = (
 
 
 def _shaped(rows: Tensor, points: Tensor) -> Tensor:
-    """(P, ...) as (B, N, ...), where the points are (B, N, 2)."""
-    return rows if points.dim() == 2 else rows.view(*points.shape[:2], rows.shape[1])
+    """(P, ...) as (B, N, ...), where the points are (B, N, 2).
+
+    No view in the eyes of autograd, which lets nobody change a function's view in place; and
+    nothing else may hold on to `rows`, since their versions are counted apart.
+    """
+    if points.dim() == 2:
+        return rows
+    return torch.ops.aten._unsafe_view(rows, (*points.shape[:2], rows.shape[1]))
 
 
 def _save(
@@ -206,9 +212,10 @@ class _SparseHypercolumn(torch.autograd.Function):
     ) -> Tensor:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
         output = _forward(features, rows, batch_index, weight, bias, geometry, activation, plan)
+        output = _shaped(output, points)
         ctx.geometry, ctx.plan = geometry, plan
         _save(ctx, points, batch_index, weight, bias, features, activation, output)
-        return _shaped(output, points)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
