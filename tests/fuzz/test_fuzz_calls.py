@@ -34,10 +34,9 @@ def calls(draw: st.DrawFn) -> tuple[Case, str | Plan]:
     changes: dict[str, object] = {"spread": draw(st.sampled_from(SPREADS))}
     if case.dtype != torch.float64:
         dtype = draw(st.sampled_from(POINT_DTYPES))
-        pixels = case.coordinates == "pixel"
-        if dtype.is_floating_point or (pixels and (dtype.is_signed or case.spread == "integer")):
+        if dtype.is_floating_point or case.coordinates == "pixel":
             changes["point_dtype"] = dtype
-            if dtype == torch.uint8:
+            if not dtype.is_floating_point:  # within the image, and expected on steps
                 changes["spread"] = "integer"
     changes["index_dtype"] = draw(st.sampled_from(INDEX_DTYPES))
     if case.out_features is not None:
