@@ -1,7 +1,7 @@
 """Hugging Face Accelerate around a loop of one's own.
 
 python -m examples.integrations.accelerate_loop
-accelerate launch --num_processes 2 -m examples.integrations.accelerate_loop
+accelerate launch --num_processes 2 -m examples.integrations.accelerate_loop   # two GPUs
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ inference; there is nothing of the planner and of the kernels in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -61,7 +63,8 @@ def export(
             model, args, dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
         )
         operator = torch.ops.pixelnet_triton.sparse_hypercolumn.default
-        return program.run_decompositions({operator: plain_sparse_hypercolumn})
+        with _quiet_copies():
+            return program.run_decompositions({operator: plain_sparse_hypercolumn})
 
 
 def export_onnx(
@@ -97,16 +100,25 @@ def export_onnx(
             f"ONNX needs {error.name}, which is not installed: pip install 'pixelnet-triton[onnx]'"
         ) from error
     program = export(model, args, dynamic_shapes=dynamic_shapes)
-    torch.onnx.export(
-        program,
-        args,
-        str(path),
-        input_names=input_names,
-        output_names=output_names,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with _quiet_copies():
+        torch.onnx.export(
+            program,
+            args,
+            str(path),
+            input_names=input_names,
+            output_names=output_names,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextmanager
+def _quiet_copies() -> Iterator[None]:
+    """Without the warning that torch 2.13 gives of itself when it copies a program."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+        yield
 
 
 class AtEveryPixel(nn.Module):

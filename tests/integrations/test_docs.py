@@ -12,7 +12,6 @@ PAGE = (ROOT / "docs" / "integration.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 @pytest.mark.parametrize("number", range(2))
 def test_the_programs_run(number: int) -> None:
     assert len(PROGRAMS) == 2

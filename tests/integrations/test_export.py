@@ -27,9 +27,6 @@ from ..cases import CASES, DTYPE_CASES, Case, case_id
 from ..check import check_case
 from .network import batch_of, network
 
-# torch's own, when it copies a program to decompose it
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
-
 
 def images_and_points(*shape: int) -> tuple[Tensor, Tensor]:
     """(images, points) of so many images, points and pixels a side."""
