@@ -17,10 +17,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench gpu clean distclean
+.PHONY: help install demo test check format bench table4 plots experiments gpu clean distclean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make the environment and install everything into it
 
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	@touch $@
 
-demo: $(STAMP) ## The main job on a photograph: sparse against dense, and out/demo.png
+demo: $(STAMP) ## The first layer on a photograph, then a small network trained: pictures in out/
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP) ## All tests that need no GPU
@@ -49,8 +49,17 @@ check: $(STAMP) ## Lint, formatting and types
 format: $(STAMP) ## Let ruff format the code and sort the imports
 	@$(BIN)/ruff check --fix --select I && $(BIN)/ruff format
 
-bench: $(STAMP) ## The benchmarks of this machine
+bench: $(STAMP) ## The benchmarks of this machine: the GPU if there is one, else the CPU
 	@$(BIN)/python -m pytest bench --benchmark-only
+
+table4: $(STAMP) ## The paper's Table 4 at its own sizes: minutes, and 10 GB, without a GPU
+	@$(BIN)/python -m bench.table4
+
+plots: $(STAMP) ## Plots and tables of the documentation, from bench/results alone
+	@$(BIN)/python -m bench.plots && $(BIN)/python -m bench.report
+
+experiments: $(STAMP) ## The paper's claims at a small scale: an hour; needs PIXELNET_DATA
+	@$(BIN)/python -m examples.experiments run && $(BIN)/python -m examples.experiments report
 
 gpu: $(STAMP) ## The one command for a machine with a GPU: tests, gate, benchmarks
 	@$(BIN)/python -m pixelnet_triton.selfcheck

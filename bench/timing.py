@@ -24,7 +24,7 @@ ROUNDS = 5
 SLOT = {"cpu": 0.06, "cuda": 0.02}  # seconds that a peer's calls take in one round
 CALLS = {"cpu": 10, "cuda": 20}  # and how many these are at most
 # A call of this many seconds is made once before the rounds, and in the first of them only.
-SLOW, ROUNDS_OF_SLOW = 0.5, 2
+SLOW, ROUNDS_OF_SLOW = 0.15, 2
 
 
 @dataclass
