@@ -191,6 +191,11 @@ def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> N
     assert printed == "torch.Size([2, 2000, 832]) torch.Size([2, 2000, 1024])\n"
 
 
+def test_the_network_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(python_blocks(ROOT / "README.md")[1], "README.md", "exec"), {})
+    assert capsys.readouterr().out == "torch.Size([1, 11, 96, 128])\n"
+
+
 def test_every_environment_variable_is_documented() -> None:
     documented = (ROOT / "docs" / "environment.md").read_text()
     folders = [*package_folders().values(), ROOT / "tests"]
