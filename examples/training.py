@@ -100,9 +100,11 @@ def parser(description: str | None, *, data: str | None) -> argparse.ArgumentPar
 
 
 def data_folder(name: str) -> Path | None:
-    """The data set below PIXELNET_DATA, or below ../shared/data next to the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("PIXELNET_DATA", beside)) / name
+    """The data set below the folder PIXELNET_DATA, where that is set and has it."""
+    data = os.environ.get("PIXELNET_DATA")
+    if not data:
+        return None
+    folder = Path(data) / name
     return folder if folder.is_dir() else None
 
 
