@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -272,7 +273,8 @@ def predicted(lines: list[Line]) -> Figure:
                 ax.plot(xs, ys, linestyle="", label=f"{label}, {direction}", **style)
     errors = sorted(abs(line["predicted"] / line["median"] - 1) for line in own)
     middle = errors[len(errors) // 2]
-    ax.set_title(f"{len(own)} calls, median error {middle:.0%}\n{own[0]['profile']}", fontsize=8)
+    profile = textwrap.fill(own[0]["profile"], 90)
+    ax.set_title(f"{len(own)} calls, median error {middle:.0%}\n{profile}", fontsize=8)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     _log(ax.xaxis, ax.yaxis)
     ax.set_xlabel("measured, ms (median)")

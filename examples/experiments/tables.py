@@ -60,6 +60,10 @@ def _predictors(base: Configuration) -> tuple[tuple[str, Configuration], ...]:
             "linear on fixed, random hypercolumns",
             _with(base, features="random", hidden=FC1, head_batch_norm=True),
         ),
+        (
+            "MLP (fc-3) on fixed, random hypercolumns",
+            _with(base, features="random", head_batch_norm=True),
+        ),
         ("linear (fc-1), end to end", _with(base, hidden=FC1, head_batch_norm=True)),
         ("MLP (fc-3), end to end", base),
     )
