@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.classification import BinaryPrecisionRecallCurve
+
+try:
+    from torchmetrics.classification import BinaryPrecisionRecallCurve
+except ImportError as error:
+    raise ImportError(
+        "pixelnet_triton.training needs torchmetrics, which is not installed; "
+        "pip install 'pixelnet-triton[train]'"
+    ) from error
 
 __all__ = ["PixelEdgeMetrics"]
 
