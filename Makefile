@@ -20,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt \
 .PHONY: help install demo test check format bench table4 plots experiments gpu clean distclean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make the environment and install everything into it
 

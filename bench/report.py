@@ -43,6 +43,7 @@ PEERS = {
     "masked": "dense, masked",
     "dense": "dense",
 }
+FIGURES = ("time", "memory", "scaling", "roofline", "predicted", "table4")
 IN_SUMMARY = ("product", "grid_sample", "masked", "dense")
 WANTED = {workload.name for workload in WORKLOADS}
 
@@ -69,7 +70,10 @@ def summary_block() -> str:
         f"{_markdown(rows)}\n\n{_run(run[0])}\n"
     )
     table4 = latest_rows(read("table4"), device)
-    return f"{text}\n{table4_claims(table4)}\n" if table4 else text
+    if table4:
+        text += f"\n{table4_claims(table4)}\n"
+    pictures = _figures(device, ("time", "table4"), above="docs/")
+    return f"{text}\n{pictures}\n" if pictures else text
 
 
 def results_block() -> str:
@@ -133,11 +137,11 @@ def _roofs(run: Line) -> str:
     return f"Measured roofs: {'; '.join(texts)}." if texts else ""
 
 
-def _figures(device: str) -> str:
+def _figures(device: str, names: Sequence[str] = FIGURES, above: str = "") -> str:
+    """Links to the plots there are, from a file that has figures/ below `above`."""
     folder = ROOT / "docs" / "figures" / device_slug(device)
-    names = ("time", "memory", "scaling", "roofline", "predicted", "table4")
     return "\n".join(
-        f"![{name}](figures/{folder.name}/{name}.png)"
+        f"![{name}]({above}figures/{folder.name}/{name}.png)"
         for name in names
         if (folder / f"{name}.png").is_file()
     )
