@@ -212,7 +212,8 @@ def test_the_other_variant_is_refused(batch_norm: bool, weights: dict[str, Tenso
 def test_deeper_weights_are_not_needed(small_weights: dict[str, Tensor]) -> None:
     few = {name: t for name, t in small_weights.items() if name.split(".")[1] in ("0", "2")}
     few = {name: t for name, t in few.items() if name.startswith("features")}
-    VGG16(("conv1_2",), width=WIDTH).load_torchvision(few)
+    backbone = VGG16(("conv1_2",), width=WIDTH).load_torchvision(few)
+    assert torch.equal(backbone.conv1_2.weight, few["features.2.weight"])
 
 
 def test_builds_and_computes_no_deeper_than_asked() -> None:

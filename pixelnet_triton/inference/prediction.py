@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..progress import progress_bar
 from .tiles import head_at_every_pixel
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def predict(
     )
     views = len(sizes) * (2 if flip else 1)
     pixels = sum(h * w for h, w in sizes) * views // len(sizes) * images.shape[0]
-    with _evaluation(model), _bar(pixels, progress) as done:
+    with _evaluation(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
         for b in range(images.shape[0]):
             image, total = images[b : b + 1], out[b : b + 1]
             for own_size in sizes:
@@ -152,23 +153,6 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def _bar(pixels: int, progress: bool) -> Iterator[Callable[[int], object]]:
-    """A function to be called with the number of pixels that were done."""
-    if not progress:
-        yield lambda pixels: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "progress=True needs tqdm, which is not installed: "
-            "pip install 'pixelnet-triton[metrics]', or leave progress=False"
-        ) from error
-    with tqdm(total=pixels, unit="px", unit_scale=True) as bar:
-        yield bar.update
 
 
 def _check(images: Tensor, scales: Sequence[float], memory_budget: int) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..progress import progress_bar
 from .boundary_counting import (
     BoundaryCounts,
     Map,
@@ -89,7 +89,7 @@ def evaluate_boundaries(
     counted = 0
     options = (values, max_distance, thin)
     tasks = _checked(zip(predictions, annotations, strict=True))
-    with _bar(images, progress) as advance:
+    with progress_bar(images, progress, unit="image", desc="boundaries") as advance:
         for counts in _results(((*task, *options) for task in tasks), workers):
             total += stacked(counts)
             best += best_counts(stacked(counts))
@@ -148,20 +148,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def _bar(images: int | None, progress: bool) -> Iterator[Callable[[int], object]]:
-    """A function to be called with the number of images that were counted."""
-    if not progress:
-        yield lambda images: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "progress=True needs tqdm, which is not installed: "
-            "pip install 'pixelnet-triton[metrics]', or pass progress=False"
-        ) from error
-    with tqdm(total=images, unit="image", desc="boundaries") as bar:
-        yield bar.update
