@@ -161,11 +161,11 @@ def _signature(
     """
     if torch.compiler.is_compiling() or type(image_size) not in (tuple, torch.Size):
         return None
-    if not isinstance(strides, (list, tuple, type(None))):
+    if not isinstance(strides, (list, tuple, type(None))) or not isinstance(plan, (str, Plan)):
         return None
-    numbers = image_size if strides is None else (*image_size, *strides)
-    kinds = tuple([type(number) for number in numbers])
-    if not {int, float}.issuperset(kinds) or not isinstance(plan, (str, Plan)):
+    steps = None if strides is None else tuple(strides)
+    kinds = tuple([type(number) for number in (*image_size, *(steps or ()))])
+    if not {int, float}.issuperset(kinds):
         return None
     found: list[object] = []
     for tensor in tensors:
@@ -175,7 +175,8 @@ def _signature(
             found.append((tensor.shape, tensor.dtype, tensor.device))
         else:
             return None
-    return tuple(found), kinds, tuple(numbers), strides is None, plan
+    # Apart: (224, 224) with (1,) is right where (224,) with (224, 1) is not.
+    return tuple(found), kinds, tuple(image_size), steps, plan
 
 
 def _wants_grad(*tensors: Tensor | None) -> bool:

@@ -441,6 +441,14 @@ def test_is_refused_by_name(bad: Bad) -> None:
         sparse_hypercolumn(**good_call() | bad.changes)
 
 
+def test_what_is_remembered_of_a_good_call_does_not_help_a_bad_one() -> None:
+    """The same numbers in the same order, but divided otherwise among the arguments."""
+    maps, points = [torch.randn(1, 3, 8, 8)], torch.zeros(1, 2, 2)
+    sparse_hypercolumn(maps, points, (224, 224), strides=(1,))
+    with pytest.raises(TypeError, match=r"image_size=\(224,\); expected \(height, width\)"):
+        sparse_hypercolumn(maps, points, (224,), strides=(224, 1))  # type: ignore[arg-type]
+
+
 def test_no_argument_is_refused_for_want_of_images() -> None:
     """An index into no images at all is out of range too."""
     call = good_call() | ragged(features=[f[:0] for f in good_call()["features"]])

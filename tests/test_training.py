@@ -196,6 +196,8 @@ class TestTraining:
         first, last = sum(losses.values[:4]) / 4, sum(losses.values[-4:]) / 4
         assert last < 0.6 * first, (first, last)
         assert f"val/{task.monitor}" in trainer.callback_metrics
+        shown = {name for name in trainer.progress_bar_metrics if name.startswith("val/")}
+        assert shown == {f"val/{task.monitor}"}
         prediction = run(scenes(kind)[0]["image"][None])
         assert prediction.shape == (1, task.out_features, 32, 32)
 

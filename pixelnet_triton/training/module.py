@@ -99,7 +99,7 @@ class PixelNetModule(LightningModule):
         self.metrics.reset()
         for name, value in values.items():
             if value.numel() == 1:
-                self.log(f"val/{name}", value, prog_bar=name == self.task.monitor[0])
+                self.log(f"val/{name}", value, prog_bar=name == self.task.monitor)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD over the paper's parameter groups; its decay in steps of the whole training."""
