@@ -20,9 +20,9 @@ from torch import Tensor
 from ..geometry import Geometry
 from ..planner.plan import Plan
 from . import native
-from .gathered import add_gathered, gathered_backward
+from .gathered import Gathered, GatheredBackward
 from .maps import compute_dtype
-from .projected import projected, projected_backward
+from .projected import Projected, ProjectedBackward
 from .sampling import Sampling
 from .upstream import Upstream
 
@@ -97,19 +97,40 @@ def linear(
     if call.empty:
         return features[0].new_empty((points.shape[0], weight.shape[0]))
     weight, bias = weight.to(call.dtype), _to(bias, call.dtype)
+    parts = list(call.parts()) if plan.gathered else []
+    together = plan.projected and len(parts) <= 1
     if plan.projected:
-        z = projected(call, weight, bias, plan.projected)
+        rest = Gathered(call, weight, plan.gathered) if len(parts) == 1 else None
+        first = Projected(call, weight, bias, plan.projected)
+        z = _by_blocks(first, rest, activation if together else None)
     else:
         z = weight.new_empty((points.shape[0], weight.shape[0]))
-    if plan.gathered:
-        for part, piece in call.parts():
-            rows = z[part]
-            onto = rows if plan.projected else bias
-            add_gathered(rows, piece, weight, plan.gathered, onto)
-            _activate_(rows, activation)
-    else:
-        _activate_(z, activation)
+    for part, piece in [] if together else parts:
+        rows = z[part]
+        onto = rows if plan.projected else bias
+        Gathered(piece, weight, plan.gathered).add_to(rows, slice(None), onto)
+        _activate_(rows, activation)
     return z.to(features[0].dtype)
+
+
+def _by_blocks(first: Projected, rest: Gathered | None, activation: str | None) -> Tensor:
+    """act(z), (P, D), by blocks of columns, each completed while it is in the cache.
+
+    `rest` are gathered layers at the same points, if these are few enough to be worked on at once.
+    """
+    z: Tensor | None = None
+    for columns in first.column_blocks():
+        for part, rows in first.block(columns):
+            if rest is not None:
+                rest.add_to(rows, columns, rows)
+            _activate_(rows, activation)
+            if rows.shape == first.shape:
+                return rows
+            if z is None:
+                z = rows.new_empty(first.shape)
+            z[part, columns] = rows
+    assert z is not None
+    return z
 
 
 def linear_backward(
@@ -148,23 +169,41 @@ def linear_backward(
     weight_out = torch.empty_like(wide) if weight_grad else None
     bias_out = wide.new_zeros(wide.shape[0]) if bias_grad else None
     points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
-    found: dict[int, Tensor] = {}
+    targets = (feature_grads, weight_out, points_out)
     sums = bias_out  # by whoever sees all of G first
     # Coarse layers first: the large gradients come when their scratch memory is free again.
-    for backward, layers in (
-        (projected_backward, plan.projected),
-        (gathered_backward, plan.gathered),
-    ):
-        if layers:
-            rest = (feature_grads, weight_out, sums, points_out)
-            found |= backward(call, upstream, wide, layers, *rest)
-            sums = None
+    found: dict[int, Tensor] = {}
+    layers: list[ProjectedBackward | GatheredBackward] = []
+    if plan.projected:
+        layers.append(ProjectedBackward(call, wide, plan.projected, *targets))
+    parts = list(call.parts()) if plan.gathered else []
+    if len(parts) != 1 and layers:
+        upstream.pass_to(layers, slice(0, points.shape[0]), sums)
+        found |= _finished(layers)
+        sums = None
+    if plan.gathered:
+        # With all points in one part, one look at G serves both kinds of layers.
+        gathered = GatheredBackward(call, wide, plan.gathered, *targets)
+        layers.append(gathered)
+        for part, piece in parts:
+            gathered.start(part, piece)
+            upstream.pass_to(layers, part, sums)
+            gathered.end()
+    found |= _finished(layers)
     return (
         _in_order(found, features),
         _to(points_out, points.dtype),
         _to(weight_out, weight.dtype),
         _to(bias_out, grad.dtype),
     )
+
+
+def _finished(layers: list[ProjectedBackward | GatheredBackward]) -> dict[int, Tensor]:
+    """dX_i of all of them, whose scratch memory goes as soon as it is of no more use."""
+    found: dict[int, Tensor] = {}
+    while layers:
+        found |= layers.pop(0).finish()
+    return found
 
 
 def _is_small(

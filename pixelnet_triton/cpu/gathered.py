@@ -4,7 +4,7 @@
     dW_i = G^T (S_i X_i),    dX_i = S_i^T (G W_i)
 
 Adjacent layers share one product: three of 64, 128 and 256 columns take 1.2 times as long as
-one of 448. The gathered columns are made again in the backward pass, part by part.
+one of 448. The gathered columns are made again in the backward pass, part by part of the points.
 """
 
 from __future__ import annotations
@@ -15,82 +15,87 @@ import torch
 from torch import Tensor
 
 from .sampling import Sampling
-from .upstream import Upstream, column_blocks
 
-__all__ = ["add_gathered", "gathered_backward"]
-
-
-def add_gathered(
-    z: Tensor, call: Sampling, weight: Tensor, layers: Sequence[int], onto: Tensor | None
-) -> None:
-    """z (P, D) = onto + [S_i X_i | ...] [W_i | ...]^T; `onto` is z itself, the bias or None."""
-    h = _hypercolumns(call, layers)
-    for columns, weight_columns in _runs(call.columns(), layers):
-        left, right = h[:, columns], weight[:, weight_columns].t()
-        if onto is None:
-            torch.mm(left, right, out=z)
-        else:
-            torch.addmm(onto, left, right, out=z)
-        onto = z
+__all__ = ["Gathered", "GatheredBackward"]
 
 
-def gathered_backward(
-    call: Sampling,
-    upstream: Upstream,
-    weight: Tensor,
-    layers: Sequence[int],
-    feature_grads: Sequence[bool],
-    weight_out: Tensor | None,
-    bias_out: Tensor | None,
-    points_out: Tensor | None,
-) -> dict[int, Tensor]:
-    """dX_i by layer, where asked for; dW_i into `weight_out`, (D, sum C); points_out +=.
+class Gathered:
+    """The forward pass of `layers` at the points of `call`, for weight (D, sum C)."""
 
-    `bias_out` (D,) takes the sum over points of G.
+    def __init__(self, call: Sampling, weight: Tensor, layers: Sequence[int]) -> None:
+        self._h, self._weight = _hypercolumns(call, layers), weight
+        self._runs = list(_runs(call.columns(), layers))
+
+    def add_to(self, z: Tensor, columns: slice, onto: Tensor | None) -> None:
+        """z (P, d), columns of D, = onto + their product; `onto` is z itself, the bias or None."""
+        for own, weight_columns in self._runs:
+            left, right = self._h[:, own], self._weight[columns, weight_columns].t()
+            if onto is None:
+                torch.mm(left, right, out=z)
+            else:
+                torch.addmm(onto, left, right, out=z)
+            onto = z
+
+
+class GatheredBackward:
+    """The backward pass of `layers`, part by part of the points and block by block of D.
+
+    dX_i come from :meth:`finish`, where asked for; dW_i go into `weight_out`, (D, sum C), and the
+    points' gradient is added to `points_out`.
     """
-    wanted = [i for i in layers if feature_grads[i] or points_out is not None]
-    found = _products(call, upstream, weight, layers, wanted, weight_out, bias_out)
-    if points_out is not None:
-        for i in wanted:
-            call.add_point_grad(points_out, i, found[i])
-    return call.scatter({i: found.pop(i) for i in wanted if feature_grads[i]})
 
+    def __init__(
+        self,
+        call: Sampling,
+        weight: Tensor,
+        layers: Sequence[int],
+        feature_grads: Sequence[bool],
+        weight_out: Tensor | None,
+        points_out: Tensor | None,
+    ) -> None:
+        self._call, self._weight, self._layers = call, weight, layers
+        self._weight_out, self._points_out = weight_out, points_out
+        self._feature_grads = feature_grads
+        self._wanted = [i for i in layers if feature_grads[i] or points_out is not None]
+        columns, points = call.columns(), call.points.shape[0]
+        self._widths = [call.features[i].shape[1] for i in self._wanted]
+        self._runs = list(_runs(columns, layers))
+        self._wanted_runs = list(_runs(columns, self._wanted))
+        # G W_i of each layer: contiguous tables for the bags, or columns of the planes.
+        self._found = {i: call.new_columns(i, points) for i in self._wanted}
 
-def _products(
-    call: Sampling,
-    upstream: Upstream,
-    weight: Tensor,
-    layers: Sequence[int],
-    wanted: Sequence[int],
-    weight_out: Tensor | None,
-    bias_out: Tensor | None,
-) -> dict[int, Tensor]:
-    """dW_i into `weight_out`; G W_i of each layer of `wanted`, (P, C_i).
+    def start(self, part: slice, piece: Sampling) -> None:
+        """The points of `part` are next; `piece` is the call with these alone."""
+        self._part = part
+        self._h = _hypercolumns(piece, self._layers) if self._weight_out is not None else None
+        self._product = self._weight.new_empty((part.stop - part.start, sum(self._widths)))
 
-    These are contiguous: tables for the bags of the scatter.
-    """
-    points, widths = call.points.shape[0], [call.features[i].shape[1] for i in wanted]
-    found = {i: weight.new_empty((points, width)) for i, width in zip(wanted, widths, strict=True)}
-    for part, piece in call.parts():
-        rows = part.stop - part.start
-        h = _hypercolumns(piece, layers) if weight_out is not None else None
-        product = weight.new_empty((rows, sum(widths)))
-        for block in column_blocks(rows, weight.shape[0]):
-            own = upstream.block(part, block)
-            if bias_out is not None:
-                bias_out[block] += own.sum(0)
-            if weight_out is not None and h is not None:
-                beta = 0 if part.start == 0 else 1
-                for columns, weight_columns in _runs(call.columns(), layers):
-                    out = weight_out[block, weight_columns]
-                    torch.addmm(out, own.t(), h[:, columns], beta=beta, out=out)
-            beta = 0 if block.start == 0 else 1
-            for columns, weight_columns in _runs(call.columns(), wanted):
-                out = product[:, columns]
-                torch.addmm(out, own, weight[block, weight_columns], beta=beta, out=out)
-        for table, columns_of_layer in zip(found.values(), product.split(widths, 1), strict=True):
-            table[part] = columns_of_layer
-    return found
+    def add(self, columns: slice, grad: Tensor) -> None:
+        """Some columns of D, of which grad (n, d) is the part's upstream gradient."""
+        if self._weight_out is not None and self._h is not None:
+            beta = 0 if self._part.start == 0 else 1
+            for own, weight_columns in self._runs:
+                out = self._weight_out[columns, weight_columns]
+                torch.addmm(out, grad.t(), self._h[:, own], beta=beta, out=out)
+        beta = 0 if columns.start == 0 else 1
+        for own, weight_columns in self._wanted_runs:
+            out = self._product[:, own]
+            torch.addmm(out, grad, self._weight[columns, weight_columns], beta=beta, out=out)
+
+    def end(self) -> None:
+        """All columns of the part were there."""
+        each = self._product.split(self._widths, 1)
+        for table, columns in zip(self._found.values(), each, strict=True):
+            table[self._part] = columns
+
+    def finish(self) -> dict[int, Tensor]:
+        """dX_i by layer, laid out as the maps."""
+        del self._h, self._product  # their memory is of use for the maps' gradients
+        if self._points_out is not None:
+            for i in self._wanted:
+                self._call.add_point_grad(self._points_out, i, self._found[i])
+        found = {i: self._found.pop(i) for i in self._wanted if self._feature_grads[i]}
+        return self._call.scatter(found)
 
 
 def _hypercolumns(call: Sampling, layers: Sequence[int]) -> Tensor:

@@ -3,12 +3,13 @@
     T = [X_j W_j^T ; ...]   (cells of all layers, D),      z = S T,   S = [S_j ...]
     Q = S^T G,   dW_j = Q_j^T X_j,   dX_j = Q_j W_j
 
-All of it goes by blocks of columns of D, so that T and Q stay small and in the cache.
+All of it goes by blocks of columns of D, so that T and Q stay small and in the cache. The caller
+has the blocks: where there are gathered layers too, it adds theirs while a block is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,10 @@ from torch import Tensor
 from .bags import TransposedLists, gather_rows
 from .corners import Corners
 from .maps import laid_out_like, matrices, new_gradient
-from .sampling import Sampling, blocks
-from .upstream import Upstream, column_blocks
+from .sampling import PART_POINTS_OF_ONE_IMAGE, Sampling, blocks
+from .upstream import column_blocks
 
-__all__ = ["projected", "projected_backward"]
-
-# Points read together: bounds the scratch memory of dense inference.
-POINT_BLOCK = 16384
+__all__ = ["Projected", "ProjectedBackward"]
 
 
 @dataclass(frozen=True)
@@ -36,69 +34,86 @@ class _Piece:
     first_of_layer: bool
 
 
-def projected(call: Sampling, weight: Tensor, bias: Tensor | None, layers: Sequence[int]) -> Tensor:
-    """z (P, D) = S T + bias, for weight (D, sum C), bias (D,)."""
-    corners = call.stacked_corners(layers)
-    pieces = _pieces(call, layers)
-    points, out_features = call.points.shape[0], weight.shape[0]
-    # With border padding the weights of a layer sum to 1: the bias rides on the first one.
-    rides = call.geometry.padding_mode == "border"
-    columns = column_blocks(points, out_features)
-    whole = points <= POINT_BLOCK and len(columns) == 1
-    z = weight.new_empty((0 if whole else points, out_features))
-    for block in columns:
-        own_bias = None if bias is None else bias[block]
-        table = _table(call, pieces, weight[block], own_bias if rides else None)
-        for part in blocks(points, POINT_BLOCK):
-            weights = None if corners.weight is None else corners.weight[part]
-            rows = gather_rows(table, corners.index[part], weights)
-            if own_bias is not None and not rides:
-                rows.add_(own_bias)
-            if whole:
-                return rows
-            z[part, block] = rows
-    return z
+class Projected:
+    """The forward pass of `layers`, for weight (D, sum C), bias (D,)."""
+
+    def __init__(
+        self, call: Sampling, weight: Tensor, bias: Tensor | None, layers: Sequence[int]
+    ) -> None:
+        self._call, self._weight, self._bias = call, weight, bias
+        self._corners, self._pieces = call.stacked_corners(layers), _pieces(call, layers)
+        #: (P, D), of the output.
+        self.shape = torch.Size((call.points.shape[0], weight.shape[0]))
+        # With border padding the weights of a layer sum to 1: the bias rides on the first one.
+        self._rides = call.geometry.padding_mode == "border"
+
+    def column_blocks(self) -> list[slice]:
+        """D in blocks for :meth:`block`."""
+        return column_blocks(*self.shape)
+
+    def block(self, columns: slice) -> Iterator[tuple[slice, Tensor]]:
+        """S T + bias for some columns of D: points, and their rows."""
+        bias = None if self._bias is None else self._bias[columns]
+        in_table = bias if self._rides else None
+        table = _table(self._call, self._pieces, self._weight[columns], in_table)
+        for part in blocks(self._call.points.shape[0], PART_POINTS_OF_ONE_IMAGE):
+            own = self._corners.of_points(part)
+            rows = gather_rows(table, own.index, own.weight)
+            if bias is not None and not self._rides:
+                rows.add_(bias)
+            yield part, rows
 
 
-def projected_backward(
-    call: Sampling,
-    upstream: Upstream,
-    weight: Tensor,
-    layers: Sequence[int],
-    feature_grads: Sequence[bool],
-    weight_out: Tensor | None,
-    bias_out: Tensor | None,
-    points_out: Tensor | None,
-) -> dict[int, Tensor]:
-    """dX_j by layer, where asked for; dW_j into `weight_out`, (D, sum C); points_out +=.
+class ProjectedBackward:
+    """The backward pass of `layers`, block by block of the upstream gradient.
 
-    `bias_out` (D,) takes the sum over points of G.
+    dX_j come from :meth:`finish`, where asked for; dW_j go into `weight_out`, (D, sum C), and the
+    points' gradient is added to `points_out`.
     """
-    corners = call.stacked_corners(layers, slopes=points_out is not None)
-    pieces, columns = _pieces(call, layers), call.columns()
-    lists = TransposedLists.of_stack(corners, pieces[-1].rows.stop)
-    found = {i: new_gradient(call.features[i]) for i in layers if feature_grads[i]}
-    targets = [
-        m for i in layers for m in (matrices(found[i]) if i in found else _absent(pieces, i))
-    ]
-    for block in column_blocks(call.points.shape[0], weight.shape[0]):
-        own_grad = upstream.block(slice(None), block)
-        if bias_out is not None:
-            torch.sum(own_grad, 0, out=bias_out[block])
-        q = lists.scatter(own_grad)
-        for piece, target in zip(pieces, targets, strict=True):
-            own, of_layer = q[piece.rows], columns[piece.layer]
+
+    def __init__(
+        self,
+        call: Sampling,
+        weight: Tensor,
+        layers: Sequence[int],
+        feature_grads: Sequence[bool],
+        weight_out: Tensor | None,
+        points_out: Tensor | None,
+    ) -> None:
+        self._call, self._weight = call, weight
+        self._weight_out, self._points_out = weight_out, points_out
+        self._corners = call.stacked_corners(layers, slopes=points_out is not None)
+        self._pieces = _pieces(call, layers)
+        self._lists = TransposedLists.of_stack(self._corners, self._pieces[-1].rows.stop)
+        self._found = {i: new_gradient(call.features[i]) for i in layers if feature_grads[i]}
+        self._targets = [
+            target
+            for i in layers
+            for target in (
+                matrices(self._found[i]) if i in self._found else _absent(self._pieces, i)
+            )
+        ]
+
+    def add(self, columns: slice, grad: Tensor) -> None:
+        """Some columns of D, of which grad (P, d) is the upstream gradient."""
+        q, of_layers, weight_out = self._lists.scatter(grad), self._call.columns(), self._weight_out
+        for piece, target in zip(self._pieces, self._targets, strict=True):
+            own, of_layer = q[piece.rows], of_layers[piece.layer]
             if weight_out is not None:
-                out = weight_out[block, of_layer]
+                out = weight_out[columns, of_layer]
                 beta = 0 if piece.first_of_layer else 1
                 torch.addmm(out, own.t(), piece.matrix, beta=beta, out=out)
             if target is not None:
-                beta = 0 if block.start == 0 else 1
-                torch.addmm(target, own, weight[block, of_layer], beta=beta, out=target)
-        if points_out is not None:
-            table = _table(call, pieces, weight[block], None)
-            _add_point_grad(points_out, table, corners, own_grad)
-    return {i: laid_out_like(call.features[i], gradient) for i, gradient in found.items()}
+                beta = 0 if columns.start == 0 else 1
+                torch.addmm(target, own, self._weight[columns, of_layer], beta=beta, out=target)
+        if self._points_out is not None:
+            table = _table(self._call, self._pieces, self._weight[columns], None)
+            _add_point_grad(self._points_out, table, self._corners, grad)
+
+    def finish(self) -> dict[int, Tensor]:
+        """dX_j by layer, laid out as the maps."""
+        features = self._call.features
+        return {i: laid_out_like(features[i], gradient) for i, gradient in self._found.items()}
 
 
 def _pieces(call: Sampling, layers: Sequence[int]) -> list[_Piece]:
@@ -134,6 +149,6 @@ def _add_point_grad(out: Tensor, table: Tensor, corners: Corners, grad: Tensor) 
     if corners.slope is None:  # nearest cells do not change with the point
         return
     for axis, slope in enumerate(corners.slope):
-        for part in blocks(grad.shape[0], POINT_BLOCK):
+        for part in blocks(grad.shape[0], PART_POINTS_OF_ONE_IMAGE):
             moved = gather_rows(table, corners.index[part], slope[part])
             out[part, axis] += moved.mul_(grad[part]).sum(1)

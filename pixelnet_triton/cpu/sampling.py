@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..geometry import Geometry
 from .corners import Corners, is_exact, locate
-from .maps import compute_dtype, read_map, scatter_maps
+from .maps import compute_dtype, prefers_planes, read_map, scatter_maps
 
 __all__ = ["Sampling", "blocks"]
 
@@ -128,6 +128,14 @@ class Sampling:
         """S_i X_i, (P, C_i), of each of `layers`."""
         corners, uniform = self.corners(layers), self.batch_index is None
         return [read_map(self.features[i], corners[i], uniform) for i in layers]
+
+    def new_columns(self, layer: int, points: int) -> Tensor:
+        """Uninitialised G_i (P, C_i), in the order of memory that :meth:`scatter` likes."""
+        feature = self.features[layer]
+        shape = (points, feature.shape[1])
+        if prefers_planes(feature, self.corners([layer])[layer], self.batch_index is None):
+            return torch.empty(shape[::-1], dtype=self.dtype).t()
+        return torch.empty(shape, dtype=self.dtype)
 
     def scatter(self, grads: dict[int, Tensor]) -> dict[int, Tensor]:
         """S_i^T G_i, laid out as X_i, of G_i (P, C_i) by layer; empties `grads` as it goes."""

@@ -9,7 +9,9 @@ made while it is there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ __all__ = ["Upstream", "column_blocks"]
 # (20 MB raised the peak of 10,000 x 4,096 outputs by a third). Short rows keep one image's table
 # in the L2 cache (bags of 8 from 980 cells: 4.6 ms per 2,000 x 4,096 values with 256 columns, 16
 # with 4,096), but every block starts its operators' threads anew: no more blocks than needed.
-BLOCK_VALUES = 5 << 19
+BLOCK_VALUES = 1 << 20
 COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 
 
@@ -29,6 +31,13 @@ def column_blocks(points: int, out_features: int) -> list[slice]:
     width = BLOCK_VALUES // points // COLUMN_BLOCK * COLUMN_BLOCK
     width = min(max(width, COLUMN_BLOCK), WIDEST_BLOCK)
     return [slice(at, min(at + width, out_features)) for at in range(0, out_features, width)]
+
+
+class Accepts(Protocol):
+    """Layers that take the upstream gradient by blocks of columns."""
+
+    def add(self, columns: slice, grad: Tensor) -> None:
+        """Some columns of D, and G (n, d) of them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,15 @@ class Upstream:
         if self.output is not None:
             own = torch.ops.aten.threshold_backward.default(own, self.output[rows, columns], 0)
         return own.to(self.dtype).contiguous()
+
+    def pass_to(self, layers: Sequence[Accepts], rows: slice, sums: Tensor | None) -> None:
+        """Hand G of some points to each of `layers`, by blocks; add their sum to `sums` (D,)."""
+        for columns in column_blocks(rows.stop - rows.start, self.grad.shape[1]):
+            own = self.block(rows, columns)
+            if sums is not None:
+                sums[columns] += own.sum(0)
+            for each in layers:
+                each.add(columns, own)
 
     def whole(self) -> Tensor:
         """G, for small calls."""
