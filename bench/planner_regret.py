@@ -5,10 +5,11 @@
     python -m bench.planner_regret --fit           # a profile from all results so far
 
 For random first layers of one to four maps, every assignment of gather or project to the layers
-is timed, forward with backward, in turns within one process; the planner's choice is one of
-them. (For the workloads, which are large: the choice, all gathered, and the choice with one layer
-changed.) Regret is its time over the least, minus one. A table goes to the screen, and one line
-of JSON for each configuration is appended to bench/results/planner_regret.jsonl.
+is timed, forward with backward, in turns within one process, and so are `plan="auto"` and the
+peer, `grid_sample` + `cat` + `linear`. (For the workloads, which are large: auto's choice, all
+gathered, and the choice with one layer changed.) Regret is auto's time over the least of any plan,
+minus one. A table goes to the screen, and one line of JSON for each configuration is appended to
+bench/results/planner_regret.jsonl.
 
 The wall clock is disturbed by whatever else runs. The process's CPU time, on one thread, is not.
 """
@@ -28,10 +29,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from pixelnet_triton import DeviceProfile, Plan
 from pixelnet_triton.env_report import cpu_name
-from pixelnet_triton.planner.calibration import Probe, fit, prepared
+from pixelnet_triton.planner.calibration import Probe, fit, prepared, random_inputs
 from pixelnet_triton.planner.choose import named_plan
 from pixelnet_triton.planner.cost import CostModel
 from pixelnet_triton.planner.profiles import SHIPPED
@@ -47,12 +50,18 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 @dataclass(frozen=True)
 class Result:
-    """One configuration: seconds of each plan, measured and predicted, by encoded plan."""
+    """One configuration: seconds of each plan, measured and predicted, by encoded plan.
+
+    `auto` and `peer` are seconds, too. Auto may be faster than the plan it chooses: by name, that
+    plan keeps nothing for its backward pass, which a small call else does.
+    """
 
     call: CallShape
     chosen: str
     measured: dict[str, float]
     predicted: dict[str, float]
+    auto: float
+    peer: float
 
     @property
     def best(self) -> str:
@@ -60,13 +69,18 @@ class Result:
 
     @property
     def regret(self) -> float:
-        return self.measured[self.chosen] / self.measured[self.best] - 1
+        return self.auto / min(self.auto, self.measured[self.best]) - 1
+
+    @property
+    def speedup(self) -> float:
+        """How much faster than the peer."""
+        return self.peer / self.auto
 
     @property
     def gain(self) -> float:
         """How much faster than gathering every layer."""
         gather = Plan(("gather",) * len(self.call.layers), "two_step").encode()
-        return self.measured[gather] / self.measured[self.chosen]
+        return self.measured[gather] / self.auto
 
 
 def random_call(source: random.Random) -> CallShape:
@@ -109,13 +123,14 @@ def try_all(
     profile: DeviceProfile,
     clock: Callable[[], float],
     plans_of: Callable[[CallShape, Plan], list[Plan]] = every_plan,
-    rounds: int = 20,
+    rounds: int = 15,
     seconds_a_round: float = 0.01,
 ) -> Result:
     """Time the plans of a call in turns, `rounds` times each after one to warm up; the least."""
     chosen = named_plan("auto", call, profile)
     plans = plans_of(call, chosen)
     once = [prepared(call, plan, CPU) for plan in plans]
+    once += [prepared(call, "auto", CPU), peer(call)]
 
     def run(function: Callable[[], None], times: int) -> float:
         start = clock()
@@ -123,19 +138,56 @@ def try_all(
             function()
         return (clock() - start) / times
 
-    once[0]()
+    for function in once:
+        function()
     times = [max(1, int(seconds_a_round / max(run(f, 1), 1e-6))) for f in once]
-    seconds: list[list[float]] = [[] for _ in plans]
+    seconds: list[list[float]] = [[] for _ in once]
+    turns = list(zip(seconds, once, times, strict=True))
+    order = random.Random(0)  # so that nobody always follows the same neighbour
     for _ in range(rounds):
-        for own, function, n in zip(seconds, once, times, strict=True):
+        order.shuffle(turns)
+        for own, function, n in turns:
+            function()  # not counted: it finds the memory as the last one left it
             own.append(run(function, n))
     model = CostModel(call, profile)
+    *of_plans, auto, of_peer = (min(own) for own in seconds)
     return Result(
         call,
         chosen.encode(),
-        {plan.encode(): min(own) for plan, own in zip(plans, seconds, strict=True)},
+        {plan.encode(): own for plan, own in zip(plans, of_plans, strict=True)},
         {plan.encode(): model.seconds(plan) for plan in plans},
+        auto,
+        of_peer,
     )
+
+
+def peer(call: CallShape) -> Callable[[], None]:
+    """`grid_sample` of each layer + `cat` + `linear`, image by image where points are ragged."""
+    maps, points, index, weight = random_inputs(call, CPU)
+
+    def sampled(features: list[Tensor], at: Tensor) -> Tensor:
+        grid = (2 * at - 1)[:, None]  # (B, 1, N, 2)
+        each = [
+            F.grid_sample(f, grid, padding_mode="border", align_corners=False) for f in features
+        ]
+        return torch.cat(each, 1)[:, :, 0].mT  # (B, N, sum C)
+
+    def hypercolumns() -> Tensor:
+        if index is None:
+            return sampled(maps, points)
+        h = maps[0].new_empty((len(points), weight.shape[1]))
+        for image in range(call.batch):
+            own = (index == image).nonzero()[:, 0]
+            of_image = sampled([f[image : image + 1] for f in maps], points[own][None])
+            h = h.index_put((own,), of_image[0])
+        return h
+
+    def once() -> None:
+        y = F.linear(hypercolumns(), weight)
+        if call.training:
+            torch.autograd.grad(y, [*maps, weight], y.detach())
+
+    return once
 
 
 def workload_calls() -> list[CallShape]:
@@ -153,7 +205,7 @@ def fitted(clock: str) -> DeviceProfile:
     probes = []
     for text in RESULTS.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
-        here = line.get("cpu") == cpu_name()
+        here = line.get("cpu") == cpu_name() and "auto" in line  # of the code as it is now
         if here and line["clock"] == clock and line["threads"] == 1:
             layers = tuple(LayerShape(**layer) for layer in line["call"].pop("layers"))
             call = CallShape(layers=layers, **line["call"])
@@ -176,6 +228,7 @@ def record(result: Result, profile: DeviceProfile, clock: str) -> None:
         "profile": str(profile),
         **asdict(result),
         "regret": result.regret,
+        "speedup": result.speedup,
     }
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a", encoding="utf-8") as file:
@@ -189,11 +242,11 @@ def _row(number: int, result: Result) -> str:
     maps = " ".join(f"{layer.channels}@{layer.rows}" for layer in call.layers)
     layout = "nhwc" if call.layers[0].channels_last else "nchw"
     kind = f"{layout}{' ragged' if call.ragged else ''}"
-    measured, predicted = result.measured[result.chosen], result.predicted[result.chosen]
+    predicted = result.predicted[result.chosen]
     return (
         f"{number:3}  {call.batch} x {maps:<34} {kind:<11} P {call.points:<5} "
-        f"D {call.out_features:<5} {letters:<6} {best:<6} {measured * 1e3:9.3f} "
-        f"{predicted * 1e3:9.3f} {result.regret:7.1%} {result.gain:6.2f}x"
+        f"D {call.out_features:<5} {letters:<6} {best:<6} {result.auto * 1e3:9.3f} "
+        f"{predicted * 1e3:9.3f} {result.regret:7.1%} {result.gain:6.2f}x {result.speedup:6.2f}x"
     )
 
 
@@ -215,9 +268,9 @@ def main() -> None:
     calls = [random_call(source) for _ in range(options.configurations)]
     if options.workloads:
         calls = workload_calls()
-    plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 20)
+    plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 15)
     print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")
-    print(f"{'':71}plan   best     measured predicted  regret  gain")
+    print(f"{'':71}plan   best     measured predicted  regret  gain   peer")
     results = []
     for number, call in enumerate(calls):
         results.append(try_all(call, profile, CLOCKS[options.clock], plans_of, rounds))
@@ -230,6 +283,12 @@ def main() -> None:
         f"within 15% of the best: {within} of {len(results)}; regret median "
         f"{statistics.median(regrets):.1%}, worst {max(regrets):.1%}; "
         f"prediction off by {statistics.median(errors):.0%} (median)"
+    )
+    speedups = [result.speedup for result in results]
+    slower = sum(speedup < 1 for speedup in speedups)
+    print(
+        f"slower than grid_sample + cat + linear: {slower} of {len(results)}; times as fast: "
+        f"median {statistics.median(speedups):.2f}, least {min(speedups):.2f}"
     )
 
 

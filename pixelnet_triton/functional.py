@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checks import check_call, check_maps, check_names
-from .geometry import Geometry, Stride, layer_geometry
-from .operators import sparse_hypercolumn_operator
+from .calls import KnownCall, recall, remember, signature
+from .checks import check_call, check_maps, check_names, check_values
+from .geometry import Stride, layer_geometry
+from .operators import small_call, sparse_hypercolumn_operator
 from .planner import Plan, forward_only
 
 __all__ = ["sparse_hypercolumn"]
@@ -81,55 +83,52 @@ def sparse_hypercolumn(
         >>> sparse_hypercolumn(maps, points, (224, 224), weight=weight, activation="relu").shape
         torch.Size([2, 100, 128])
     """
-    check_names(activation, interpolation, padding_mode, coordinates, weight)
-    check_maps(features)
+    tensors = (points, weight, bias, batch_index)
+    options = (activation, interpolation, align_corners, padding_mode, coordinates)
+    key = signature(features, tensors, image_size, strides, plan, options)
+    known = recall(key)
+    if known is None:
+        known = _examined(features, tensors, image_size, strides, plan, options)
+        remember(key, known)
+    if known.small is not None:
+        # NaN and infinity survive a sum; a sum that overflows is looked at in detail.
+        finite = not points.is_floating_point() or math.isfinite(points.sum().item())
+        if batch_index is not None or not finite:
+            check_values(points.reshape(-1, 2), batch_index, features[0].shape[0])
+        value = known.small(features, points, batch_index, weight, bias, activation)
+        if value is not None:
+            return value
     features, weight, bias = _autocast(features, weight, bias)
-    options = (interpolation, align_corners, padding_mode, coordinates)
-    geometry = _checked_geometry(
-        features, points, image_size, weight, bias, batch_index, strides, plan, options
-    )
     # GELU's derivative needs its input: where gradients are wanted it stays outside the operator,
     # so that autograd keeps that input; otherwise it is applied in the product's epilogue.
-    training = _wants_grad(*features, points, weight, bias)
-    outside = activation == "gelu" and training
-    name = plan if isinstance(plan, str) else plan.encode()
-    if isinstance(plan, str) and not training:
-        name = forward_only(name)
+    outside = activation == "gelu" and known.training
     value = sparse_hypercolumn_operator(
         features,
         points,
         batch_index,
         weight,
         bias,
-        geometry,
+        known.geometry,
         None if outside else activation,
-        name,
+        known.plan,
     )
     return F.gelu(value) if outside else value
 
 
-# The geometry of calls that passed all checks, by everything that these look at: looking it up
-# takes 3 us, and the checks 12, which is a tenth of a small call.
-_CHECKED: dict[object, Geometry] = {}
-_MOST_CHECKED = 1024
-
-
-def _checked_geometry(
+def _examined(
     features: Sequence[Tensor],
-    points: Tensor,
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
     image_size: tuple[int, int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    batch_index: Tensor | None,
     strides: Sequence[Stride] | None,
     plan: str | Plan,
-    options: tuple[str, bool, str, str],
-) -> Geometry:
-    """Raise for what cannot be served; else how the points fall onto the maps."""
-    key = _signature((*features, points, weight, bias, batch_index), image_size, strides, plan)
-    if key is not None and (known := _CHECKED.get((key, options))) is not None:
-        return known
-    interpolation, align_corners, padding_mode, coordinates = options
+    options: tuple[str | None, str, bool, str, str],
+) -> KnownCall:
+    """Raise for what cannot be served; else what follows from shapes and options."""
+    points, weight, bias, batch_index = tensors
+    activation, interpolation, align_corners, padding_mode, coordinates = options
+    check_names(activation, interpolation, padding_mode, coordinates, weight)
+    check_maps(features)
+    features, weight, bias = _autocast(features, weight, bias)
     check_call(
         features, points, image_size, weight, bias, batch_index, strides, align_corners, plan
     )
@@ -142,41 +141,14 @@ def _checked_geometry(
         padding_mode=padding_mode,
         coordinates=coordinates,
     )
-    if key is not None:
-        if len(_CHECKED) >= _MOST_CHECKED:
-            _CHECKED.clear()
-        _CHECKED[key, options] = geometry
-    return geometry
-
-
-def _signature(
-    tensors: Sequence[Tensor | None],
-    image_size: tuple[int, int],
-    strides: Sequence[Stride] | None,
-    plan: str | Plan,
-) -> object:
-    """What the checks look at, hashable; None while tracing, and for anything out of the ordinary.
-
-    Types count, because True == 1 == 1.0 are one key, and not all of them are right.
-    """
-    if torch.compiler.is_compiling() or type(image_size) not in (tuple, torch.Size):
-        return None
-    if not isinstance(strides, (list, tuple, type(None))) or not isinstance(plan, (str, Plan)):
-        return None
-    steps = None if strides is None else tuple(strides)
-    kinds = tuple([type(number) for number in (*image_size, *(steps or ()))])
-    if not {int, float}.issuperset(kinds):
-        return None
-    found: list[object] = []
-    for tensor in tensors:
-        if tensor is None:
-            found.append(None)
-        elif type(tensor) in (Tensor, nn.Parameter):
-            found.append((tensor.shape, tensor.dtype, tensor.device))
-        else:
-            return None
-    # Apart: (224, 224) with (1,) is right where (224,) with (224, 1) is not.
-    return tuple(found), kinds, tuple(image_size), steps, plan
+    training = _wants_grad(*features, points, weight, bias)
+    name = plan if isinstance(plan, str) else plan.encode()
+    if isinstance(plan, str) and not training:
+        name = forward_only(name)
+    small = None
+    if not autocast_enabled(features[0].device.type):
+        small = small_call(features, points, batch_index, weight, geometry, name)
+    return KnownCall(geometry, name, training, small)
 
 
 def _wants_grad(*tensors: Tensor | None) -> bool:

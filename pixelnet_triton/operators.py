@@ -1,6 +1,7 @@
 """The operator: autograd and registration with torch, over one back end or the other.
 
-Two doors lead to the same two functions, `_forward` and `_backward`:
+Small calls on a CPU are a plain expression that autograd differentiates (`small_call`). For all
+others two doors lead to the same two functions, `_forward` and `_backward`:
 
 - `torch.autograd.Function`, for eager calls. A Python custom op costs some 55 microseconds of
   host time a call more than this (measured: 67 against 13), which is what a small layer takes.
@@ -11,7 +12,7 @@ Two doors lead to the same two functions, `_forward` and `_backward`:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from .checks import check_values
 from .geometry import Geometry
-from .planner import Plan, resolve_plan
+from .planner import Plan, forward_only, resolve_plan
 
 __all__ = ["backend_for", "sparse_hypercolumn_operator"]
 
@@ -57,18 +58,24 @@ def _plan_for(
     name: str,
     backend: ModuleType,
     features: Sequence[Tensor],
-    points: Tensor,
+    points: int,
     batch_index: Tensor | None,
     weight: Tensor,
 ) -> Plan:
+    kernels = _is_kernels(backend)
     return resolve_plan(
         name,
         features,
-        points.shape[0],
+        points,
         weight.shape[0],
-        ragged=batch_index is not None,
-        kernels=backend.__name__.endswith(".gpu"),
+        # To the CPU, points of one image are nothing special; kernels are checked against bounds.
+        ragged=batch_index is not None and (kernels or features[0].shape[0] > 1),
+        kernels=kernels,
     )
+
+
+def _is_kernels(backend: ModuleType) -> bool:
+    return backend.__name__.endswith(".gpu")
 
 
 def _forward(
@@ -88,7 +95,7 @@ def _forward(
         return _empty_output(features, points, weight)
     if weight is None:
         return backend.gather(features, points, batch_index, geometry)
-    chosen = _plan_for(plan, backend, features, points, batch_index, weight)
+    chosen = _plan_for(plan, backend, features, points.shape[0], batch_index, weight)
     return backend.linear(features, points, batch_index, geometry, weight, bias, activation, chosen)
 
 
@@ -143,7 +150,7 @@ def _backward(
         batch_index,
         geometry,
         weight,
-        _plan_for(plan, backend, features, points, batch_index, weight),
+        _plan_for(plan, backend, features, points.shape[0], batch_index, weight),
         feature_grads=need_features,
         point_grad=need_points,
         weight_grad=need_weight,
@@ -398,6 +405,35 @@ def _refuse(ctx: Any, *grads: Any) -> Any:
 
 _operator.register_autograd(_operator_derivative, setup_context=_setup)
 _operator_backward.register_autograd(_refuse)
+
+
+def small_call(
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    geometry: Geometry,
+    plan: str,
+) -> Callable[..., Tensor | None] | None:
+    """For a call so small that dispatch bounds it: how to compute it on a CPU; None for any other.
+
+    The callable takes (features, points, batch_index, weight, bias, activation) of such a call,
+    and autograd differentiates what it does; a plan that is asked for by name is obeyed instead.
+    """
+    if plan not in ("auto", forward_only("auto")) or points.requires_grad:
+        return None
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    plain = {type(tensor) for tensor in (*features, points, weight) if tensor is not None}
+    backend = backend_for(features[0])
+    if _is_kernels(backend) or not plain <= {Tensor, nn.Parameter}:
+        return None
+    expression = backend.small_call(features, points, batch_index, geometry)
+    if expression is not None and weight is not None:
+        rows = points.numel() // 2
+        if _plan_for(plan, backend, features, rows, batch_index, weight).projected:
+            return None
+    return expression
 
 
 def sparse_hypercolumn_operator(

@@ -78,6 +78,7 @@ class Inputs:
     bias: Tensor | None
     batch_index: Tensor | None
     options: dict[str, Any] = field(default_factory=dict)
+    moving_points: bool = True  # want a gradient, if they are floating
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything differentiable, by name."""
@@ -86,7 +87,7 @@ class Inputs:
             named["weight"] = self.weight
         if self.bias is not None:
             named["bias"] = self.bias
-        if self.points.is_floating_point():
+        if self.points.is_floating_point() and self.moving_points:
             named["points"] = self.points
         return named
 

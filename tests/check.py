@@ -33,6 +33,8 @@ def check_case(
     *,
     seed: int = 0,
     function: Function | None = None,
+    moving_points: bool = True,
+    same_layout: bool = True,
     **options: Any,
 ) -> None:
     """Assert that a case comes out right: dtype, layout, value and the gradient of every input.
@@ -44,9 +46,12 @@ def check_case(
     Args:
         case: what to call. seed: of its numbers. device: where.
         function: called instead of `sparse_hypercolumn`.
+        moving_points: whether floating points want a gradient.
+        same_layout: whether gradients of maps have to be laid out as the maps.
         options: passed on to it, for instance plan="project".
     """
     inputs = build(case, device, seed)
+    inputs.moving_points = moving_points
     expected_inputs = inputs.double()
     grad = upstream_gradient(inputs)
     near_step = _near_step(expected_inputs)
@@ -64,7 +69,7 @@ def check_case(
     for name, result in [*actual.items(), ("value", inference)]:
         source = inputs.tensors().get(name, inputs.features[0])
         assert result.dtype == source.dtype, f"{name}: {result.dtype}"
-        if name.startswith("features") and function is None:
+        if name.startswith("features") and function is None and same_layout:
             _assert_same_layout(result, source, name)
         rows: Any = slice(None)
         if name == "points" or (name == "value" and case.interpolation == "nearest"):

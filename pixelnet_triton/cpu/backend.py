@@ -31,10 +31,16 @@ __all__ = ["gather", "gather_backward", "linear", "linear_backward"]
 FeatureGrads = list[Tensor | None]
 
 
+def _needed(batch_index: Tensor | None, features: Sequence[Tensor]) -> Tensor | None:
+    """Points of a single image need no index."""
+    return batch_index if features[0].shape[0] > 1 else None
+
+
 def gather(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """h = [S_1 X_1 | ... | S_M X_M], (P, sum C), in the features' dtype."""
+    batch_index = _needed(batch_index, features)
     call = Sampling(features, points, batch_index, geometry)
     layers = range(len(features))
     if not call.empty and native.suits(features, points, batch_index, geometry):
@@ -60,6 +66,7 @@ def gather_backward(
 
     grad (P, sum C). `deterministic` changes nothing: every sum is ordered anyway.
     """
+    batch_index = _needed(batch_index, features)
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         return _zero_features(features, feature_grads), _zeros(points, point_grad)
@@ -89,6 +96,7 @@ def linear(
     plan: Plan,
 ) -> Tensor:
     """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
+    batch_index = _needed(batch_index, features)
     if _is_small(features, points, batch_index, geometry, plan):
         z = native.linear(features, points, geometry, weight, bias)
         _activate_(z, activation)
@@ -153,6 +161,7 @@ def linear_backward(
 
     `output` is y after a ReLU, which masks the gradient; None without.
     """
+    batch_index = _needed(batch_index, features)
     upstream = Upstream(grad, output, compute_dtype(grad.dtype))
     if not point_grad and _is_small(features, points, batch_index, geometry, plan):
         g = upstream.whole()

@@ -5,7 +5,10 @@ Which layers to project is the planner's business; this is about how the gathere
 
 from __future__ import annotations
 
-__all__ = ["prefers_grid_sample"]
+__all__ = ["keeps_hypercolumns", "prefers_grid_sample"]
+
+# Values of hypercolumns that a call may keep for its backward pass: 1 MB in float32.
+KEPT_VALUES = 1 << 18
 
 # Forward and backward, one thread of an Intel Xeon with AVX-512 and AMX (2026-11-25), nanoseconds.
 # `grid_sample` spends 12 a value of the hypercolumns, and 1.5 a value of channels_last maps, whose
@@ -34,3 +37,8 @@ def prefers_grid_sample(
     else:
         bags += PLANES_SETUP_PER_LAYER * layers
     return native < bags
+
+
+def keeps_hypercolumns(points: int, channels: int) -> bool:
+    """So small that sampling again costs more than keeping P x sum C until the backward pass?"""
+    return points * channels <= KEPT_VALUES

@@ -74,9 +74,9 @@ def _sparse(feature: Tensor, corners: Corners) -> bool:
     return _cells(feature) >= ratio * corners.index.numel()
 
 
-def prefers_planes(feature: Tensor, corners: Corners, uniform: bool) -> bool:
+def prefers_planes(feature: Tensor, corners: Corners) -> bool:
     """Is the map read and written plane by plane? Its columns (P, C) are then best transposed."""
-    return uniform and feature.is_contiguous() and _sparse(feature, corners)
+    return feature.is_contiguous() and not _is_rows(feature) and _sparse(feature, corners)
 
 
 def _cells(feature: Tensor) -> int:
@@ -87,8 +87,8 @@ def _cells(feature: Tensor) -> int:
 def read_map(feature: Tensor, corners: Corners, uniform: bool) -> Tensor:
     """S X: (B, C, H, W) at corners (P, K) -> (P, C), in the compute dtype."""
     dtype = compute_dtype(feature.dtype)
-    if prefers_planes(feature, corners, uniform):
-        return read_planes(feature, corners, dtype)
+    if prefers_planes(feature, corners):
+        return read_planes(feature, corners, uniform, dtype)
     if _is_rows(feature) and feature.dtype != dtype and _sparse(feature, corners):
         rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
         picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
@@ -117,8 +117,8 @@ def scatter_maps(
     out = []
     for i, (feature, own) in enumerate(zip(features, each, strict=True)):
         grad = grads.pop(0)
-        if prefers_planes(feature, own, uniform):
-            out.append(scatter_planes(feature, own, grad))
+        if prefers_planes(feature, own):
+            out.append(scatter_planes(feature, own, uniform, grad))
         elif i in lists and uniform and feature.is_contiguous() and not _is_rows(feature):
             out.append(scatter_transposed(feature, grad, lists[i]))
         else:

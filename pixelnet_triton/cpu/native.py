@@ -20,7 +20,16 @@ from ..geometry import Geometry, LayerAffine
 from .choice import prefers_grid_sample
 from .maps import compute_dtype, laid_out_like
 
-__all__ = ["gather", "linear", "linear_backward", "scatter", "suits"]
+__all__ = [
+    "PADDING",
+    "defines_alike",
+    "gather",
+    "grid_affine",
+    "linear",
+    "linear_backward",
+    "scatter",
+    "suits",
+]
 
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
@@ -29,48 +38,57 @@ PADDING = {"zeros": 0, "border": 1}
 def suits(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
-    """Is this small, and of a kind that the kernels compute as this library defines it?
+    """Is this small, and of a kind that the kernels compute as this library defines it?"""
+    if batch_index is not None or not defines_alike(features, geometry):
+        return False
+    channels, values, all_last = 0, 0, True
+    for feature in features:
+        channels += feature.shape[1]
+        values += feature.numel()
+        all_last = all_last and feature.is_contiguous(memory_format=torch.channels_last)
+    return prefers_grid_sample(points.shape[0], channels, len(features), values, all_last)
+
+
+def defines_alike(features: Sequence[Tensor], geometry: Geometry) -> bool:
+    """Do the kernels take such arguments, and compute what this library defines?
 
     Rounding in the grid moves a point by 1e-7 of the map, which bilinear values do not notice,
     but nearest cells would at ties.
     """
-    if batch_index is not None or geometry.interpolation != "bilinear":
+    if geometry.interpolation != "bilinear":
         return False
-    channels, values, all_last = 0, 0, True
-    for feature in features:
-        last = feature.is_contiguous(memory_format=torch.channels_last)
-        if not (last or feature.is_contiguous()):
-            return False
-        channels += feature.shape[1]
-        values += feature.numel()
-        all_last = all_last and last
-    return features[0].dtype == compute_dtype(features[0].dtype) and prefers_grid_sample(
-        points.shape[0], channels, len(features), values, all_last
-    )
+    if features[0].dtype != compute_dtype(features[0].dtype):
+        return False
+    layouts = (torch.contiguous_format, torch.channels_last)
+    return all(any(f.is_contiguous(memory_format=m) for m in layouts) for f in features)
 
 
 def _grids(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Sequence[Tensor]:
-    """For each layer (B, N, 1, 2), in [-1, 1] on the map."""
+    """For each layer (B, N, 1, 2), in [-1, 1] on the map; points (B, N, 2) or (P, 2)."""
     sizes = tuple([feature.shape[2:] for feature in features])
-    scale, offset = _grid_affine(geometry.affine, sizes)
+    scale, offset = grid_affine(geometry.affine, sizes)
     # In double precision: rounded, 2 * scale / W would be off by more than the grid itself.
-    grids = torch.addcmul(offset, scale, points).to(features[0].dtype)
-    return grids.view(len(features), features[0].shape[0], -1, 1, 2).unbind(0)
+    grids = torch.addcmul(offset, scale, points.view(-1, 2)).to(features[0].dtype)
+    each = grids.view(len(scale), features[0].shape[0], -1, 1, 2).unbind(0)
+    return each if len(each) == len(features) else each * len(features)
 
 
 @lru_cache(maxsize=256)
-def _grid_affine(
+def grid_affine(
     affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
 ) -> tuple[Tensor, Tensor]:
-    """scale and offset of the grid coordinates, each (M, 1, 2)."""
+    """scale and offset of the grid coordinates, each (M, 1, 2); (1, 1, 2) if they are all alike.
+
+    They are where each map covers the image, whatever its size, which is the usual case.
+    """
     scale, offset = [], []
     for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
         scale.append([[2 * sx / width, 2 * sy / height]])
         offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
-    return (
-        torch.tensor(scale, dtype=torch.float64, device="cpu"),
-        torch.tensor(offset, dtype=torch.float64, device="cpu"),
-    )
+    both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
+    if torch.allclose(both, both[:, :1], rtol=1e-13, atol=1e-13):  # a rounding error of doubles
+        both = both[:, :1].clone()
+    return both[0], both[1]
 
 
 def gather(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Tensor:
@@ -79,12 +97,21 @@ def gather(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Te
 
 
 def _sampled(features: Sequence[Tensor], grids: Sequence[Tensor], geometry: Geometry) -> Tensor:
+    return _rows_of(_planes(features, grids, geometry))
+
+
+def _planes(features: Sequence[Tensor], grids: Sequence[Tensor], geometry: Geometry) -> Tensor:
+    """(B, sum C_i, N, 1)."""
     padding = PADDING[geometry.padding_mode]
     parts = [
         torch.grid_sampler_2d(feature, grid, BILINEAR, padding, False)
         for feature, grid in zip(features, grids, strict=True)
     ]
-    h = parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # (B, C, N, 1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _rows_of(h: Tensor) -> Tensor:
+    """(B, C, N, 1) -> (P, C): a view, if there is one image."""
     if h.shape[0] == 1:
         return h.view(h.shape[1:3]).t()
     return h.squeeze(3).transpose(1, 2).reshape(-1, h.shape[1])

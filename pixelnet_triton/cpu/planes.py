@@ -10,6 +10,8 @@ of one, so every sum has one order.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -33,31 +35,30 @@ def planes_to_rows(out: Tensor, planes: Tensor) -> None:
         own_out.copy_(own.t())
 
 
-def read_planes(feature: Tensor, corners: Corners, dtype: torch.dtype) -> Tensor:
-    """S X, (P, C), P / B points an image: the transpose of a contiguous matrix."""
-    batch, channels = feature.shape[:2]
+def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.dtype) -> Tensor:
+    """S X, (P, C): the transpose of a contiguous matrix. `uniform`: P / B points an image."""
+    channels = feature.shape[1]
     out = torch.empty(channels, corners.index.shape[0], dtype=dtype)
-    images = zip(_per_image(feature, corners), feature.flatten(2), out.chunk(batch, 1), strict=True)
-    for (index, weight), planes, columns in images:
+    each = _per_image(feature, corners, uniform)
+    for planes, image in zip(feature.flatten(2), each, strict=True):
+        index, weight = image.cells, image.weight
         for strip in _strips(channels, index.numel()):
             own = planes[strip]
             corner = own.gather(1, index.expand(own.shape[0], -1)).to(dtype)  # (c, K N)
-            if weight is None:
-                columns[strip] = corner
-            else:
-                torch.sum(corner.view(-1, *weight.shape).mul_(weight), 1, out=columns[strip])
+            if weight is not None:
+                corner = corner.view(own.shape[0], *weight.shape).mul_(weight).sum(1)
+            out[strip, image.points] = corner
     return out.t()
 
 
-def scatter_planes(feature: Tensor, corners: Corners, grad: Tensor) -> Tensor:
+def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tensor) -> Tensor:
     """S^T G laid out as `feature`, for G = grad (P, C), best the transpose of a matrix."""
-    batch, channels = feature.shape[:2]
     out = torch.zeros_like(feature)
-    of_grad = grad.t().chunk(batch, 1)
-    images = zip(_per_image(feature, corners), out.flatten(2), of_grad, strict=True)
-    for (index, weight), planes, columns in images:
-        for strip in _strips(channels, index.numel()):
-            own, added = planes[strip], columns[strip]  # (c, H W), (c, N)
+    each = _per_image(feature, corners, uniform)
+    for planes, image in zip(out.flatten(2), each, strict=True):
+        index, weight = image.cells, image.weight
+        for strip in _strips(feature.shape[1], index.numel()):
+            own, added = planes[strip], grad.t()[strip, image.points]  # (c, H W), (c, N)
             if weight is not None:
                 corner = added.new_empty((added.shape[0], *weight.shape))
                 added = torch.mul(added.unsqueeze(1), weight, out=corner).flatten(1)
@@ -78,21 +79,36 @@ def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) ->
     return out
 
 
-def _per_image(feature: Tensor, corners: Corners) -> list[tuple[Tensor, Tensor | None]]:
-    """For each image its K N cells, counted from its own first, and their weights (K, N)."""
-    batch, per_point = feature.shape[0], corners.index.shape[1]
-    index = corners.index.view(batch, -1, per_point).transpose(1, 2).to(torch.int64)
-    if batch > 1:
-        cells = feature.shape[2] * feature.shape[3]
-        index -= torch.arange(0, batch * cells, cells)[:, None, None]
-    each = index.flatten(1).unbind(0)
-    if corners.weight is None:
-        return [(own, None) for own in each]
-    weight = corners.weight.view(batch, -1, per_point).transpose(1, 2).contiguous()
-    return list(zip(each, weight.unbind(0), strict=True))
+class _Image(NamedTuple):
+    """Its points, N of them; their cells (K N,), counted from its own first; weights (K, N)."""
+
+    points: slice | Tensor
+    cells: Tensor
+    weight: Tensor | None
+
+
+def _per_image(feature: Tensor, corners: Corners, uniform: bool) -> list[_Image]:
+    batch, cells = feature.shape[0], feature.shape[2] * feature.shape[3]
+    index = corners.index.to(torch.int64)
+    each: list[slice | Tensor]
+    if uniform:
+        together = index.shape[0] // batch
+        each = [slice(image * together, (image + 1) * together) for image in range(batch)]
+    else:
+        image_of_point = index[:, 0] // cells
+        order = image_of_point.argsort(stable=True)
+        each = list(order.split(image_of_point.bincount(minlength=batch).tolist()))
+    return [
+        _Image(
+            points,
+            (index[points] - image * cells).t().flatten(),
+            None if corners.weight is None else corners.weight[points].t().contiguous(),
+        )
+        for image, points in enumerate(each)
+    ]
 
 
 def _strips(channels: int, entries: int) -> list[slice]:
     """Planes in slices of which each has some STRIP_VALUES corners."""
-    width = max(STRIP, STRIP_VALUES // entries // STRIP * STRIP)
+    width = max(STRIP, STRIP_VALUES // max(entries, 1) // STRIP * STRIP)
     return [slice(at, min(at + width, channels)) for at in range(0, channels, width)]

@@ -133,7 +133,7 @@ class Sampling:
         """Uninitialised G_i (P, C_i), in the order of memory that :meth:`scatter` likes."""
         feature = self.features[layer]
         shape = (points, feature.shape[1])
-        if prefers_planes(feature, self.corners([layer])[layer], self.batch_index is None):
+        if prefers_planes(feature, self.corners([layer])[layer]):
             return torch.empty(shape[::-1], dtype=self.dtype).t()
         return torch.empty(shape, dtype=self.dtype)
 

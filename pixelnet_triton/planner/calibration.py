@@ -164,6 +164,28 @@ def prepared(call: CallShape, plan: Plan | str, device: torch.device) -> Callabl
     """The call on random inputs, ready to run: forward, or forward and backward."""
     from ..functional import sparse_hypercolumn  # it imports this package
 
+    maps, points, index, weight = random_inputs(call, device)
+
+    def once() -> None:
+        y = sparse_hypercolumn(
+            maps,
+            points,
+            (256, 256),
+            weight=weight,
+            batch_index=index,
+            coordinates="unit",
+            plan=plan,
+        )
+        if call.training:
+            torch.autograd.grad(y, [*maps, weight], y.detach())
+
+    return once
+
+
+def random_inputs(
+    call: CallShape, device: torch.device
+) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
+    """Maps, points in [0, 1], batch_index and weight of that shape; always the same."""
     dtype = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}[call.itemsize]
     random = torch.Generator().manual_seed(0)
 
@@ -181,24 +203,9 @@ def prepared(call: CallShape, plan: Plan | str, device: torch.device) -> Callabl
         index = torch.randint(call.batch, (call.points,), generator=random).to(device)
     else:
         points = points.unflatten(0, (call.batch, -1))
-    leaves = [*maps, weight]
-    for leaf in leaves:
+    for leaf in (*maps, weight):
         leaf.requires_grad_(call.training)
-
-    def once() -> None:
-        y = sparse_hypercolumn(
-            maps,
-            points,
-            (256, 256),
-            weight=weight,
-            batch_index=index,
-            coordinates="unit",
-            plan=plan,
-        )
-        if call.training:
-            torch.autograd.grad(y, leaves, y.detach())
-
-    return once
+    return maps, points, index, weight
 
 
 def fit(probes: list[Probe], start: DeviceProfile) -> DeviceProfile:

@@ -19,10 +19,18 @@ from .profiles import SHIPPED, DeviceProfile
 from .shape import CallShape, LayerShape, bucket
 from .store import profile_for
 
-__all__ = ["PLAN_NAMES", "forget_plans", "forward_only", "named_plan", "resolve_plan"]
+__all__ = [
+    "PLAN_NAMES",
+    "circumstances",
+    "forget_plans",
+    "forward_only",
+    "named_plan",
+    "resolve_plan",
+]
 
 PLAN_NAMES = ("auto", "gather", "project", "one_pass", "two_step")
 _FORWARD_ONLY = "-forward"
+_forgotten = 0
 
 
 def resolve_plan(
@@ -51,8 +59,7 @@ def resolve_plan(
         first.element_size(),
         first.device,
         ragged,
-        _same_everywhere(),
-        torch.get_num_threads(),
+        *circumstances(),
         kernels,
     )
 
@@ -64,15 +71,22 @@ def forward_only(name: str) -> str:
 
 def forget_plans() -> None:
     """Plan anew from here on, with the profiles that are there now."""
+    global _forgotten
+    _forgotten += 1
     _resolve.cache_clear()
     _profile.cache_clear()
 
 
-def _same_everywhere() -> bool:
-    """Must two processes, or two runs, choose alike? Then nothing measured may enter."""
-    return torch.are_deterministic_algorithms_enabled() or (
+def circumstances() -> tuple[bool, int, int]:
+    """What a plan depends on beside the call: where it differs, another plan may be right.
+
+    Must two processes, or two runs, choose alike, so that nothing measured may enter? Threads of
+    the CPU. How often plans were forgotten.
+    """
+    same_everywhere = torch.are_deterministic_algorithms_enabled() or (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )
+    return same_everywhere, torch.get_num_threads(), _forgotten
 
 
 @lru_cache(maxsize=1024)
@@ -87,6 +101,7 @@ def _resolve(
     ragged: bool,
     same_everywhere: bool,
     threads: int,
+    forgotten: int,
     kernels: bool,
 ) -> Plan:
     layers = tuple(

@@ -1,0 +1,126 @@
+"""Small calls, which dispatch bounds: as few operators as can be, and autograd's own backward.
+
+    y = act([S_1 X_1 | ...] W^T + b)
+
+It keeps the hypercolumns for the backward pass, a megabyte at most, where larger calls sample
+again; and the gradients of maps come as `grid_sample` makes them, contiguous in NCHW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, linear
+
+from ..geometry import Geometry
+from . import native
+from .choice import keeps_hypercolumns
+
+__all__ = ["SmallCall", "small_call"]
+
+
+def small_call(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+) -> SmallCall | None:
+    """How to compute calls of these shapes, if that is the better way. Points (B, N, 2), (P, 2)."""
+    ragged = batch_index is not None and features[0].shape[0] > 1
+    rows, channels = points.numel() // 2, sum([feature.shape[1] for feature in features])
+    batch, dtype = features[0].shape[0], features[0].dtype
+    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels):
+        return None
+    if not native.defines_alike(features, geometry):
+        return None
+    scale, offset = native.grid_affine(geometry.affine, tuple([f.shape[2:] for f in features]))
+    padding = native.PADDING[geometry.padding_mode]
+    leading = tuple(points.shape[:-1])
+    return SmallCall(batch, ragged, (channels, rows), leading, dtype, padding, scale, offset)
+
+
+@dataclass(frozen=True)
+class SmallCall:
+    """Constants of calls with the same shapes; grids are scale * points + offset, (M, P, 2).
+
+    `ragged`: several images, and a batch_index. `planes` is (sum C, P), `leading` the points'
+    shape without the last dimension. One grid does for all layers, if there is but one scale.
+    """
+
+    batch: int
+    ragged: bool
+    planes: tuple[int, int]
+    leading: tuple[int, ...]
+    dtype: torch.dtype
+    padding: int
+    scale: Tensor
+    offset: Tensor
+
+    def __call__(
+        self,
+        features: Sequence[Tensor],
+        points: Tensor,
+        batch_index: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        activation: str | None,
+    ) -> Tensor | None:
+        """(..., D), or (..., sum C) without a weight, for points (..., 2).
+
+        None for ragged points so unevenly spread that this way would be the longer one.
+        """
+        if self.ragged and batch_index is not None:
+            padded = _padded(points, batch_index, self.batch)
+            if padded is None:
+                return None
+            h = self._sampled(features, padded.points)
+            rows = h.squeeze(2).transpose(1, 2).flatten(0, 1).index_select(0, padded.row)
+        elif self.batch == 1:
+            rows = self._sampled(features, points).view(self.planes).t()  # (P, sum C)
+        else:
+            rows = self._sampled(features, points).squeeze(2).transpose(1, 2)  # (B, N, sum C)
+            if len(self.leading) == 1:
+                rows = rows.flatten(0, 1)
+        value = rows.contiguous() if weight is None else linear(rows, weight, bias)
+        if activation == "relu":
+            value.relu_()
+        elif activation == "gelu":
+            value = gelu(value)
+        return value.unsqueeze(0) if value.dim() == len(self.leading) else value
+
+    def _sampled(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
+        """(B, sum C, 1, N)."""
+        grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2)).to(self.dtype)
+        if len(self.scale) == 1:
+            grid = grids.view(self.batch, 1, -1, 2)
+            parts = [torch.grid_sampler_2d(f, grid, 0, self.padding, False) for f in features]
+        else:
+            each = grids.view(len(features), self.batch, 1, -1, 2).unbind(0)
+            parts = [
+                torch.grid_sampler_2d(feature, grid, 0, self.padding, False)
+                for feature, grid in zip(features, each, strict=True)
+            ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class _Padded(NamedTuple):
+    """Ragged points as equally many an image, (B, N, 2), and the row that each point became."""
+
+    points: Tensor
+    row: Tensor
+
+
+def _padded(points: Tensor, batch_index: Tensor, batch: int) -> _Padded | None:
+    """None where an image has so many points that the padding would be most of it."""
+    index = batch_index.long()
+    counts = index.bincount(minlength=batch)
+    longest = int(counts.max())
+    if batch * longest > 2 * len(points):
+        return None
+    order = index.argsort(stable=True)
+    shift = torch.arange(0, batch * longest, longest) - counts.cumsum(0) + counts
+    row = torch.empty_like(order)
+    row[order] = torch.arange(len(order)) + shift[index[order]]
+    padded = points.new_zeros((batch * longest, 2)).index_copy_(0, row, points)
+    return _Padded(padded.view(batch, longest, 2), row)

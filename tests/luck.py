@@ -1,0 +1,55 @@
+"""`check_case` for thousands of small cases, where chance decides some.
+
+The tolerance is twice the error of plain PyTorch. Among thousands of results of a few numbers each
+there are some that plain PyTorch happens to get right to the last bit, so that the last bit
+decides. What is wrong is far off, or is wrong for other numbers of the same case too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from .cases import Case, build
+from .check import check_case, upstream_gradient
+
+__all__ = ["check_but_for_luck", "off_the_kink"]
+
+
+def check_but_for_luck(case: Case, device: torch.device, seed: int = 0, **options: Any) -> None:
+    """Assert that the case is right for the seed, or nearly right and right for seven others."""
+    try:
+        check_case(case, device, seed=seed, **options)
+    except AssertionError as error:
+        if _far_off(error) or _fails_often(case, device, seed, options):
+            raise
+
+
+def off_the_kink(case: Case, seed: int) -> bool:
+    """Whether ReLU's derivative is defined at nearly all entries, as `check_case` asks."""
+    try:
+        upstream_gradient(build(case, seed=seed))
+    except AssertionError:
+        return False
+    return True
+
+
+def _far_off(error: AssertionError) -> bool:
+    """Whether an error is many times what is allowed, or no matter of tolerance at all."""
+    numbers = re.search(r"error (\S+) exceeds (\S+)", str(error))
+    return numbers is None or float(numbers[1]) > 8 * float(numbers[2])
+
+
+def _fails_often(case: Case, device: torch.device, seed: int, options: dict[str, Any]) -> bool:
+    """Whether it fails for two or more of eight other draws of the numbers."""
+    failures = 0
+    for other in range(seed + 1, seed + 9):
+        if case.activation == "relu" and not off_the_kink(case, other):
+            continue
+        try:
+            check_case(case, device, seed=other, **options)
+        except AssertionError:
+            failures += 1
+    return failures >= 2
