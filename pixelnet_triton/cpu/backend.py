@@ -137,6 +137,7 @@ def _by_blocks(first: Projected, rest: Gathered | None, activation: str | None) 
             if z is None:
                 z = rows.new_empty(first.shape)
             z[part, columns] = rows
+            del rows  # before the next block is made
     assert z is not None
     return z
 

@@ -67,14 +67,14 @@ def _rows(feature: Tensor) -> Tensor:
     return rows.view(-1, channels)
 
 
-def _sparse(feature: Tensor, corners: Corners) -> bool:
-    """Do the points touch so few of the cells that these are best treated one by one?"""
+def _sparse(feature: Tensor, corners: int) -> bool:
+    """Do so many corners touch so few of the cells that these are best treated one by one?"""
     direct = _is_rows(feature) and feature.dtype == compute_dtype(feature.dtype)
     ratio = SPARSE_ROWS_PER_CORNER if direct else SPARSE_CELLS_PER_CORNER
-    return _cells(feature) >= ratio * corners.index.numel()
+    return _cells(feature) >= ratio * corners
 
 
-def prefers_planes(feature: Tensor, corners: Corners) -> bool:
+def prefers_planes(feature: Tensor, corners: int) -> bool:
     """Is the map read and written plane by plane? Its columns (P, C) are then best transposed."""
     return feature.is_contiguous() and not _is_rows(feature) and _sparse(feature, corners)
 
@@ -87,9 +87,9 @@ def _cells(feature: Tensor) -> int:
 def read_map(feature: Tensor, corners: Corners, uniform: bool) -> Tensor:
     """S X: (B, C, H, W) at corners (P, K) -> (P, C), in the compute dtype."""
     dtype = compute_dtype(feature.dtype)
-    if prefers_planes(feature, corners):
+    if prefers_planes(feature, corners.index.numel()):
         return read_planes(feature, corners, uniform, dtype)
-    if _is_rows(feature) and feature.dtype != dtype and _sparse(feature, corners):
+    if _is_rows(feature) and feature.dtype != dtype and _sparse(feature, corners.index.numel()):
         rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
         picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
         own = torch.arange(corners.index.numel()).view_as(corners.index)
@@ -102,28 +102,31 @@ def scatter_maps(
 ) -> list[Tensor]:
     """S_i^T G_i of M layers: gradients (P, C_i) brought to the maps, laid out like these.
 
-    Corners (M, P, K), rows numbered by layer. Empties `grads` as it goes: their memory is of use
+    Corners (M, P, K), rows numbered by layer. Lets go of `grads` as it goes: their memory is of use
     for the next map.
     """
     each = [corners.layer(i) for i in range(len(features))]
-    few = corners.index[0].numel() <= FEW_ENTRIES
-    sparse = [_sparse(feature, own) for feature, own in zip(features, each, strict=True)]
+    entries = corners.index[0].numel()
+    few = entries <= FEW_ENTRIES
+    sparse = [_sparse(feature, entries) for feature in features]
     listed = [i for i, is_sparse in enumerate(sparse) if not (is_sparse or few)]
     lists: dict[int, TransposedLists] = {}
     if listed:
         chosen = corners if len(listed) == len(features) else corners.layers(listed)
         cells = [_cells(features[i]) for i in listed]
         lists = dict(zip(listed, TransposedLists.of_layers(chosen, cells), strict=True))
-    out = []
-    for i, (feature, own) in enumerate(zip(features, each, strict=True)):
-        grad = grads.pop(0)
-        if prefers_planes(feature, own):
-            out.append(scatter_planes(feature, own, uniform, grad))
+    out: dict[int, Tensor] = {}
+    # The widest first: at the end, with all maps' gradients there, the narrowest table is left.
+    for i in sorted(range(len(features)), key=lambda i: -features[i].shape[1]):
+        feature, own, grad = features[i], each[i], grads[i]
+        grads[i] = grad.new_empty(0)
+        if prefers_planes(feature, entries):
+            out[i] = scatter_planes(feature, own, uniform, grad)
         elif i in lists and uniform and feature.is_contiguous() and not _is_rows(feature):
-            out.append(scatter_transposed(feature, grad, lists[i]))
+            out[i] = scatter_transposed(feature, grad, lists[i])
         else:
-            out.append(_scatter_rows(feature, own, grad, few, lists.get(i)))
-    return out
+            out[i] = _scatter_rows(feature, own, grad, few, lists.get(i))
+    return [out[i] for i in range(len(features))]
 
 
 def _scatter_rows(

@@ -133,7 +133,9 @@ class Sampling:
         """Uninitialised G_i (P, C_i), in the order of memory that :meth:`scatter` likes."""
         feature = self.features[layer]
         shape = (points, feature.shape[1])
-        if prefers_planes(feature, self.corners([layer])[layer]):
+        one = is_exact(self.points, self.geometry.affine[layer])
+        one = one or self.geometry.interpolation == "nearest"
+        if prefers_planes(feature, self.points.shape[0] * (1 if one else 4)):
             return torch.empty(shape[::-1], dtype=self.dtype).t()
         return torch.empty(shape, dtype=self.dtype)
 

@@ -8,12 +8,15 @@ P points, C channels, D outputs, cells = B H_i W_i, s bytes an element; a point 
     project    cells x C x D, P D corners of projected      P D corners collected into Q,
                rows read                                    cells x C x D twice (dW_i and dX_i)
 
-A CPU has one way to project and always takes two steps.
+A CPU has one way to project and always takes two steps. How it gathers depends on the size of the
+call (`Way`); the smallest are the business of `grid_sample`.
 """
 
 from __future__ import annotations
 
-from ..cpu.choice import prefers_grid_sample
+from enum import Enum
+
+from ..cpu.choice import keeps_hypercolumns, prefers_grid_sample
 from ..cpu.upstream import column_blocks
 from .plan import Plan
 from .shape import CallShape, LayerShape
@@ -21,11 +24,24 @@ from .work import Work
 
 __all__ = ["layer_work", "shared_work", "strategies"]
 
-# As the back end has them: the map above which NCHW is multiplied as
-# it is, and the cells per corner above which only touched cells of NCHW are converted.
-CONVERT_BYTES = 16 << 20
-PICK_CELLS_PER_CORNER = 5
+# As the back end has them: the cells per corner from which NCHW is read plane by plane, and the
+# points that are worked on together.
+PLANES_CELLS_PER_CORNER = 1
+PART_POINTS = 2048
+PART_POINTS_OF_ONE_IMAGE = 16384
 CORNERS = 4
+
+
+class Way(Enum):
+    """How layers are gathered: if all of them are, a small call goes by PyTorch's own kernels.
+
+    KEPT: as an expression that keeps its hypercolumns; SAMPLED: the same kernels, called again
+    for the backward pass; LISTS: bags, or plane by plane.
+    """
+
+    KEPT = 1
+    SAMPLED = 2
+    LISTS = 3
 
 
 def strategies(layer: LayerShape, ragged: bool) -> tuple[str, ...]:
@@ -36,33 +52,38 @@ def strategies(layer: LayerShape, ragged: bool) -> tuple[str, ...]:
 def layer_work(
     call: CallShape, layer: LayerShape, strategy: str, mode: str, all_gathered: bool
 ) -> Work:
-    """Work that this layer causes with this strategy; the mode makes no difference.
-
-    Small calls are left to PyTorch's own sampling if `all_gathered`.
-    """
+    """Work that this layer causes with this strategy; the mode makes no difference."""
     if strategy == "gather":
-        small = all_gathered and _is_small(call)
-        work = _gather_forward(call, layer, small)
-        return work + _gather_backward(call, layer, small) if call.training else work
+        way = _way(call, all_gathered)
+        work = _gather_forward(call, layer, way)
+        return work + _gather_backward(call, layer, way) if call.training else work
     work = _project_forward(call, layer)
     return work + _project_backward(call, layer) if call.training else work
 
 
 def shared_work(call: CallShape, plan: Plan) -> Work:
     """Work of the call as a whole: the output, and the operators that serve all layers at once."""
-    output, blocks = _output_bytes(call), _blocks(call)
-    small = not plan.projected and _is_small(call)
+    output, blocks, together = _output_bytes(call), _blocks(call), _parts(call) == 1
+    runs = _runs(plan)
+    if not plan.projected and _way(call, True) is Way.KEPT:
+        backward = Work(stream=output, launches=14) if call.training else Work()
+        return Work(stream=output, launches=14 + 12 * call.ragged) + backward
     work = Work(launches=20 if call.training else 12)
     if plan.gathered:
         # Adjacent gathered layers share a product. The first one writes the output, or reads and
         # writes it where projected layers came first; every other one reads and writes it.
         # Backward, both products of a run read the upstream gradient.
-        runs = _runs(plan)
-        passes = 2 * runs if plan.projected else 2 * runs - 1
+        small = not plan.projected and _way(call, True) is Way.SAMPLED
+        passes = 2 * runs - 1
+        if plan.projected:  # added to a block that is in the cache, or to all of the output
+            passes = 0 if together else 2 * runs
         work += Work(stream=output * passes, launches=(6 if small else 33) + 3 * (runs - 1))
         if call.training:
-            backward = output * (2 * runs - 1)
-            work += Work(stream=backward, launches=(36 if small else 95) + 6 * (runs - 1))
+            backward_passes = 2 * runs - 1 - bool(plan.projected and together)
+            work += Work(
+                stream=output * backward_passes,
+                launches=(36 if small else 95) + 6 * (runs - 1),
+            )
     if plan.projected:
         # Blocks of columns are copied to their places, where there is more than one.
         work += Work(stream=output, launches=31 + 6 * blocks)
@@ -77,14 +98,26 @@ def _runs(plan: Plan) -> int:
     return sum(i - 1 not in gathered for i in gathered)
 
 
-def _is_small(call: CallShape) -> bool:
-    """Does the back end leave sampling to PyTorch's own kernels, which are quicker to start?"""
-    if call.ragged or call.itemsize < 4:
-        return False
+def _way(call: CallShape, all_gathered: bool) -> Way:
+    """As the back end decides."""
+    if not all_gathered or call.itemsize < 4:
+        return Way.LISTS
     channels = sum(layer.channels for layer in call.layers)
+    if keeps_hypercolumns(call.points, channels):
+        return Way.KEPT
     channels_last = all(layer.channels_last for layer in call.layers)
     values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
-    return prefers_grid_sample(call.points, channels, len(call.layers), values, channels_last)
+    sizes = (call.points, channels, len(call.layers), values, channels_last)
+    return Way.SAMPLED if not call.ragged and prefers_grid_sample(*sizes) else Way.LISTS
+
+
+def _parts(call: CallShape) -> int:
+    """Parts of the points that gathered layers are worked on in."""
+    per_image = call.points if call.ragged else call.points / max(call.batch, 1)
+    if call.ragged or call.batch == 1 or per_image >= PART_POINTS:
+        images = 1 if call.ragged else call.batch
+        return int(images * -(-per_image // PART_POINTS_OF_ONE_IMAGE))
+    return int(-(-call.batch // (PART_POINTS // max(per_image, 1))))
 
 
 def _itemsize(call: CallShape) -> int:
@@ -105,48 +138,52 @@ def _products(call: CallShape, layer: LayerShape, rows: int) -> float:
     return 2.0 * rows * layer.channels * call.out_features
 
 
-def _is_rows(call: CallShape, layer: LayerShape) -> bool:
-    """Can the map be read as it is, as rows of channels?"""
-    return layer.channels_last and call.itemsize >= 4
+def _by_planes(call: CallShape, layer: LayerShape) -> bool:
+    """Is the map read and written plane by plane?"""
+    cells = call.batch * layer.cells
+    return not layer.channels_last and cells >= PLANES_CELLS_PER_CORNER * CORNERS * call.points
 
 
-def _read(call: CallShape, layer: LayerShape, small: bool) -> Work:
+def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
     """S_i X_i, (P, C)."""
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
-    if small:
+    if way is not Way.LISTS:
         return Work(sampled=values, stream=columns, launches=5)
     corners = CORNERS * columns
+    if _by_planes(call, layer):
+        return Work(strided=corners, stream=columns, located=call.points, launches=8 * call.batch)
     work = Work(gather=corners, stream=columns, located=call.points, launches=4)
-    if _is_rows(call, layer):
+    if layer.channels_last and call.itemsize >= 4:  # rows as they are
         return work
-    cells = call.batch * layer.cells
-    if call.ragged or cells < PICK_CELLS_PER_CORNER * CORNERS * call.points:
-        return work + Work(stream=2 * _map_bytes(call, layer), launches=3)
-    return work + Work(strided=corners, stream=2 * corners, launches=4 * call.batch)
+    return work + Work(stream=2 * _map_bytes(call, layer), launches=3)
 
 
-def _gather_forward(call: CallShape, layer: LayerShape, small: bool) -> Work:
-    return _read(call, layer, small) + Work(product=_products(call, layer, call.points))
+def _gather_forward(call: CallShape, layer: LayerShape, way: Way) -> Work:
+    return _read(call, layer, way) + Work(product=_products(call, layer, call.points))
 
 
-def _gather_backward(call: CallShape, layer: LayerShape, small: bool) -> Work:
+def _gather_backward(call: CallShape, layer: LayerShape, way: Way) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
-    work = _read(call, layer, small) + Work(
+    work = Work(
         product=2 * _products(call, layer, call.points),
         stream=columns + _map_bytes(call, layer),
         launches=10,
     )
-    if small:
+    if way is Way.KEPT:
         return work + Work(sampled=values)
+    work += _read(call, layer, way)
+    if way is Way.SAMPLED:  # which writes planes: rows are made of them
+        turned = 2 * _map_bytes(call, layer) if layer.channels_last else 0.0
+        return work + Work(sampled=values, stream=turned)
     corners = CORNERS * columns
+    if _by_planes(call, layer):
+        return work + Work(strided=corners, launches=9 * call.batch)
     work += Work(scatter=corners, located=2 * call.points, launches=4)  # sorted by cell, too
-    if _is_rows(call, layer):
+    if layer.channels_last and call.itemsize >= 4:
         return work
-    if call.ragged:
-        return work + Work(stream=2 * _map_bytes(call, layer))
-    return work + Work(strided=corners, launches=14 * call.batch)
+    return work + Work(stream=2 * _map_bytes(call, layer), launches=3 * call.batch)
 
 
 def _project_forward(call: CallShape, layer: LayerShape) -> Work:
@@ -157,7 +194,7 @@ def _project_forward(call: CallShape, layer: LayerShape) -> Work:
         product=_products(call, layer, cells),
         rows=CORNERS * _output_bytes(call),
         stream=table + blocks * _map_bytes(call, layer) + _conversion(call, layer),
-        launches=8 * blocks,
+        launches=8 * blocks * _matrices(call, layer),
         located=call.points,
     )
 
@@ -173,7 +210,7 @@ def _project_backward(call: CallShape, layer: LayerShape) -> Work:
         product=2 * _products(call, layer, cells),
         collect=CORNERS * _output_bytes(call),
         stream=q + maps + 2 * _conversion(call, layer),
-        launches=20 + 7 * blocks,
+        launches=20 + 7 * blocks * _matrices(call, layer),
         located=2 * call.points,
     )
 
@@ -183,8 +220,11 @@ def _blocks(call: CallShape) -> int:
     return len(column_blocks(max(call.points, 1), call.out_features))
 
 
+def _matrices(call: CallShape, layer: LayerShape) -> int:
+    """Products that a projected layer takes: planes are multiplied image by image."""
+    return call.batch if not layer.channels_last and call.itemsize >= 4 else 1
+
+
 def _conversion(call: CallShape, layer: LayerShape) -> float:
-    """Bytes read and written to turn the map into rows, where that is done."""
-    size = _map_bytes(call, layer)
-    large = call.itemsize >= 4 and size > CONVERT_BYTES
-    return 0.0 if _is_rows(call, layer) or large else 2 * size
+    """Bytes read and written to turn the map into rows in float32, where that is done."""
+    return 2 * _map_bytes(call, layer) if call.itemsize < 4 else 0.0
