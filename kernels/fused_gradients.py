@@ -20,6 +20,9 @@ from torch import Tensor
 
 from .bilinear import axis_position, gather_corners, hat, layer_corners, load_points
 from .configs import (
+    FEATURE_GRADIENT_CONFIGS,
+    TRANSPOSED_CONFIGS,
+    WEIGHT_GRADIENT_CONFIGS,
     GradientConfig,
     TransposedConfig,
     feature_gradient_config,
@@ -37,6 +40,7 @@ from .launch import (
     row_vector,
 )
 from .scatter import scatter_corners
+from .tuning import tunable
 
 __all__ = ["feature_gradient", "transposed_product", "weight_gradient"]
 
@@ -112,6 +116,7 @@ def _weight_gradient_kernel(
             tl.store(address, acc, mask=d_mask[:, None] & c_mask[None, :])
 
 
+@tunable(WEIGHT_GRADIENT_CONFIGS)
 def weight_gradient(
     grad: Tensor,
     maps: Sequence[Tensor],
@@ -228,6 +233,7 @@ def _feature_gradient_kernel(
             scatter_corners(maps[i], acc, offsets, weights, c, mask, strides[i][1], BILINEAR)
 
 
+@tunable(FEATURE_GRADIENT_CONFIGS, adds_to="accumulators")
 def feature_gradient(
     grad: Tensor,
     weight: Tensor,
@@ -324,6 +330,7 @@ def _transposed_product_kernel(
     )
 
 
+@tunable(TRANSPOSED_CONFIGS)
 def transposed_product(
     grad: Tensor,
     points: Tensor,

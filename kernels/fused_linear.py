@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .bilinear import add_corners, axis_position, gather_corners, hat, layer_corners, load_points
-from .configs import LinearConfig, linear_config
+from .configs import LINEAR_CONFIGS, LinearConfig, linear_config
 from .launch import (
     LayerAffine,
     launch_options,
@@ -33,6 +33,7 @@ from .launch import (
     precision_arguments,
     row_vector,
 )
+from .tuning import tunable
 
 __all__ = ["DENSE", "GATHER", "PRODUCT", "PROJECTED", "Operand", "dot", "fused_linear"]
 
@@ -344,6 +345,7 @@ def _fused_linear_kernel(
     tl.store(address, value, mask=p_mask[:, None] & d_mask[None, :])
 
 
+@tunable(LINEAR_CONFIGS)
 def fused_linear(
     operands: Sequence[Operand],
     points: Tensor,

@@ -23,7 +23,7 @@ from .bilinear import (
     layer_corners,
     load_points,
 )
-from .configs import GatherConfig, gather_config
+from .configs import GATHER_CONFIGS, GatherConfig, gather_config
 from .launch import (
     LayerAffine,
     channel_blocks,
@@ -31,6 +31,7 @@ from .launch import (
     layer_arguments,
     point_arguments,
 )
+from .tuning import tunable
 
 __all__ = ["coordinate_gradient", "gather"]
 
@@ -83,6 +84,7 @@ def _gather_kernel(
             tl.store(address, value, mask=(p < total)[:, None] & c_mask[None, :])
 
 
+@tunable(GATHER_CONFIGS)
 def gather(
     maps: Sequence[Tensor],
     points: Tensor,
@@ -174,6 +176,7 @@ def _coordinate_gradient_kernel(
     tl.store(address + 1, grad_y, mask=p < total)
 
 
+@tunable(GATHER_CONFIGS)
 def coordinate_gradient(
     grad: Tensor,
     columns: Sequence[int],

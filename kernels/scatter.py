@@ -18,7 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from .bilinear import layer_corners, load_points
-from .configs import SEGMENT_CONFIGS, GatherConfig, SegmentConfig, gather_config
+from .configs import (
+    GATHER_CONFIGS,
+    SEGMENT_CONFIGS,
+    GatherConfig,
+    SegmentConfig,
+    gather_config,
+)
 from .launch import (
     LayerAffine,
     channel_blocks,
@@ -26,6 +32,7 @@ from .launch import (
     layer_arguments,
     point_arguments,
 )
+from .tuning import tunable
 
 __all__ = ["scatter_atomic", "scatter_corners", "scatter_sorted"]
 
@@ -92,6 +99,7 @@ def _scatter_atomic_kernel(
             scatter_corners(maps[i], value, offsets, weights, c, mask, strides[i][1], BILINEAR)
 
 
+@tunable(GATHER_CONFIGS, adds_to="accumulators")
 def scatter_atomic(
     grad: Tensor,
     columns: Sequence[int],

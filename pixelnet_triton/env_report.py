@@ -23,6 +23,7 @@ __all__ = ["VARIABLES", "environment", "format_report", "main"]
 
 #: Environment variables that change what the library, its tests or Triton do.
 VARIABLES = (
+    "PIXELNET_TRITON_AUTOTUNE",
     "PIXELNET_TRITON_BACKEND",
     "PIXELNET_TRITON_STRICT",
     "PIXELNET_TRITON_PROFILE",

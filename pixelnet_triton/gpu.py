@@ -12,6 +12,7 @@ the forward; where it is needed (two steps, or sums in a fixed order) it lives f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autotune import autotune
 from .geometry import Geometry
 from .kernels.fused_gradients import feature_gradient, transposed_product, weight_gradient
 from .kernels.fused_linear import DENSE, GATHER, PRODUCT, PROJECTED, Operand, fused_linear
@@ -28,6 +30,9 @@ from .kernels.scatter import scatter_atomic, scatter_sorted
 from .planner import Plan
 
 __all__ = ["gather", "gather_backward", "linear", "linear_backward"]
+
+if os.environ.get("PIXELNET_TRITON_AUTOTUNE") == "1":
+    autotune()
 
 
 class _Call:

@@ -17,7 +17,15 @@ import torch
 
 from .profiles import DeviceProfile, shipped_profile
 
-__all__ = ["cache_folder", "load_profile", "profile_for", "profile_path", "save_profile"]
+__all__ = [
+    "cache_folder",
+    "device_slug",
+    "load_profile",
+    "profile_for",
+    "profile_path",
+    "save_profile",
+    "write_json",
+]
 
 # Ranks of one job may run with different numbers of threads, and still have to plan alike.
 NOMINAL_THREADS = 4
@@ -44,17 +52,26 @@ def device_name(device: torch.device) -> str:
 def profile_path(device: torch.device) -> Path:
     """The file of a device's profile; a CPU has one for each number of threads."""
     threads = f" {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{device_name(device)}{threads}".lower()).strip("-")
-    return cache_folder() / f"profile-{slug}.json"
+    return cache_folder() / f"profile-{device_slug(device, threads)}.json"
+
+
+def device_slug(device: torch.device, more: str = "") -> str:
+    """The device's name, fit for that of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{device_name(device)}{more}".lower()).strip("-")
 
 
 def save_profile(profile: DeviceProfile, path: Path) -> None:
-    """Write a profile so that a reader sees the old file or the new one, never half of it."""
+    """Write a profile."""
+    write_json(profile.as_dict(), path)
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(profile.as_dict(), file, indent=1)
+            json.dump(content, file, indent=1)
             file.write("\n")
         os.replace(temporary, path)
     except BaseException:
