@@ -219,7 +219,7 @@ def fitted(clock: str, threads: int) -> DeviceProfile:
         channels = sum(layer.channels for layer in layers)
         if line["chosen"] == gather:
             measured[gather] = line["auto"]
-        elif call.itemsize >= 4 and keeps_hypercolumns(call.points, channels):
+        elif call.itemsize >= 4 and keeps_hypercolumns(call.points, channels, len(layers)):
             del measured[gather]
         probes += [Probe(call, Plan.decode(p), t) for p, t in measured.items()]
     return fit(probes, SHIPPED["cpu"].with_threads(threads))

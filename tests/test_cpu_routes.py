@@ -37,6 +37,7 @@ def route(request: Any, monkeypatch: pytest.MonkeyPatch, device: torch.device) -
     keeps, grid_sample, sparse, few = ROUTES[request.param]
     monkeypatch.setattr(small, "keeps_hypercolumns", lambda *sizes: keeps)
     monkeypatch.setattr(native, "prefers_grid_sample", lambda *sizes: grid_sample)
+    monkeypatch.setattr(native, "reads_by_grid_sample", lambda *sizes: grid_sample)
     monkeypatch.setattr(maps, "SPARSE_CELLS_PER_CORNER", sparse)
     monkeypatch.setattr(maps, "SPARSE_ROWS_PER_CORNER", sparse)
     monkeypatch.setattr(maps, "FEW_ENTRIES", few)
@@ -74,7 +75,7 @@ def test_every_route_is_right(route: str, case: Case, device: torch.device) -> N
 
 
 @pytest.mark.parametrize(("points", "keeps"), [(300, True), (3000, False)])
-def test_small_calls_keep_a_megabyte_at_most(
+def test_small_calls_keep_their_hypercolumns_and_larger_ones_do_not(
     points: int, keeps: bool, device: torch.device
 ) -> None:
     if device.type != "cpu":

@@ -165,7 +165,7 @@ def test_both_passes_of_a_call_have_one_plan(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(operators, "resolve_plan", recorded)
     maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]
     weight = torch.randn(16, 64, requires_grad=True)
-    points = torch.rand(2, 4000, 2) * 24
+    points = torch.rand(2, 6000, 2) * 24
     sparse_hypercolumn(maps, points, (24, 24), weight=weight).sum().backward()
     assert [name for name, _ in asked] == ["auto", "auto"]
     assert asked[0][1] is asked[1][1]

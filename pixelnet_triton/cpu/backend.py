@@ -43,7 +43,7 @@ def gather(
     batch_index = _needed(batch_index, features)
     call = Sampling(features, points, batch_index, geometry)
     layers = range(len(features))
-    if not call.empty and native.suits(features, points, batch_index, geometry):
+    if not call.empty and native.suits_reading(features, points, batch_index, geometry):
         return native.gather(features, points, geometry).contiguous()
     out = features[0].new_empty((points.shape[0], call.columns()[-1].stop))
     for part, piece in call.parts():
@@ -97,7 +97,8 @@ def linear(
 ) -> Tensor:
     """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
     batch_index = _needed(batch_index, features)
-    if _is_small(features, points, batch_index, geometry, plan):
+    plain = not plan.projected and features[0].shape[0] > 0
+    if plain and native.suits_reading(features, points, batch_index, geometry):
         z = native.linear(features, points, geometry, weight, bias)
         _activate_(z, activation)
         return z
@@ -164,7 +165,8 @@ def linear_backward(
     """
     batch_index = _needed(batch_index, features)
     upstream = Upstream(grad, output, compute_dtype(grad.dtype))
-    if not point_grad and _is_small(features, points, batch_index, geometry, plan):
+    plain = not (plan.projected or point_grad) and features[0].shape[0] > 0
+    if plain and native.suits(features, points, batch_index, geometry):
         g = upstream.whole()
         small, small_weight = native.linear_backward(
             g, features, points, geometry, weight, feature_grads, weight_grad
@@ -214,21 +216,6 @@ def _finished(layers: list[ProjectedBackward | GatheredBackward]) -> dict[int, T
     while layers:
         found |= layers.pop(0).finish()
     return found
-
-
-def _is_small(
-    features: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    plan: Plan,
-) -> bool:
-    """Is every layer gathered, and PyTorch's own sampling faster than bags?"""
-    return (
-        not plan.projected
-        and features[0].shape[0] > 0
-        and native.suits(features, points, batch_index, geometry)
-    )
 
 
 def _activate_(z: Tensor, activation: str | None) -> None:

@@ -5,10 +5,12 @@ Which layers to project is the planner's business; this is about how the gathere
 
 from __future__ import annotations
 
-__all__ = ["keeps_hypercolumns", "prefers_grid_sample"]
+__all__ = ["keeps_hypercolumns", "prefers_grid_sample", "reads_by_grid_sample"]
 
-# Values of hypercolumns that a call may keep for its backward pass: 1 MB in float32.
+# Values of hypercolumns that a call may keep for its backward pass: 1 MB in float32; 2 MB of
+# layers that are thin (channels on average), where finding the corners is most of the work.
 KEPT_VALUES = 1 << 18
+KEPT_VALUES_OF_THIN, THIN = 1 << 19, 64
 
 # Forward and backward, one thread of an Intel Xeon with AVX-512 and AMX (2026-11-25), nanoseconds.
 # `grid_sample` spends 12 a value of the hypercolumns, and 1.5 a value of channels_last maps, whose
@@ -21,11 +23,35 @@ BAG_PER_POINT = 250.0
 BAG_SETUP, BAG_SETUP_PER_LAYER = 350_000.0, 40_000.0
 PLANES_SETUP_PER_LAYER = 450_000.0
 
+# Forward alone, two threads of the same: `grid_sample` against bags, and against plane by plane.
+READ_NATIVE, READ_NATIVE_PLANES = 1.8, 3.5
+READ_BAG, READ_BAG_PER_POINT = 0.65, 25.0
+READ_BAG_SETUP, READ_BAG_SETUP_PER_LAYER = 40_000.0, 20_000.0
+READ_PLANES = 2.5
+READ_PLANES_SETUP, READ_PLANES_SETUP_PER_LAYER = 100_000.0, 80_000.0
+
+
+def keeps_hypercolumns(points: int, channels: int, layers: int) -> bool:
+    """So small that sampling again costs more than keeping P x sum C until the backward pass?"""
+    thin = channels <= THIN * layers
+    return points * channels <= (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES)
+
+
+def reads_by_grid_sample(points: int, channels: int, layers: int, channels_last: bool) -> bool:
+    """Few points: is `grid_sample` the faster way to read the maps? `channels` is sum C_i."""
+    values = points * channels
+    if channels_last:
+        setup = READ_BAG_SETUP + READ_BAG_SETUP_PER_LAYER * layers
+        bags = READ_BAG * values + READ_BAG_PER_POINT * points * layers
+        return READ_NATIVE * values < setup + bags
+    setup = READ_PLANES_SETUP + READ_PLANES_SETUP_PER_LAYER * layers
+    return READ_NATIVE_PLANES * values < setup + READ_PLANES * values
+
 
 def prefers_grid_sample(
     points: int, channels: int, layers: int, map_values: int, channels_last: bool
 ) -> bool:
-    """Few points or thin layers: is `grid_sample` faster than bags?
+    """Few points or thin layers: is `grid_sample` faster there and back?
 
     `channels` is sum C_i, `map_values` sum B C_i H_i W_i.
     """
@@ -37,8 +63,3 @@ def prefers_grid_sample(
     else:
         bags += PLANES_SETUP_PER_LAYER * layers
     return native < bags
-
-
-def keeps_hypercolumns(points: int, channels: int) -> bool:
-    """So small that sampling again costs more than keeping P x sum C until the backward pass?"""
-    return points * channels <= KEPT_VALUES

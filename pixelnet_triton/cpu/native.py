@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Geometry, LayerAffine
-from .choice import prefers_grid_sample
+from .choice import prefers_grid_sample, reads_by_grid_sample
 from .maps import compute_dtype, laid_out_like
 
 __all__ = [
@@ -29,24 +29,37 @@ __all__ = [
     "linear_backward",
     "scatter",
     "suits",
+    "suits_reading",
 ]
 
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
 
 
+def suits_reading(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+) -> bool:
+    """Are these the better way forward?"""
+    if batch_index is not None or not defines_alike(features, geometry):
+        return False
+    channels, _, channels_last = _sizes(features)
+    return reads_by_grid_sample(points.shape[0], channels, len(features), channels_last)
+
+
 def suits(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
-    """Is this small, and of a kind that the kernels compute as this library defines it?"""
+    """Are these the better way back, on which the maps are read again?"""
     if batch_index is not None or not defines_alike(features, geometry):
         return False
-    channels, values, all_last = 0, 0, True
-    for feature in features:
-        channels += feature.shape[1]
-        values += feature.numel()
-        all_last = all_last and feature.is_contiguous(memory_format=torch.channels_last)
-    return prefers_grid_sample(points.shape[0], channels, len(features), values, all_last)
+    channels, values, channels_last = _sizes(features)
+    return prefers_grid_sample(points.shape[0], channels, len(features), values, channels_last)
+
+
+def _sizes(features: Sequence[Tensor]) -> tuple[int, int, bool]:
+    """sum C_i, sum B C_i H_i W_i, and whether all are channels_last."""
+    channels_last = all(f.is_contiguous(memory_format=torch.channels_last) for f in features)
+    return sum([f.shape[1] for f in features]), sum([f.numel() for f in features]), channels_last
 
 
 def defines_alike(features: Sequence[Tensor], geometry: Geometry) -> bool:

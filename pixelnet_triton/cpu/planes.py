@@ -37,33 +37,32 @@ def planes_to_rows(out: Tensor, planes: Tensor) -> None:
 
 def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.dtype) -> Tensor:
     """S X, (P, C): the transpose of a contiguous matrix. `uniform`: P / B points an image."""
-    channels = feature.shape[1]
-    out = torch.empty(channels, corners.index.shape[0], dtype=dtype)
-    each = _per_image(feature, corners, uniform)
-    for planes, image in zip(feature.flatten(2), each, strict=True):
-        index, weight = image.cells, image.weight
-        for strip in _strips(channels, index.numel()):
-            own = planes[strip]
-            corner = own.gather(1, index.expand(own.shape[0], -1)).to(dtype)  # (c, K N)
-            if weight is not None:
-                corner = corner.view(own.shape[0], *weight.shape).mul_(weight).sum(1)
-            out[strip, image.points] = corner
+    out = torch.empty(feature.shape[1], corners.index.shape[0], dtype=dtype)
+    planes = feature.flatten(2)  # (B, C, H W)
+    for group in _groups(feature, corners, uniform):
+        for strip in _strips(feature.shape[1], group.cells.numel()):
+            own = planes[group.images, strip]  # (b, c, H W)
+            corner = own.gather(2, group.cells.expand(-1, own.shape[1], -1)).to(dtype)
+            if group.weight is not None:  # (b, c, K N) -> (b, c, N)
+                corner = corner.unflatten(2, group.weight.shape[2:]).mul_(group.weight).sum(2)
+            out[strip, group.points] = corner.transpose(0, 1).flatten(1)
     return out.t()
 
 
 def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tensor) -> Tensor:
     """S^T G laid out as `feature`, for G = grad (P, C), best the transpose of a matrix."""
     out = torch.zeros_like(feature)
-    each = _per_image(feature, corners, uniform)
-    for planes, image in zip(out.flatten(2), each, strict=True):
-        index, weight = image.cells, image.weight
-        for strip in _strips(feature.shape[1], index.numel()):
-            own, added = planes[strip], grad.t()[strip, image.points]  # (c, H W), (c, N)
-            if weight is not None:
-                corner = added.new_empty((added.shape[0], *weight.shape))
-                added = torch.mul(added.unsqueeze(1), weight, out=corner).flatten(1)
+    planes, columns = out.flatten(2), grad.t()
+    for group in _groups(feature, corners, uniform):
+        images = group.cells.shape[0]
+        for strip in _strips(feature.shape[1], group.cells.numel()):
+            own = planes[group.images, strip]  # (b, c, H W)
+            added = columns[strip, group.points].unflatten(1, (images, -1)).transpose(0, 1)
+            if group.weight is not None:  # (b, c, N) -> (b, c, K N)
+                corner = added.new_empty((*added.shape[:2], *group.weight.shape[2:]))
+                added = torch.mul(added.unsqueeze(2), group.weight, out=corner).flatten(2)
             exact = own.to(added.dtype)  # half precision is summed in float32
-            exact.scatter_add_(1, index.expand(own.shape[0], -1), added)
+            exact.scatter_add_(2, group.cells.expand(-1, own.shape[1], -1), added)
             if exact is not own:
                 own.copy_(exact)
     return out
@@ -79,33 +78,46 @@ def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) ->
     return out
 
 
-class _Image(NamedTuple):
-    """Its points, N of them; their cells (K N,), counted from its own first; weights (K, N)."""
+class _Group(NamedTuple):
+    """Some images and their points, N of each; cells (b, 1, K N), weights (b, 1, K, N)."""
 
+    images: slice
     points: slice | Tensor
     cells: Tensor
     weight: Tensor | None
 
 
-def _per_image(feature: Tensor, corners: Corners, uniform: bool) -> list[_Image]:
-    batch, cells = feature.shape[0], feature.shape[2] * feature.shape[3]
-    index = corners.index.to(torch.int64)
-    each: list[slice | Tensor]
-    if uniform:
-        together = index.shape[0] // batch
-        each = [slice(image * together, (image + 1) * together) for image in range(batch)]
-    else:
+def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
+    """Images to be worked on together: few planes of one by one, or as many as make a strip."""
+    (batch, channels), cells = feature.shape[:2], feature.shape[2] * feature.shape[3]
+    index, weight = corners.index.to(torch.int64), corners.weight
+    per_point, total = index.shape[1], index.shape[0]
+    if not uniform:
         image_of_point = index[:, 0] // cells
         order = image_of_point.argsort(stable=True)
-        each = list(order.split(image_of_point.bincount(minlength=batch).tolist()))
-    return [
-        _Image(
-            points,
-            (index[points] - image * cells).t().flatten(),
-            None if corners.weight is None else corners.weight[points].t().contiguous(),
+        index, weight = index[order], None if weight is None else weight[order]
+        counts = image_of_point.bincount(minlength=batch).tolist()
+        together = 1
+    else:
+        counts = [total // batch] * batch
+        together = max(1, STRIP_VALUES // (channels * max(per_point * counts[0], 1)))
+    groups, start = [], 0
+    for first in range(0, batch, together):
+        images = slice(first, min(first + together, batch))
+        part = slice(start, start + sum(counts[images]))
+        start = part.stop
+        own = index[part].view(images.stop - first, -1, per_point).transpose(1, 2)  # (b, K, N)
+        own = own - torch.arange(first, images.stop)[:, None, None] * cells
+        own_weight = None if weight is None else weight[part].view(own.mT.shape).mT.contiguous()
+        groups.append(
+            _Group(
+                images,
+                part if uniform else order[part],
+                own.flatten(1).unsqueeze(1),
+                None if own_weight is None else own_weight.unsqueeze(1),
+            )
         )
-        for image, points in enumerate(each)
-    ]
+    return groups
 
 
 def _strips(channels: int, entries: int) -> list[slice]:

@@ -2,7 +2,7 @@
 
     y = act([S_1 X_1 | ...] W^T + b)
 
-It keeps the hypercolumns for the backward pass, a megabyte at most, where larger calls sample
+It keeps the hypercolumns for the backward pass, two megabytes at most, where larger calls sample
 again; and the gradients of maps come as `grid_sample` makes them, contiguous in NCHW.
 """
 
@@ -30,7 +30,7 @@ def small_call(
     ragged = batch_index is not None and features[0].shape[0] > 1
     rows, channels = points.numel() // 2, sum([feature.shape[1] for feature in features])
     batch, dtype = features[0].shape[0], features[0].dtype
-    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels):
+    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels, len(features)):
         return None
     if not native.defines_alike(features, geometry):
         return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..cpu.choice import keeps_hypercolumns, prefers_grid_sample
+from ..cpu.choice import keeps_hypercolumns, prefers_grid_sample, reads_by_grid_sample
 from ..cpu.upstream import column_blocks
 from .plan import Plan
 from .shape import CallShape, LayerShape
@@ -103,12 +103,16 @@ def _way(call: CallShape, all_gathered: bool) -> Way:
     if not all_gathered or call.itemsize < 4:
         return Way.LISTS
     channels = sum(layer.channels for layer in call.layers)
-    if keeps_hypercolumns(call.points, channels):
+    if keeps_hypercolumns(call.points, channels, len(call.layers)):
         return Way.KEPT
     channels_last = all(layer.channels_last for layer in call.layers)
-    values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
-    sizes = (call.points, channels, len(call.layers), values, channels_last)
-    return Way.SAMPLED if not call.ragged and prefers_grid_sample(*sizes) else Way.LISTS
+    sizes = call.points, channels, len(call.layers)
+    if call.training:
+        values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
+        sampled = prefers_grid_sample(*sizes, values, channels_last)
+    else:
+        sampled = reads_by_grid_sample(*sizes, channels_last)
+    return Way.SAMPLED if sampled and not call.ragged else Way.LISTS
 
 
 def _parts(call: CallShape) -> int:
