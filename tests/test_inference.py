@@ -358,7 +358,7 @@ def test_progress_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"images": torch.rand(3, 16, 16)}, r"images is \(3, 16, 16\); expected .*images\[None\]"),
         ({"scales": (0.1,)}, r"images is 2 x 2 pixels; conv3_3 has a stride of 4"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -6,8 +6,8 @@
               Q = S^T G                dW_j = Q_j^T X_j       dX_j = Q_j W_j   projected
 
 Every sum has a fixed order: results are deterministic always. Nothing of size P x sum C is kept
-for the backward pass. Products write into `out`, which autocast, already obeyed by the caller,
-leaves in the dtype given.
+for the backward pass; small calls, which do keep it, do not come here (small.py). Products write
+into `out`, which autocast, already obeyed by the caller, leaves in the dtype given.
 """
 
 from __future__ import annotations
