@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .kernels.fused_linear import Operand
 from .kernels.tuning import Launch, set_tuner
-from .planner import circumstances
+from .planner import must_be_alike
 from .planner.store import cache_folder, device_slug, write_json
 
 __all__ = ["Autotuner", "autotune"]
@@ -81,7 +81,7 @@ class Autotuner:
     def __call__(self, launch: Launch) -> Any:
         """The configuration for a launch; None leaves it to the launcher."""
         device = launch.arguments["points"].device
-        if circumstances()[0] or not (device.type == "cuda" or self._any_device):
+        if must_be_alike() or not (device.type == "cuda" or self._any_device):
             return None
         exactly = (device, launch.name, _exact(list(launch.arguments.values())))
         if exactly in self._recent:

@@ -61,6 +61,7 @@ def _plan_for(
     points: int,
     batch_index: Tensor | None,
     weight: Tensor,
+    **options: bool,
 ) -> Plan:
     kernels = _is_kernels(backend)
     return resolve_plan(
@@ -71,6 +72,7 @@ def _plan_for(
         # To the CPU, points of one image are nothing special; kernels are checked against bounds.
         ragged=batch_index is not None and (kernels or features[0].shape[0] > 1),
         kernels=kernels,
+        **options,
     )
 
 
@@ -431,7 +433,8 @@ def small_call(
     expression = backend.small_call(features, points, batch_index, geometry)
     if expression is not None and weight is not None:
         rows = points.numel() // 2
-        if _plan_for(plan, backend, features, rows, batch_index, weight).projected:
+        options = {"by_shape_alone": True}  # the answer is kept, whatever changes around it
+        if _plan_for(plan, backend, features, rows, batch_index, weight, **options).projected:
             return None
     return expression
 

@@ -35,6 +35,8 @@ def small_call(
     if not native.defines_alike(features, geometry):
         return None
     scale, offset = native.grid_affine(geometry.affine, tuple([f.shape[2:] for f in features]))
+    if len(scale) == 1:
+        scale, offset = scale[0, 0], offset[0, 0]
     padding = native.PADDING[geometry.padding_mode]
     leading = tuple(points.shape[:-1])
     return SmallCall(batch, ragged, (channels, rows), leading, dtype, padding, scale, offset)
@@ -42,10 +44,10 @@ def small_call(
 
 @dataclass(frozen=True)
 class SmallCall:
-    """Constants of calls with the same shapes; grids are scale * points + offset, (M, P, 2).
+    """Constants of calls with the same shapes; grids are scale * points + offset.
 
     `ragged`: several images, and a batch_index. `planes` is (sum C, P), `leading` the points'
-    shape without the last dimension. One grid does for all layers, if there is but one scale.
+    shape without the last dimension. scale, offset: (M, 1, 2) by layer; (2,) if they are alike.
     """
 
     batch: int
@@ -91,12 +93,13 @@ class SmallCall:
 
     def _sampled(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
         """(B, sum C, 1, N)."""
-        grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2)).to(self.dtype)
-        if len(self.scale) == 1:
-            grid = grids.view(self.batch, 1, -1, 2)
+        if self.scale.dim() == 1:  # one grid does for all layers
+            grid = torch.addcmul(self.offset, self.scale, points).to(self.dtype)
+            grid = grid.reshape(self.batch, 1, -1, 2)
             parts = [torch.grid_sampler_2d(f, grid, 0, self.padding, False) for f in features]
         else:
-            each = grids.view(len(features), self.batch, 1, -1, 2).unbind(0)
+            grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2))
+            each = grids.to(self.dtype).reshape(len(features), self.batch, 1, -1, 2).unbind(0)
             parts = [
                 torch.grid_sampler_2d(feature, grid, 0, self.padding, False)
                 for feature, grid in zip(features, each, strict=True)

@@ -1,7 +1,7 @@
 """Choosing, for each layer, whether to project or to sample first."""
 
 from .calibration import calibrate
-from .choose import PLAN_NAMES, circumstances, forward_only, resolve_plan
+from .choose import PLAN_NAMES, forward_only, must_be_alike, resolve_plan
 from .hypercolumn import plan_hypercolumn
 from .plan import Plan
 from .profiles import DeviceProfile
@@ -11,8 +11,8 @@ __all__ = [
     "DeviceProfile",
     "Plan",
     "calibrate",
-    "circumstances",
     "forward_only",
+    "must_be_alike",
     "plan_hypercolumn",
     "resolve_plan",
 ]

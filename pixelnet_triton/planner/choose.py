@@ -21,16 +21,15 @@ from .store import profile_for
 
 __all__ = [
     "PLAN_NAMES",
-    "circumstances",
     "forget_plans",
     "forward_only",
+    "must_be_alike",
     "named_plan",
     "resolve_plan",
 ]
 
 PLAN_NAMES = ("auto", "gather", "project", "one_pass", "two_step")
 _FORWARD_ONLY = "-forward"
-_forgotten = 0
 
 
 def resolve_plan(
@@ -41,11 +40,13 @@ def resolve_plan(
     *,
     ragged: bool = False,
     kernels: bool = False,
+    by_shape_alone: bool = False,
 ) -> Plan:
     """The plan that `name` (or an encoded plan) stands for at these shapes.
 
     `points` counts those of all images; `kernels`: the Triton kernels will compute, wherever the
-    tensors are. A name from :func:`forward_only` leaves the backward pass out of account.
+    tensors are; `by_shape_alone`: leave out what was measured on this machine. A name from
+    :func:`forward_only` leaves the backward pass out of account.
     """
     if ":" in name:
         return Plan.decode(name)
@@ -59,7 +60,8 @@ def resolve_plan(
         first.element_size(),
         first.device,
         ragged,
-        *circumstances(),
+        by_shape_alone or must_be_alike(),
+        torch.get_num_threads(),
         kernels,
     )
 
@@ -71,22 +73,15 @@ def forward_only(name: str) -> str:
 
 def forget_plans() -> None:
     """Plan anew from here on, with the profiles that are there now."""
-    global _forgotten
-    _forgotten += 1
     _resolve.cache_clear()
     _profile.cache_clear()
 
 
-def circumstances() -> tuple[bool, int, int]:
-    """What a plan depends on beside the call: where it differs, another plan may be right.
-
-    Must two processes, or two runs, choose alike, so that nothing measured may enter? Threads of
-    the CPU. How often plans were forgotten.
-    """
-    same_everywhere = torch.are_deterministic_algorithms_enabled() or (
+def must_be_alike() -> bool:
+    """Must two processes, or two runs, choose alike? Then nothing measured may enter."""
+    return torch.are_deterministic_algorithms_enabled() or (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )
-    return same_everywhere, torch.get_num_threads(), _forgotten
 
 
 @lru_cache(maxsize=1024)
@@ -101,7 +96,6 @@ def _resolve(
     ragged: bool,
     same_everywhere: bool,
     threads: int,
-    forgotten: int,
     kernels: bool,
 ) -> Plan:
     layers = tuple(
