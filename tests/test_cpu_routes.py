@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.memory import saved_storages
 from pixelnet_triton import calls, sparse_hypercolumn
 from pixelnet_triton.cpu import maps, native, small
 
@@ -83,17 +84,8 @@ def test_small_calls_keep_their_hypercolumns_and_larger_ones_do_not(
     feature = torch.randn(1, 96, 20, 20, requires_grad=True)
     weight = torch.randn(8, 96, requires_grad=True)
     at = torch.rand(1, points, 2) * 20
-    saved: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        y = sparse_hypercolumn([feature], at, (20, 20), weight=weight)
-    for tensor in (feature, weight, at, y):
-        saved.pop(tensor.untyped_storage().data_ptr(), None)
+    with saved_storages([feature, weight, at]) as saved:
+        sparse_hypercolumn([feature], at, (20, 20), weight=weight)
     hypercolumns = points * 96 * 4
     assert sum(saved.values()) == (hypercolumns + at.nbytes if keeps else 0)
     assert not keeps or sum(saved.values()) <= 1 << 20

@@ -24,7 +24,7 @@ from .gathered import Gathered, GatheredBackward
 from .maps import compute_dtype
 from .projected import Projected, ProjectedBackward
 from .sampling import Sampling
-from .upstream import Upstream
+from .upstream import Targets, Upstream
 
 __all__ = ["gather", "gather_backward", "linear", "linear_backward"]
 
@@ -181,13 +181,13 @@ def linear_backward(
     weight_out = torch.empty_like(wide) if weight_grad else None
     bias_out = wide.new_zeros(wide.shape[0]) if bias_grad else None
     points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
-    targets = (feature_grads, weight_out, points_out)
+    targets = Targets(feature_grads, weight_out, points_out)
     sums = bias_out  # by whoever sees all of G first
     # Coarse layers first: the large gradients come when their scratch memory is free again.
     found: dict[int, Tensor] = {}
     layers: list[ProjectedBackward | GatheredBackward] = []
     if plan.projected:
-        layers.append(ProjectedBackward(call, wide, plan.projected, *targets))
+        layers.append(ProjectedBackward(call, wide, plan.projected, targets))
     parts = list(call.parts()) if plan.gathered else []
     if len(parts) != 1 and layers:
         upstream.pass_to(layers, slice(0, points.shape[0]), sums)
@@ -195,7 +195,7 @@ def linear_backward(
         sums = None
     if plan.gathered:
         # With all points in one part, one look at G serves both kinds of layers.
-        gathered = GatheredBackward(call, wide, plan.gathered, *targets)
+        gathered = GatheredBackward(call, wide, plan.gathered, targets)
         layers.append(gathered)
         for part, piece in parts:
             gathered.start(part, piece)

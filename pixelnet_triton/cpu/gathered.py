@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .sampling import Sampling
+from .upstream import Targets
 
 __all__ = ["Gathered", "GatheredBackward"]
 
@@ -40,23 +41,16 @@ class Gathered:
 class GatheredBackward:
     """The backward pass of `layers`, part by part of the points and block by block of D.
 
-    dX_i come from :meth:`finish`, where asked for; dW_i go into `weight_out`, (D, sum C), and the
-    points' gradient is added to `points_out`.
+    dX_i come from :meth:`finish`; the rest goes where `targets` say.
     """
 
     def __init__(
-        self,
-        call: Sampling,
-        weight: Tensor,
-        layers: Sequence[int],
-        feature_grads: Sequence[bool],
-        weight_out: Tensor | None,
-        points_out: Tensor | None,
+        self, call: Sampling, weight: Tensor, layers: Sequence[int], targets: Targets
     ) -> None:
         self._call, self._weight, self._layers = call, weight, layers
-        self._weight_out, self._points_out = weight_out, points_out
-        self._feature_grads = feature_grads
-        self._wanted = [i for i in layers if feature_grads[i] or points_out is not None]
+        self._targets = targets
+        moving = targets.points is not None
+        self._wanted = [i for i in layers if targets.feature_grads[i] or moving]
         columns, points = call.columns(), call.points.shape[0]
         self._widths = [call.features[i].shape[1] for i in self._wanted]
         self._runs = list(_runs(columns, layers))
@@ -67,15 +61,15 @@ class GatheredBackward:
     def start(self, part: slice, piece: Sampling) -> None:
         """The points of `part` are next; `piece` is the call with these alone."""
         self._part = part
-        self._h = _hypercolumns(piece, self._layers) if self._weight_out is not None else None
+        self._h = _hypercolumns(piece, self._layers) if self._targets.weight is not None else None
         self._product = self._weight.new_empty((part.stop - part.start, sum(self._widths)))
 
     def add(self, columns: slice, grad: Tensor) -> None:
         """Some columns of D, of which grad (n, d) is the part's upstream gradient."""
-        if self._weight_out is not None and self._h is not None:
+        if self._targets.weight is not None and self._h is not None:
             beta = 0 if self._part.start == 0 else 1
             for own, weight_columns in self._runs:
-                out = self._weight_out[columns, weight_columns]
+                out = self._targets.weight[columns, weight_columns]
                 torch.addmm(out, grad.t(), self._h[:, own], beta=beta, out=out)
         beta = 0 if columns.start == 0 else 1
         for own, weight_columns in self._wanted_runs:
@@ -91,10 +85,10 @@ class GatheredBackward:
     def finish(self) -> dict[int, Tensor]:
         """dX_i by layer, laid out as the maps."""
         del self._h, self._product  # their memory is of use for the maps' gradients
-        if self._points_out is not None:
+        if self._targets.points is not None:
             for i in self._wanted:
-                self._call.add_point_grad(self._points_out, i, self._found[i])
-        found = {i: self._found.pop(i) for i in self._wanted if self._feature_grads[i]}
+                self._call.add_point_grad(self._targets.points, i, self._found[i])
+        found = {i: self._found.pop(i) for i in self._wanted if self._targets.feature_grads[i]}
         return self._call.scatter(found)
 
 

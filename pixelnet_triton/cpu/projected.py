@@ -19,7 +19,7 @@ from .bags import TransposedLists, gather_rows
 from .corners import Corners
 from .maps import laid_out_like, matrices, new_gradient
 from .sampling import PART_POINTS_OF_ONE_IMAGE, Sampling, blocks
-from .upstream import column_blocks
+from .upstream import Targets, column_blocks
 
 __all__ = ["Projected", "ProjectedBackward"]
 
@@ -67,25 +67,18 @@ class Projected:
 class ProjectedBackward:
     """The backward pass of `layers`, block by block of the upstream gradient.
 
-    dX_j come from :meth:`finish`, where asked for; dW_j go into `weight_out`, (D, sum C), and the
-    points' gradient is added to `points_out`.
+    dX_j come from :meth:`finish`; the rest goes where `targets` say.
     """
 
     def __init__(
-        self,
-        call: Sampling,
-        weight: Tensor,
-        layers: Sequence[int],
-        feature_grads: Sequence[bool],
-        weight_out: Tensor | None,
-        points_out: Tensor | None,
+        self, call: Sampling, weight: Tensor, layers: Sequence[int], targets: Targets
     ) -> None:
-        self._call, self._weight = call, weight
-        self._weight_out, self._points_out = weight_out, points_out
-        self._corners = call.stacked_corners(layers, slopes=points_out is not None)
+        self._call, self._weight, self._out = call, weight, targets
+        self._corners = call.stacked_corners(layers, slopes=targets.points is not None)
         self._pieces = _pieces(call, layers)
         self._lists = TransposedLists.of_stack(self._corners, self._pieces[-1].rows.stop)
-        self._found = {i: new_gradient(call.features[i]) for i in layers if feature_grads[i]}
+        wanted = [i for i in layers if targets.feature_grads[i]]
+        self._found = {i: new_gradient(call.features[i]) for i in wanted}
         self._targets = [
             target
             for i in layers
@@ -96,7 +89,7 @@ class ProjectedBackward:
 
     def add(self, columns: slice, grad: Tensor) -> None:
         """Some columns of D, of which grad (P, d) is the upstream gradient."""
-        q, of_layers, weight_out = self._lists.scatter(grad), self._call.columns(), self._weight_out
+        q, of_layers, weight_out = self._lists.scatter(grad), self._call.columns(), self._out.weight
         for piece, target in zip(self._pieces, self._targets, strict=True):
             own, of_layer = q[piece.rows], of_layers[piece.layer]
             if weight_out is not None:
@@ -106,9 +99,9 @@ class ProjectedBackward:
             if target is not None:
                 beta = 0 if columns.start == 0 else 1
                 torch.addmm(target, own, self._weight[columns, of_layer], beta=beta, out=target)
-        if self._points_out is not None:
+        if self._out.points is not None:
             table = _table(self._call, self._pieces, self._weight[columns], None)
-            _add_point_grad(self._points_out, table, self._corners, grad)
+            _add_point_grad(self._out.points, table, self._corners, grad)
 
     def finish(self) -> dict[int, Tensor]:
         """dX_j by layer, laid out as the maps."""

@@ -1,4 +1,4 @@
-"""The gradient that comes from above, masked and converted block by block.
+"""The gradient that comes from above, masked and converted block by block, and what it is for.
 
     G = dL/dz = dL/dy where y > 0        (P, D)
 
@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Upstream", "column_blocks"]
+__all__ = ["Targets", "Upstream", "column_blocks"]
 
 # Values of one block of output columns: 10 MB, which malloc hands out again without fresh pages
 # (20 MB raised the peak of 10,000 x 4,096 outputs by a third). Short rows keep one image's table
@@ -31,6 +31,19 @@ def column_blocks(points: int, out_features: int) -> list[slice]:
     width = BLOCK_VALUES // points // COLUMN_BLOCK * COLUMN_BLOCK
     width = min(max(width, COLUMN_BLOCK), WIDEST_BLOCK)
     return [slice(at, min(at + width, out_features)) for at in range(0, out_features, width)]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a backward pass is to find.
+
+    feature_grads: which maps want a gradient. weight: dW (D, sum C), written. points: (P, 2),
+    added to. None where not asked for.
+    """
+
+    feature_grads: Sequence[bool]
+    weight: Tensor | None
+    points: Tensor | None
 
 
 class Accepts(Protocol):
