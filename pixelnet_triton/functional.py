@@ -89,12 +89,14 @@ def sparse_hypercolumn(
     key = signature(features, tensors, image_size, strides, plan, options)
     known = recall(key)
     if known is None:
-        known = _examined(features, tensors, image_size, strides, plan, options)
+        ordinary = key is not None
+        known = _examined(features, tensors, image_size, strides, plan, options, ordinary)
         remember(key, known)
     if known.small is not None:
         # NaN and infinity survive a sum; a sum that overflows is looked at in detail.
-        finite = not points.is_floating_point() or math.isfinite(points.sum().item())
-        if batch_index is not None or not finite:
+        if batch_index is not None or (
+            points.is_floating_point() and not math.isfinite(points.sum().item())
+        ):
             check_values(points.reshape(-1, 2), batch_index, features[0].shape[0])
         value = known.small(features, points, batch_index, weight, bias, activation)
         if value is not None:
@@ -123,8 +125,12 @@ def _examined(
     strides: Sequence[Stride] | None,
     plan: str | Plan,
     options: tuple[str | None, str, bool, str, str],
+    ordinary: bool,
 ) -> KnownCall:
-    """Raise for what cannot be served; else what follows from shapes and options."""
+    """Raise for what cannot be served; else what follows from shapes and options.
+
+    `ordinary`: nothing is traced or transformed, and all tensors are plain ones.
+    """
     points, weight, bias, batch_index = tensors
     activation, interpolation, align_corners, padding_mode, coordinates = options
     check_names(activation, interpolation, padding_mode, coordinates, weight)
@@ -147,7 +153,7 @@ def _examined(
     if isinstance(plan, str) and not training:
         name = forward_only(name)
     small = None
-    if not autocast_enabled(features[0].device.type):
+    if ordinary and not autocast_enabled(features[0].device.type):
         small = small_call(features, points, batch_index, weight, geometry, name)
     return KnownCall(geometry, name, training, small)
 

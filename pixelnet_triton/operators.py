@@ -419,16 +419,12 @@ def small_call(
 ) -> Callable[..., Tensor | None] | None:
     """For a call so small that dispatch bounds it: how to compute it on a CPU; None for any other.
 
+    Of plain tensors, neither traced nor transformed.
     The callable takes (features, points, batch_index, weight, bias, activation) of such a call,
     and autograd differentiates what it does; a plan that is asked for by name is obeyed instead.
     """
-    if plan not in ("auto", forward_only("auto")) or points.requires_grad:
-        return None
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return None
-    plain = {type(tensor) for tensor in (*features, points, weight) if tensor is not None}
     backend = backend_for(features[0])
-    if _is_kernels(backend) or not plain <= {Tensor, nn.Parameter}:
+    if plan not in ("auto", forward_only("auto")) or points.requires_grad or _is_kernels(backend):
         return None
     expression = backend.small_call(features, points, batch_index, geometry)
     if expression is not None and weight is not None:

@@ -51,12 +51,12 @@ class GatheredBackward:
         self._targets = targets
         moving = targets.points is not None
         self._wanted = [i for i in layers if targets.feature_grads[i] or moving]
-        columns, points = call.columns(), call.points.shape[0]
+        columns = call.columns()
         self._widths = [call.features[i].shape[1] for i in self._wanted]
         self._runs = list(_runs(columns, layers))
         self._wanted_runs = list(_runs(columns, self._wanted))
         # G W_i of each layer: contiguous tables for the bags, or columns of the planes.
-        self._found = {i: call.new_columns(i, points) for i in self._wanted}
+        self._found = {i: call.new_columns(i) for i in self._wanted}
 
     def start(self, part: slice, piece: Sampling) -> None:
         """The points of `part` are next; `piece` is the call with these alone."""

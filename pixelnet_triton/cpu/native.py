@@ -25,8 +25,10 @@ __all__ = [
     "defines_alike",
     "gather",
     "grid_affine",
+    "grids_of",
     "linear",
     "linear_backward",
+    "sampled_planes",
     "scatter",
     "suits",
     "suits_reading",
@@ -77,20 +79,29 @@ def defines_alike(features: Sequence[Tensor], geometry: Geometry) -> bool:
 
 
 def _grids(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Sequence[Tensor]:
-    """For each layer (B, N, 1, 2), in [-1, 1] on the map; points (B, N, 2) or (P, 2)."""
     sizes = tuple([feature.shape[2:] for feature in features])
     scale, offset = grid_affine(geometry.affine, sizes)
+    return grids_of(scale, offset, points, features)
+
+
+def grids_of(
+    scale: Tensor, offset: Tensor, points: Tensor, features: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """scale * points + offset for each layer, (B, 1, N, 2); points (B, N, 2) or (P, 2)."""
+    batch, dtype = features[0].shape[0], features[0].dtype
     # In double precision: rounded, 2 * scale / W would be off by more than the grid itself.
-    grids = torch.addcmul(offset, scale, points.view(-1, 2)).to(features[0].dtype)
-    each = grids.view(len(scale), features[0].shape[0], -1, 1, 2).unbind(0)
-    return each if len(each) == len(features) else each * len(features)
+    if scale.dim() == 1:
+        grid = torch.addcmul(offset, scale, points).to(dtype).reshape(batch, 1, -1, 2)
+        return (grid,) * len(features)
+    grids = torch.addcmul(offset, scale, points.reshape(1, -1, 2)).to(dtype)
+    return grids.reshape(len(features), batch, 1, -1, 2).unbind(0)
 
 
 @lru_cache(maxsize=256)
 def grid_affine(
     affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
 ) -> tuple[Tensor, Tensor]:
-    """scale and offset of the grid coordinates, each (M, 1, 2); (1, 1, 2) if they are all alike.
+    """scale and offset of the grid coordinates, each (M, 1, 2); (2,) if they are all alike.
 
     They are where each map covers the image, whatever its size, which is the usual case.
     """
@@ -100,7 +111,7 @@ def grid_affine(
         offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
     both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
     if torch.allclose(both, both[:, :1], rtol=1e-13, atol=1e-13):  # a rounding error of doubles
-        both = both[:, :1].clone()
+        both = both[:, 0, 0].clone()
     return both[0], both[1]
 
 
@@ -110,24 +121,19 @@ def gather(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Te
 
 
 def _sampled(features: Sequence[Tensor], grids: Sequence[Tensor], geometry: Geometry) -> Tensor:
-    return _rows_of(_planes(features, grids, geometry))
+    h = sampled_planes(features, grids, PADDING[geometry.padding_mode])
+    if h.shape[0] == 1:
+        return h.view(h.shape[1], h.shape[3]).t()
+    return h.squeeze(2).transpose(1, 2).reshape(-1, h.shape[1])
 
 
-def _planes(features: Sequence[Tensor], grids: Sequence[Tensor], geometry: Geometry) -> Tensor:
-    """(B, sum C_i, N, 1)."""
-    padding = PADDING[geometry.padding_mode]
+def sampled_planes(features: Sequence[Tensor], grids: Sequence[Tensor], padding: int) -> Tensor:
+    """(B, sum C_i, 1, N)."""
     parts = [
         torch.grid_sampler_2d(feature, grid, BILINEAR, padding, False)
         for feature, grid in zip(features, grids, strict=True)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def _rows_of(h: Tensor) -> Tensor:
-    """(B, C, N, 1) -> (P, C): a view, if there is one image."""
-    if h.shape[0] == 1:
-        return h.view(h.shape[1:3]).t()
-    return h.squeeze(3).transpose(1, 2).reshape(-1, h.shape[1])
 
 
 def scatter(
@@ -150,7 +156,7 @@ def _scattered(
 ) -> list[Tensor | None]:
     padding = PADDING[geometry.padding_mode]
     batch = features[0].shape[0]
-    planes = grad.reshape(batch, -1, grad.shape[1]).transpose(1, 2).unsqueeze(3)  # (B, C, N, 1)
+    planes = grad.reshape(batch, -1, grad.shape[1]).transpose(1, 2).unsqueeze(2)  # (B, C, 1, N)
     out: list[Tensor | None] = []
     start = 0
     for feature, grid, want in zip(features, grids, wanted, strict=True):

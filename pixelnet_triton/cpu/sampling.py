@@ -129,15 +129,14 @@ class Sampling:
         corners, uniform = self.corners(layers), self.batch_index is None
         return [read_map(self.features[i], corners[i], uniform) for i in layers]
 
-    def new_columns(self, layer: int, points: int) -> Tensor:
+    def new_columns(self, layer: int) -> Tensor:
         """Uninitialised G_i (P, C_i), in the order of memory that :meth:`scatter` likes."""
-        feature = self.features[layer]
-        shape = (points, feature.shape[1])
-        one = is_exact(self.points, self.geometry.affine[layer])
-        one = one or self.geometry.interpolation == "nearest"
-        if prefers_planes(feature, self.points.shape[0] * (1 if one else 4)):
-            return torch.empty(shape[::-1], dtype=self.dtype).t()
-        return torch.empty(shape, dtype=self.dtype)
+        feature, points = self.features[layer], self.points.shape[0]
+        exact = is_exact(self.points, self.geometry.affine[layer])
+        one_corner = exact or self.geometry.interpolation == "nearest"
+        if prefers_planes(feature, points * (1 if one_corner else 4)):
+            return torch.empty(feature.shape[1], points, dtype=self.dtype).t()
+        return torch.empty(points, feature.shape[1], dtype=self.dtype)
 
     def scatter(self, grads: dict[int, Tensor]) -> dict[int, Tensor]:
         """S_i^T G_i, laid out as X_i, of G_i (P, C_i) by layer; empties `grads` as it goes."""

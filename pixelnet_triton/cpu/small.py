@@ -27,19 +27,17 @@ def small_call(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> SmallCall | None:
     """How to compute calls of these shapes, if that is the better way. Points (B, N, 2), (P, 2)."""
-    ragged = batch_index is not None and features[0].shape[0] > 1
     rows, channels = points.numel() // 2, sum([feature.shape[1] for feature in features])
-    batch, dtype = features[0].shape[0], features[0].dtype
+    batch = features[0].shape[0]
     if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels, len(features)):
         return None
     if not native.defines_alike(features, geometry):
         return None
     scale, offset = native.grid_affine(geometry.affine, tuple([f.shape[2:] for f in features]))
-    if len(scale) == 1:
-        scale, offset = scale[0, 0], offset[0, 0]
     padding = native.PADDING[geometry.padding_mode]
+    ragged = batch_index is not None and batch > 1
     leading = tuple(points.shape[:-1])
-    return SmallCall(batch, ragged, (channels, rows), leading, dtype, padding, scale, offset)
+    return SmallCall(batch, ragged, (channels, rows), leading, padding, scale, offset)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,6 @@ class SmallCall:
     ragged: bool
     planes: tuple[int, int]
     leading: tuple[int, ...]
-    dtype: torch.dtype
     padding: int
     scale: Tensor
     offset: Tensor
@@ -93,18 +90,8 @@ class SmallCall:
 
     def _sampled(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
         """(B, sum C, 1, N)."""
-        if self.scale.dim() == 1:  # one grid does for all layers
-            grid = torch.addcmul(self.offset, self.scale, points).to(self.dtype)
-            grid = grid.reshape(self.batch, 1, -1, 2)
-            parts = [torch.grid_sampler_2d(f, grid, 0, self.padding, False) for f in features]
-        else:
-            grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2))
-            each = grids.to(self.dtype).reshape(len(features), self.batch, 1, -1, 2).unbind(0)
-            parts = [
-                torch.grid_sampler_2d(feature, grid, 0, self.padding, False)
-                for feature, grid in zip(features, each, strict=True)
-            ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        grids = native.grids_of(self.scale, self.offset, points, features)
+        return native.sampled_planes(features, grids, self.padding)
 
 
 class _Padded(NamedTuple):

@@ -17,6 +17,8 @@ from __future__ import annotations
 from enum import Enum
 
 from ..cpu.choice import keeps_hypercolumns, prefers_grid_sample, reads_by_grid_sample
+from ..cpu.maps import SPARSE_CELLS_PER_CORNER
+from ..cpu.sampling import PART_POINTS, PART_POINTS_OF_ONE_IMAGE
 from ..cpu.upstream import column_blocks
 from .plan import Plan
 from .shape import CallShape, LayerShape
@@ -24,11 +26,6 @@ from .work import Work
 
 __all__ = ["layer_work", "shared_work", "strategies"]
 
-# As the back end has them: the cells per corner from which NCHW is read plane by plane, and the
-# points that are worked on together.
-PLANES_CELLS_PER_CORNER = 1
-PART_POINTS = 2048
-PART_POINTS_OF_ONE_IMAGE = 16384
 CORNERS = 4
 
 
@@ -145,7 +142,7 @@ def _products(call: CallShape, layer: LayerShape, rows: int) -> float:
 def _by_planes(call: CallShape, layer: LayerShape) -> bool:
     """Is the map read and written plane by plane?"""
     cells = call.batch * layer.cells
-    return not layer.channels_last and cells >= PLANES_CELLS_PER_CORNER * CORNERS * call.points
+    return not layer.channels_last and cells >= SPARSE_CELLS_PER_CORNER * CORNERS * call.points
 
 
 def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
