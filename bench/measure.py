@@ -149,7 +149,7 @@ def _work(peer: Peer, case: Case, device: torch.device, samples: Samples) -> dic
     if peer.own:
         profile = profile_for(device)
         plan = plan_of(peer.name, case.workload, case.training, device)
-        model = CostModel(case.workload.call_shape(case.training), profile)
+        model = CostModel(case.workload.call_shape(case.training, device), profile)
         line |= {
             "plan": plan.encode(),
             "predicted": model.seconds(plan),

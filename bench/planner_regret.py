@@ -1,6 +1,7 @@
 """How far the planner's choice is from the best plan, found by trying them all.
 
     python -m bench.planner_regret [--configurations 30] [--threads 2] [--clock wall|cpu]
+                                  [--dtype bfloat16]
     python -m bench.planner_regret --workloads     # those of bench/workloads.py instead
     python -m bench.planner_regret --fit           # a profile from all results so far
 
@@ -33,8 +34,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import DeviceProfile, Plan
-from pixelnet_triton.cpu.choice import keeps_hypercolumns
+from pixelnet_triton.cpu.products import multiplies_half
 from pixelnet_triton.env_report import cpu_name
+from pixelnet_triton.planner import work_cpu
 from pixelnet_triton.planner.calibration import Probe, fit, prepared, random_inputs
 from pixelnet_triton.planner.choose import named_plan
 from pixelnet_triton.planner.cost import CostModel
@@ -168,10 +170,11 @@ def peer(call: CallShape) -> Callable[[], None]:
 
     def sampled(features: list[Tensor], at: Tensor) -> Tensor:
         grid = (2 * at - 1)[:, None]  # (B, 1, N, 2)
-        each = [
-            F.grid_sample(f, grid, padding_mode="border", align_corners=False) for f in features
+        each = [  # in half precision `grid_sample` would round the coordinates, too
+            F.grid_sample(f.float(), grid, padding_mode="border", align_corners=False)
+            for f in features
         ]
-        return torch.cat(each, 1)[:, :, 0].mT  # (B, N, sum C)
+        return torch.cat(each, 1)[:, :, 0].mT.to(weight.dtype)  # (B, N, sum C)
 
     def hypercolumns() -> Tensor:
         if index is None:
@@ -191,10 +194,10 @@ def peer(call: CallShape) -> Callable[[], None]:
     return once
 
 
-def workload_calls() -> list[CallShape]:
-    """W1 to W5 on one image (W4: two), float32, in both layouts."""
+def workload_calls(dtype: str) -> list[CallShape]:
+    """W1 to W5 on one image (W4: two), in both layouts."""
     return [
-        replace(workload, images=images, dtype="float32", channels_last=last).call_shape(True)
+        replace(workload, images=images, dtype=dtype, channels_last=last).call_shape(True, CPU)
         for workload in WORKLOADS
         for images in [2 if workload.name == "W4" else 1]
         for last in (True, False)
@@ -216,10 +219,10 @@ def fitted(clock: str, threads: int) -> DeviceProfile:
         call = CallShape(layers=layers, **line["call"])
         measured = dict(line["measured"])
         gather = Plan(("gather",) * len(layers), "two_step").encode()
-        channels = sum(layer.channels for layer in layers)
+        way = work_cpu.way_of(call, all_gathered=True)
         if line["chosen"] == gather:
             measured[gather] = line["auto"]
-        elif call.itemsize >= 4 and keeps_hypercolumns(call.points, channels, len(layers)):
+        elif way is work_cpu.Way.KEPT:
             del measured[gather]
         probes += [Probe(call, Plan.decode(p), t) for p, t in measured.items()]
     return fit(probes, SHIPPED["cpu"].with_threads(threads))
@@ -268,6 +271,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--workloads", action="store_true")
     parser.add_argument("--fit", action="store_true")
     options = parser.parse_args()
@@ -279,7 +283,10 @@ def main() -> None:
     source = random.Random(options.seed)
     calls = [random_call(source) for _ in range(options.configurations)]
     if options.workloads:
-        calls = workload_calls()
+        calls = workload_calls(options.dtype)
+    elif options.dtype == "bfloat16":
+        units = multiplies_half(torch.bfloat16)
+        calls = [replace(call, itemsize=2, matrix_units=units) for call in calls]
     plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 15)
     print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")
     print(f"{'':71}plan   best     measured predicted  regret  gain   peer")

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
+from pixelnet_triton.cpu.products import multiplies_half
 from pixelnet_triton.planner.shape import CallShape, LayerShape
 
 __all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
@@ -92,7 +95,7 @@ class Workload:
             elements += 2 * output + touched + parameters + maps + parameters
         return float(elements * self.itemsize + rows * POINT_BYTES)
 
-    def call_shape(self, training: bool) -> CallShape:
+    def call_shape(self, training: bool, device: torch.device) -> CallShape:
         """What the planner sees of it."""
         layers = tuple(LayerShape(*layer, self.channels_last) for layer in self.layers)
         return CallShape(
@@ -102,6 +105,7 @@ class Workload:
             self.out_features,
             self.itemsize,
             training=training,
+            matrix_units=device.type == "cpu" and multiplies_half(getattr(torch, self.dtype)),
         )
 
     def sizes(self) -> str:

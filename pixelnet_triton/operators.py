@@ -426,7 +426,7 @@ def small_call(
     backend = backend_for(features[0])
     if plan not in ("auto", forward_only("auto")) or points.requires_grad or _is_kernels(backend):
         return None
-    expression = backend.small_call(features, points, batch_index, geometry)
+    expression = backend.small_call(features, points, batch_index, weight, geometry)
     if expression is not None and weight is not None:
         rows = points.numel() // 2
         options = {"by_shape_alone": True}  # the answer is kept, whatever changes around it

@@ -21,7 +21,7 @@ from ..geometry import Geometry
 from ..planner.plan import Plan
 from . import native
 from .gathered import Gathered, GatheredBackward
-from .maps import compute_dtype
+from .products import product_dtype
 from .projected import Projected, ProjectedBackward
 from .sampling import Sampling
 from .upstream import Targets, Upstream
@@ -105,13 +105,15 @@ def linear(
     call = Sampling(features, points, batch_index, geometry)
     if call.empty:
         return features[0].new_empty((points.shape[0], weight.shape[0]))
-    weight, bias = weight.to(call.dtype), _to(bias, call.dtype)
+    dtype = product_dtype(weight.dtype)
+    weight, bias = weight.to(dtype), _to(bias, dtype)
     parts = list(call.parts()) if plan.gathered else []
     together = plan.projected and len(parts) <= 1
     if plan.projected:
         rest = Gathered(call, weight, plan.gathered) if len(parts) == 1 else None
         first = Projected(call, weight, bias, plan.projected)
-        z = _by_blocks(first, rest, activation if together else None)
+        of_z = features[0].dtype if together else dtype  # if not, the rest is added to it
+        z = _by_blocks(first, rest, activation if together else None, of_z)
     else:
         z = weight.new_empty((points.shape[0], weight.shape[0]))
     for part, piece in [] if together else parts:
@@ -122,9 +124,12 @@ def linear(
     return z.to(features[0].dtype)
 
 
-def _by_blocks(first: Projected, rest: Gathered | None, activation: str | None) -> Tensor:
+def _by_blocks(
+    first: Projected, rest: Gathered | None, activation: str | None, dtype: torch.dtype
+) -> Tensor:
     """act(z), (P, D), by blocks of columns, each completed while it is in the cache.
 
+    In `dtype`, or in the weight's dtype if all of it is one block.
     `rest` are gathered layers at the same points, if these are few enough to be worked on at once.
     """
     z: Tensor | None = None
@@ -136,7 +141,7 @@ def _by_blocks(first: Projected, rest: Gathered | None, activation: str | None) 
             if rows.shape == first.shape:
                 return rows
             if z is None:
-                z = rows.new_empty(first.shape)
+                z = rows.new_empty(first.shape, dtype=dtype)
             z[part, columns] = rows
             del rows  # before the next block is made
     assert z is not None
@@ -164,7 +169,7 @@ def linear_backward(
     `output` is y after a ReLU, which masks the gradient; None without.
     """
     batch_index = _needed(batch_index, features)
-    upstream = Upstream(grad, output, compute_dtype(grad.dtype))
+    upstream = Upstream(grad, output, product_dtype(grad.dtype))
     plain = not (plan.projected or point_grad) and features[0].shape[0] > 0
     if plain and native.suits(features, points, batch_index, geometry):
         g = upstream.whole()
@@ -177,9 +182,13 @@ def linear_backward(
         zero_bias = grad.new_zeros(weight.shape[0]) if bias_grad else None
         zero_features = _zero_features(features, feature_grads)
         return zero_features, _zeros(points, point_grad), _zeros(weight, weight_grad), zero_bias
-    wide = weight.to(call.dtype)
-    weight_out = torch.empty_like(wide) if weight_grad else None
-    bias_out = wide.new_zeros(wide.shape[0]) if bias_grad else None
+    operand = weight.to(upstream.dtype)
+    parts = list(call.parts()) if plan.gathered else []
+    # What several products add up to is kept in the wider dtype until they all did.
+    once = len(parts) <= 1 and (call.batch == 1 or not plan.projected)
+    weight_dtype = operand.dtype if once else call.dtype
+    weight_out = weight.new_empty(weight.shape, dtype=weight_dtype) if weight_grad else None
+    bias_out = weight.new_zeros(weight.shape[0], dtype=call.dtype) if bias_grad else None
     points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
     targets = Targets(feature_grads, weight_out, points_out)
     sums = bias_out  # by whoever sees all of G first
@@ -187,15 +196,14 @@ def linear_backward(
     found: dict[int, Tensor] = {}
     layers: list[ProjectedBackward | GatheredBackward] = []
     if plan.projected:
-        layers.append(ProjectedBackward(call, wide, plan.projected, targets))
-    parts = list(call.parts()) if plan.gathered else []
+        layers.append(ProjectedBackward(call, operand, plan.projected, targets))
     if len(parts) != 1 and layers:
         upstream.pass_to(layers, slice(0, points.shape[0]), sums)
         found |= _finished(layers)
         sums = None
     if plan.gathered:
         # With all points in one part, one look at G serves both kinds of layers.
-        gathered = GatheredBackward(call, wide, plan.gathered, targets)
+        gathered = GatheredBackward(call, operand, plan.gathered, targets)
         layers.append(gathered)
         for part, piece in parts:
             gathered.start(part, piece)

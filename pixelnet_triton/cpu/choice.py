@@ -11,6 +11,9 @@ __all__ = ["keeps_hypercolumns", "prefers_grid_sample", "reads_by_grid_sample"]
 # layers that are thin (channels on average), where finding the corners is most of the work.
 KEPT_VALUES = 1 << 18
 KEPT_VALUES_OF_THIN, THIN = 1 << 19, 64
+# Values of half-precision maps, and weights unless they are multiplied as they are, which such a
+# call converts to float32 and keeps: 8 MB.
+KEPT_CONVERTED = 1 << 21
 
 # Forward and backward, one thread of an Intel Xeon with AVX-512 and AMX (2026-11-25), nanoseconds.
 # `grid_sample` spends 12 a value of the hypercolumns, and 1.5 a value of channels_last maps, whose
@@ -31,10 +34,13 @@ READ_PLANES = 2.5
 READ_PLANES_SETUP, READ_PLANES_SETUP_PER_LAYER = 100_000.0, 80_000.0
 
 
-def keeps_hypercolumns(points: int, channels: int, layers: int) -> bool:
-    """So small that sampling again costs more than keeping P x sum C until the backward pass?"""
-    thin = channels <= THIN * layers
-    return points * channels <= (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES)
+def keeps_hypercolumns(points: int, channels: int, layers: int, converted: int) -> bool:
+    """So small that sampling again costs more than keeping P x sum C until the backward pass?
+
+    `converted`: values of maps and weights that are not in the dtype that they are computed in.
+    """
+    most = KEPT_VALUES_OF_THIN if channels <= THIN * layers else KEPT_VALUES
+    return points * channels <= most and converted <= KEPT_CONVERTED
 
 
 def reads_by_grid_sample(points: int, channels: int, layers: int, channels_last: bool) -> bool:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .products import add_product, product_dtype
 from .sampling import Sampling
-from .upstream import Targets
+from .upstream import Targets, dtype_of_sums
 
 __all__ = ["Gathered", "GatheredBackward"]
 
@@ -31,10 +32,7 @@ class Gathered:
         """z (P, d), columns of D, = onto + their product; `onto` is z itself, the bias or None."""
         for own, weight_columns in self._runs:
             left, right = self._h[:, own], self._weight[columns, weight_columns].t()
-            if onto is None:
-                torch.mm(left, right, out=z)
-            else:
-                torch.addmm(onto, left, right, out=z)
+            add_product(z, left, right, onto)
             onto = z
 
 
@@ -62,19 +60,21 @@ class GatheredBackward:
         """The points of `part` are next; `piece` is the call with these alone."""
         self._part = part
         self._h = _hypercolumns(piece, self._layers) if self._targets.weight is not None else None
-        self._product = self._weight.new_empty((part.stop - part.start, sum(self._widths)))
+        points = part.stop - part.start
+        dtype = dtype_of_sums(points, self._weight, piece.dtype)
+        self._product = self._weight.new_empty((points, sum(self._widths)), dtype=dtype)
 
     def add(self, columns: slice, grad: Tensor) -> None:
         """Some columns of D, of which grad (n, d) is the part's upstream gradient."""
         if self._targets.weight is not None and self._h is not None:
-            beta = 0 if self._part.start == 0 else 1
             for own, weight_columns in self._runs:
                 out = self._targets.weight[columns, weight_columns]
-                torch.addmm(out, grad.t(), self._h[:, own], beta=beta, out=out)
-        beta = 0 if columns.start == 0 else 1
+                onto = None if self._part.start == 0 else out
+                add_product(out, grad.t(), self._h[:, own], onto)
         for own, weight_columns in self._wanted_runs:
             out = self._product[:, own]
-            torch.addmm(out, grad, self._weight[columns, weight_columns], beta=beta, out=out)
+            onto = None if columns.start == 0 else out
+            add_product(out, grad, self._weight[columns, weight_columns], onto)
 
     def end(self) -> None:
         """All columns of the part were there."""
@@ -93,8 +93,9 @@ class GatheredBackward:
 
 
 def _hypercolumns(call: Sampling, layers: Sequence[int]) -> Tensor:
-    """[S_i X_i | ...], (P, sum of C_i)."""
-    parts = call.read(layers)
+    """[S_i X_i | ...], (P, sum of C_i), as an operand of products."""
+    dtype = product_dtype(call.features[0].dtype)
+    parts = [part.to(dtype) for part in call.read(layers)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

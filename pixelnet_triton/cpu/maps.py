@@ -16,9 +16,9 @@ from torch import Tensor
 from .bags import TransposedLists, gather_rows, scatter_few
 from .corners import Corners
 from .planes import planes_to_rows, read_planes, scatter_planes, scatter_transposed
+from .products import compute_dtype, product_dtype
 
 __all__ = [
-    "compute_dtype",
     "laid_out_like",
     "matrices",
     "new_gradient",
@@ -36,29 +36,23 @@ SPARSE_ROWS_PER_CORNER = 5
 FEW_ENTRIES = 128
 
 
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Half precision is computed in float32: faster without AMX, and more accurate."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _is_rows(feature: Tensor) -> bool:
     return feature.is_contiguous(memory_format=torch.channels_last)
 
 
 def _is_planes(feature: Tensor) -> bool:
     """Planes that a product takes as they are."""
-    exact = feature.dtype == compute_dtype(feature.dtype)
+    exact = feature.dtype == product_dtype(feature.dtype)
     return exact and feature.is_contiguous() and not _is_rows(feature)
 
 
-def _rows(feature: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B * H * W, C), contiguous, in the compute dtype; a view if it can be.
+def _rows(feature: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, C, H, W) -> (B * H * W, C), contiguous, in `dtype`; a view if it can be.
 
     Image by image, because PyTorch transposes a matrix 2 to 6 times as fast as it permutes four
     dimensions (256@128: 6 against 18 ms).
     """
     batch, channels, height, width = feature.shape
-    dtype = compute_dtype(feature.dtype)
     if _is_rows(feature):
         return feature.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
     rows = torch.empty(batch, height * width, channels, dtype=dtype)
@@ -94,7 +88,7 @@ def read_map(feature: Tensor, corners: Corners, uniform: bool) -> Tensor:
         picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
         own = torch.arange(corners.index.numel()).view_as(corners.index)
         return gather_rows(picked, own, corners.weight)
-    return gather_rows(_rows(feature), corners.index, corners.weight)
+    return gather_rows(_rows(feature, dtype), corners.index, corners.weight)
 
 
 def scatter_maps(
@@ -150,14 +144,13 @@ def matrices(feature: Tensor) -> list[Tensor]:
     """Matrices (n, C) which, one under the other, are the map's rows; of planes, views."""
     if _is_planes(feature):
         return [planes.flatten(1).t() for planes in feature]
-    return [_rows(feature)]
+    return [_rows(feature, product_dtype(feature.dtype))]
 
 
-def new_gradient(feature: Tensor) -> Tensor:
-    """Uninitialised, in the compute dtype, and such that its `matrices` are views of it."""
+def new_gradient(feature: Tensor, dtype: torch.dtype) -> Tensor:
+    """Uninitialised, and such that its :func:`matrices` are views of it."""
     if _is_planes(feature):
-        return torch.empty_like(feature)
-    dtype = compute_dtype(feature.dtype)
+        return torch.empty_like(feature, dtype=dtype)
     return torch.empty(feature.shape, dtype=dtype, memory_format=torch.channels_last)
 
 
@@ -167,5 +160,6 @@ def laid_out_like(feature: Tensor, gradient: Tensor) -> Tensor:
         return gradient
     if _is_rows(feature) and gradient.is_contiguous() and gradient.dtype == feature.dtype:
         batch, channels, height, width = feature.shape  # by matrices: faster, see `_rows`
-        return _rows(gradient).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        rows = _rows(gradient, gradient.dtype)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
     return torch.empty_like(feature).copy_(gradient)

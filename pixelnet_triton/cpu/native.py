@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..geometry import Geometry, LayerAffine
 from .choice import prefers_grid_sample, reads_by_grid_sample
-from .maps import compute_dtype, laid_out_like
+from .maps import laid_out_like
+from .products import compute_dtype
 
 __all__ = [
     "PADDING",
@@ -42,7 +43,7 @@ def suits_reading(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
     """Are these the better way forward?"""
-    if batch_index is not None or not defines_alike(features, geometry):
+    if batch_index is not None or not _serves(features, geometry):
         return False
     channels, _, channels_last = _sizes(features)
     return reads_by_grid_sample(points.shape[0], channels, len(features), channels_last)
@@ -52,7 +53,7 @@ def suits(
     features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
     """Are these the better way back, on which the maps are read again?"""
-    if batch_index is not None or not defines_alike(features, geometry):
+    if batch_index is not None or not _serves(features, geometry):
         return False
     channels, values, channels_last = _sizes(features)
     return prefers_grid_sample(points.shape[0], channels, len(features), values, channels_last)
@@ -72,10 +73,14 @@ def defines_alike(features: Sequence[Tensor], geometry: Geometry) -> bool:
     """
     if geometry.interpolation != "bilinear":
         return False
-    if features[0].dtype != compute_dtype(features[0].dtype):
-        return False
     layouts = (torch.contiguous_format, torch.channels_last)
     return all(any(f.is_contiguous(memory_format=m) for m in layouts) for f in features)
+
+
+def _serves(features: Sequence[Tensor], geometry: Geometry) -> bool:
+    """The same, for maps as they are: half-precision coordinates would be useless."""
+    exact = features[0].dtype == compute_dtype(features[0].dtype)
+    return exact and defines_alike(features, geometry)
 
 
 def _grids(features: Sequence[Tensor], points: Tensor, geometry: Geometry) -> Sequence[Tensor]:

@@ -18,8 +18,9 @@ from torch import Tensor
 from .bags import TransposedLists, gather_rows
 from .corners import Corners
 from .maps import laid_out_like, matrices, new_gradient
+from .products import add_product
 from .sampling import PART_POINTS_OF_ONE_IMAGE, Sampling, blocks
-from .upstream import Targets, column_blocks
+from .upstream import Targets, column_blocks, dtype_of_sums
 
 __all__ = ["Projected", "ProjectedBackward"]
 
@@ -49,10 +50,10 @@ class Projected:
 
     def column_blocks(self) -> list[slice]:
         """D in blocks for :meth:`block`."""
-        return column_blocks(*self.shape)
+        return column_blocks(self.shape[0], self.shape[1], self._weight.element_size())
 
     def block(self, columns: slice) -> Iterator[tuple[slice, Tensor]]:
-        """S T + bias for some columns of D: points, and their rows."""
+        """S T + bias for some columns of D: points, and their rows in the weight's dtype."""
         bias = None if self._bias is None else self._bias[columns]
         in_table = bias if self._rides else None
         table = _table(self._call, self._pieces, self._weight[columns], in_table)
@@ -61,7 +62,7 @@ class Projected:
             rows = gather_rows(table, own.index, own.weight)
             if bias is not None and not self._rides:
                 rows.add_(bias)
-            yield part, rows
+            yield part, rows.to(self._weight.dtype)
 
 
 class ProjectedBackward:
@@ -78,7 +79,8 @@ class ProjectedBackward:
         self._pieces = _pieces(call, layers)
         self._lists = TransposedLists.of_stack(self._corners, self._pieces[-1].rows.stop)
         wanted = [i for i in layers if targets.feature_grads[i]]
-        self._found = {i: new_gradient(call.features[i]) for i in wanted}
+        dtype = dtype_of_sums(call.points.shape[0], weight, call.dtype)
+        self._found = {i: new_gradient(call.features[i], dtype) for i in wanted}
         self._targets = [
             target
             for i in layers
@@ -89,16 +91,17 @@ class ProjectedBackward:
 
     def add(self, columns: slice, grad: Tensor) -> None:
         """Some columns of D, of which grad (P, d) is the upstream gradient."""
-        q, of_layers, weight_out = self._lists.scatter(grad), self._call.columns(), self._out.weight
+        q, of_layers = self._lists.scatter(grad.to(self._call.dtype)), self._call.columns()
+        q, weight_out = q.to(grad.dtype), self._out.weight
         for piece, target in zip(self._pieces, self._targets, strict=True):
             own, of_layer = q[piece.rows], of_layers[piece.layer]
             if weight_out is not None:
                 out = weight_out[columns, of_layer]
-                beta = 0 if piece.first_of_layer else 1
-                torch.addmm(out, own.t(), piece.matrix, beta=beta, out=out)
+                onto = None if piece.first_of_layer else out
+                add_product(out, own.t(), piece.matrix, onto)
             if target is not None:
-                beta = 0 if columns.start == 0 else 1
-                torch.addmm(target, own, self._weight[columns, of_layer], beta=beta, out=target)
+                onto = None if columns.start == 0 else target
+                add_product(target, own, self._weight[columns, of_layer], onto)
         if self._out.points is not None:
             table = _table(self._call, self._pieces, self._weight[columns], None)
             _add_point_grad(self._out.points, table, self._corners, grad)
@@ -126,14 +129,11 @@ def _absent(pieces: Sequence[_Piece], layer: int) -> list[None]:
 
 def _table(call: Sampling, pieces: Sequence[_Piece], weight: Tensor, bias: Tensor | None) -> Tensor:
     """T, (cells, D), for weight (D, sum C); the bias is added to the cells of the first layer."""
-    table = weight.new_empty((pieces[-1].rows.stop, weight.shape[0]))
+    table = weight.new_empty((pieces[-1].rows.stop, weight.shape[0]), dtype=call.dtype)
     columns = call.columns()
     for piece in pieces:
         right, out = weight[:, columns[piece.layer]].t(), table[piece.rows]
-        if bias is not None and piece.layer == pieces[0].layer:
-            torch.addmm(bias, piece.matrix, right, out=out)
-        else:
-            torch.mm(piece.matrix, right, out=out)
+        add_product(out, piece.matrix, right, bias if piece.layer == pieces[0].layer else None)
     return table
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..geometry import Geometry
 from .corners import Corners, is_exact, locate
-from .maps import compute_dtype, prefers_planes, read_map, scatter_maps
+from .maps import prefers_planes, read_map, scatter_maps
+from .products import compute_dtype
 
 __all__ = ["Sampling", "blocks"]
 

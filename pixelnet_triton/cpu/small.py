@@ -19,17 +19,27 @@ from torch.nn.functional import gelu, linear
 from ..geometry import Geometry
 from . import native
 from .choice import keeps_hypercolumns
+from .products import product_dtype
 
 __all__ = ["SmallCall", "small_call"]
 
 
 def small_call(
-    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    geometry: Geometry,
 ) -> SmallCall | None:
     """How to compute calls of these shapes, if that is the better way. Points (B, N, 2), (P, 2)."""
     rows, channels = points.numel() // 2, sum([feature.shape[1] for feature in features])
-    batch = features[0].shape[0]
-    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels, len(features)):
+    batch, dtype = features[0].shape[0], features[0].dtype
+    operand = product_dtype(dtype) if dtype.itemsize == 2 else None
+    converted = 0
+    if operand is not None:
+        converted = sum([feature.numel() for feature in features])
+        converted += weight.numel() if weight is not None and operand != dtype else 0
+    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels, len(features), converted):
         return None
     if not native.defines_alike(features, geometry):
         return None
@@ -37,7 +47,7 @@ def small_call(
     padding = native.PADDING[geometry.padding_mode]
     ragged = batch_index is not None and batch > 1
     leading = tuple(points.shape[:-1])
-    return SmallCall(batch, ragged, (channels, rows), leading, padding, scale, offset)
+    return SmallCall(batch, ragged, (channels, rows), leading, operand, padding, scale, offset)
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,15 @@ class SmallCall:
     """Constants of calls with the same shapes; grids are scale * points + offset.
 
     `ragged`: several images, and a batch_index. `planes` is (sum C, P), `leading` the points'
-    shape without the last dimension. scale, offset: (M, 1, 2) by layer; (2,) if they are alike.
+    shape without the last dimension. `operand`: the dtype of products of half-precision maps, None
+    for others. scale, offset: (M, 1, 2) by layer; (2,) if they are alike.
     """
 
     batch: int
     ragged: bool
     planes: tuple[int, int]
     leading: tuple[int, ...]
+    operand: torch.dtype | None
     padding: int
     scale: Tensor
     offset: Tensor
@@ -81,7 +93,10 @@ class SmallCall:
             rows = self._sampled(features, points).squeeze(2).transpose(1, 2)  # (B, N, sum C)
             if len(self.leading) == 1:
                 rows = rows.flatten(0, 1)
-        value = rows.contiguous() if weight is None else linear(rows, weight, bias)
+        if self.operand is not None:
+            value = _in_half(rows, weight, bias, features[0].dtype, self.operand)
+        else:
+            value = rows.contiguous() if weight is None else linear(rows, weight, bias)
         if activation == "relu":
             value.relu_()
         elif activation == "gelu":
@@ -89,9 +104,25 @@ class SmallCall:
         return value.unsqueeze(0) if value.dim() == len(self.leading) else value
 
     def _sampled(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
-        """(B, sum C, 1, N)."""
+        """(B, sum C, 1, N), in the dtype that is computed in."""
+        if self.operand is not None:
+            features = [feature.float() for feature in features]
         grids = native.grids_of(self.scale, self.offset, points, features)
         return native.sampled_planes(features, grids, self.padding)
+
+
+def _in_half(
+    rows: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    operand: torch.dtype,
+) -> Tensor:
+    """What comes of `rows` (..., sum C), in `dtype`; the product is made in `operand`."""
+    if weight is None:
+        return rows.to(dtype, memory_format=torch.contiguous_format)
+    bias = None if bias is None else bias.to(operand)
+    return linear(rows.to(operand), weight.to(operand), bias).to(dtype)
 
 
 class _Padded(NamedTuple):

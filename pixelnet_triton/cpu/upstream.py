@@ -16,21 +16,30 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Targets", "Upstream", "column_blocks"]
+__all__ = ["Targets", "Upstream", "column_blocks", "dtype_of_sums"]
 
-# Values of one block of output columns: 10 MB, which malloc hands out again without fresh pages
-# (20 MB raised the peak of 10,000 x 4,096 outputs by a third). Short rows keep one image's table
+# One block of output columns: malloc hands it out again without fresh pages (20 MB raised the peak
+# of 10,000 x 4,096 outputs by a third). Short rows keep one image's table
 # in the L2 cache (bags of 8 from 980 cells: 4.6 ms per 2,000 x 4,096 values with 256 columns, 16
 # with 4,096), but every block starts its operators' threads anew: no more blocks than needed.
-BLOCK_VALUES = 1 << 20
+BLOCK_BYTES = 1 << 22
 COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 
 
-def column_blocks(points: int, out_features: int) -> list[slice]:
-    """The columns of `points` rows of outputs, in blocks that are worked on together."""
-    width = BLOCK_VALUES // points // COLUMN_BLOCK * COLUMN_BLOCK
+def column_blocks(points: int, out_features: int, itemsize: int) -> list[slice]:
+    """The columns of `points` rows of outputs, in blocks that are worked on together.
+
+    `itemsize`: bytes of an operand of the products.
+    """
+    width = BLOCK_BYTES // itemsize // points // COLUMN_BLOCK * COLUMN_BLOCK
     width = min(max(width, COLUMN_BLOCK), WIDEST_BLOCK)
     return [slice(at, min(at + width, out_features)) for at in range(0, out_features, width)]
+
+
+def dtype_of_sums(points: int, weight: Tensor, wide: torch.dtype) -> torch.dtype:
+    """What G W is summed in, for the operand W = `weight` (D, C): as it is if in one product."""
+    blocks = column_blocks(points, weight.shape[0], weight.element_size())
+    return weight.dtype if len(blocks) == 1 else wide
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ class Upstream:
 
     def pass_to(self, layers: Sequence[Accepts], rows: slice, sums: Tensor | None) -> None:
         """Hand G of some points to each of `layers`, by blocks; add their sum to `sums` (D,)."""
-        for columns in column_blocks(rows.stop - rows.start, self.grad.shape[1]):
+        points, out_features = rows.stop - rows.start, self.grad.shape[1]
+        for columns in column_blocks(points, out_features, self.dtype.itemsize):
             own = self.block(rows, columns)
             if sums is not None:
                 sums[columns] += own.sum(0)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cpu.products import multiplies_half
 from .choose import forget_plans
 from .cost import CostModel
 from .plan import Plan
@@ -117,12 +118,17 @@ def _calls(device: torch.device) -> list[CallShape]:
         (stack(*three, channels_last=False), 2, 1000 * scale, 128, False),
         (stack(*three), 2, 1000 * scale, 64, True),
     ]
-    return [
+    calls = [
         CallShape(layers, batch, points, width, itemsize, ragged, training)
         for itemsize in itemsizes
         for layers, batch, points, width, ragged in shapes
         for training in (False, True)
     ]
+    if on_cpu and multiplies_half(torch.bfloat16):  # only their products differ
+        calls += [
+            CallShape(stack(*three), 1, 2000, width, 2, matrix_units=True) for width in (512, 2048)
+        ]
+    return calls
 
 
 def _plans(call: CallShape, profile: DeviceProfile) -> list[Plan]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..cpu.products import multiplies_half
 from .cost import CostModel
 from .plan import Plan
 from .profiles import SHIPPED, DeviceProfile
@@ -57,7 +58,7 @@ def resolve_plan(
         tuple([f.stride(1) == 1 for f in features]),
         bucket(points),
         out_features,
-        first.element_size(),
+        first.dtype,
         first.device,
         ragged,
         by_shape_alone or must_be_alike(),
@@ -91,7 +92,7 @@ def _resolve(
     channels_last: tuple[bool, ...],
     points: int,
     out_features: int,
-    itemsize: int,
+    dtype: torch.dtype,
     device: torch.device,
     ragged: bool,
     same_everywhere: bool,
@@ -104,7 +105,16 @@ def _resolve(
     )
     training = not name.endswith(_FORWARD_ONLY)
     name = name.removesuffix(_FORWARD_ONLY)
-    call = CallShape(layers, shapes[0][0], points, out_features, itemsize, ragged, training)
+    call = CallShape(
+        layers,
+        shapes[0][0],
+        points,
+        out_features,
+        dtype.itemsize,
+        ragged,
+        training,
+        device.type == "cpu" and not kernels and multiplies_half(dtype),
+    )
     return named_plan(name, call, _profile(device, same_everywhere, threads, kernels))
 
 

@@ -29,8 +29,9 @@ class CostModel:
     def __init__(self, call: CallShape, profile: DeviceProfile) -> None:
         self.call = call
         self.profile = profile
-        self.costs = profile.costs(call.itemsize)
         on_cpu = profile.kind == "cpu"
+        converted = on_cpu and not call.matrix_units
+        self.costs = profile.costs(max(4, call.itemsize) if converted else call.itemsize)
         self._counter = work_cpu if on_cpu else work_gpu
         #: The CPU always takes two steps.
         self.modes = ("two_step",) if on_cpu else ("two_step", "one_pass")

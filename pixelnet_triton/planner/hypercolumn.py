@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..cpu.products import multiplies_half
 from .choose import PLAN_NAMES, named_plan
 from .cost import CostModel
 from .plan import Plan
@@ -17,7 +18,7 @@ from .store import profile_for
 
 __all__ = ["plan_hypercolumn"]
 
-_ITEMSIZES = {torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def plan_hypercolumn(
@@ -80,8 +81,11 @@ def plan_hypercolumn(
             raise ValueError(f"{name}={number!r}; expected an integer of at least 0")
     if dtype is None:
         dtype = tensors[0].dtype if tensors else torch.float32
-    if dtype not in _ITEMSIZES:
-        raise TypeError(f"dtype={dtype}; expected one of {[str(d) for d in _ITEMSIZES]}")
+    if dtype not in _DTYPES:
+        raise TypeError(f"dtype={dtype}; expected one of {[str(d) for d in _DTYPES]}")
+    if device is None:
+        device = tensors[0].device if tensors else "cpu"
+    rates = _rates(profile, torch.device(device))
     batch = shapes[0][0]
     layouts = _layouts(channels_last, tensors, len(shapes))
     call = CallShape(
@@ -92,13 +96,11 @@ def plan_hypercolumn(
         batch,
         n_points if ragged else n_points * batch,
         out_features,
-        _ITEMSIZES[dtype],
+        dtype.itemsize,
         ragged,
         training,
+        rates.kind == "cpu" and multiplies_half(dtype),
     )
-    if device is None:
-        device = tensors[0].device if tensors else "cpu"
-    rates = _rates(profile, torch.device(device))
     chosen = plan
     if isinstance(chosen, str):
         # The very question that `sparse_hypercolumn` asks, so that the answers agree.

@@ -30,7 +30,8 @@ class CallShape:
     """One call of :func:`pixelnet_triton.sparse_hypercolumn` with a weight.
 
     `points` counts those of all images, `itemsize` the bytes of an element of the maps; `ragged`:
-    with a batch_index; `training`: the backward pass is paid for too.
+    with a batch_index; `training`: the backward pass is paid for too; `matrix_units`: half
+    precision on a CPU that multiplies it as it is, and does not convert it first.
     """
 
     layers: tuple[LayerShape, ...]
@@ -40,6 +41,7 @@ class CallShape:
     itemsize: int = 4
     ragged: bool = False
     training: bool = True
+    matrix_units: bool = False
 
     def __str__(self) -> str:
         kind = {8: "float64", 4: "float32", 2: "half precision"}[self.itemsize]

@@ -24,7 +24,7 @@ from .plan import Plan
 from .shape import CallShape, LayerShape
 from .work import Work
 
-__all__ = ["layer_work", "shared_work", "strategies"]
+__all__ = ["Way", "layer_work", "shared_work", "strategies", "way_of"]
 
 CORNERS = 4
 
@@ -51,7 +51,7 @@ def layer_work(
 ) -> Work:
     """Work that this layer causes with this strategy; the mode makes no difference."""
     if strategy == "gather":
-        way = _way(call, all_gathered)
+        way = way_of(call, all_gathered)
         work = _gather_forward(call, layer, way)
         return work + _gather_backward(call, layer, way) if call.training else work
     work = _project_forward(call, layer)
@@ -62,7 +62,7 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
     """Work of the call as a whole: the output, and the operators that serve all layers at once."""
     output, blocks, together = _output_bytes(call), _blocks(call), _parts(call) == 1
     runs = _runs(plan)
-    if not plan.projected and _way(call, True) is Way.KEPT:
+    if not plan.projected and way_of(call, True) is Way.KEPT:
         backward = Work(stream=output, launches=14) if call.training else Work()
         return Work(stream=output, launches=14 + 12 * call.ragged) + backward
     work = Work(launches=20 if call.training else 12)
@@ -70,7 +70,7 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
         # Adjacent gathered layers share a product. The first one writes the output, or reads and
         # writes it where projected layers came first; every other one reads and writes it.
         # Backward, both products of a run read the upstream gradient.
-        small = not plan.projected and _way(call, True) is Way.SAMPLED
+        small = not plan.projected and way_of(call, True) is Way.SAMPLED
         passes = 2 * runs - 1
         if plan.projected:  # added to a block that is in the cache, or to all of the output
             passes = 0 if together else 2 * runs
@@ -83,9 +83,12 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
             )
     if plan.projected:
         # Blocks of columns are copied to their places, where there is more than one.
-        work += Work(stream=output, launches=31 + 6 * blocks)
+        # What is interpolated in float32 and multiplied in half precision is converted on the way.
+        mixed = 3 * output if _mixed(call) else 0.0
+        added = mixed if plan.gathered else 0.0
+        work += Work(stream=output + added, launches=31 + 6 * blocks)
         if call.training:
-            work += Work(stream=output, launches=25 + 25 * blocks)
+            work += Work(stream=output + mixed, launches=25 + 25 * blocks)
     return work
 
 
@@ -95,17 +98,22 @@ def _runs(plan: Plan) -> int:
     return sum(i - 1 not in gathered for i in gathered)
 
 
-def _way(call: CallShape, all_gathered: bool) -> Way:
+def way_of(call: CallShape, all_gathered: bool) -> Way:
     """As the back end decides."""
-    if not all_gathered or call.itemsize < 4:
+    if not all_gathered:
         return Way.LISTS
     channels = sum(layer.channels for layer in call.layers)
-    if keeps_hypercolumns(call.points, channels, len(call.layers)):
+    values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
+    half = call.itemsize < 4
+    weights = channels * call.out_features if _converted(call) else 0
+    converted = values + weights if half else 0
+    if keeps_hypercolumns(call.points, channels, len(call.layers), converted):
         return Way.KEPT
+    if half:
+        return Way.LISTS
     channels_last = all(layer.channels_last for layer in call.layers)
     sizes = call.points, channels, len(call.layers)
     if call.training:
-        values = call.batch * sum(layer.channels * layer.cells for layer in call.layers)
         sampled = prefers_grid_sample(*sizes, values, channels_last)
     else:
         sampled = reads_by_grid_sample(*sizes, channels_last)
@@ -126,8 +134,13 @@ def _itemsize(call: CallShape) -> int:
     return max(4, call.itemsize)
 
 
+def _operand_size(call: CallShape) -> int:
+    """Bytes of an operand of products."""
+    return call.itemsize if call.matrix_units else _itemsize(call)
+
+
 def _output_bytes(call: CallShape) -> float:
-    return float(call.points * call.out_features * _itemsize(call))
+    return float(call.points * call.out_features * _operand_size(call))
 
 
 def _map_bytes(call: CallShape, layer: LayerShape) -> float:
@@ -139,10 +152,15 @@ def _products(call: CallShape, layer: LayerShape, rows: int) -> float:
     return 2.0 * rows * layer.channels * call.out_features
 
 
+def _sparse(call: CallShape, layer: LayerShape) -> bool:
+    """Are so few of the cells touched that no map is turned or converted as a whole?"""
+    cells = call.batch * layer.cells
+    return cells >= SPARSE_CELLS_PER_CORNER * CORNERS * call.points
+
+
 def _by_planes(call: CallShape, layer: LayerShape) -> bool:
     """Is the map read and written plane by plane?"""
-    cells = call.batch * layer.cells
-    return not layer.channels_last and cells >= SPARSE_CELLS_PER_CORNER * CORNERS * call.points
+    return not layer.channels_last and _sparse(call, layer)
 
 
 def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
@@ -150,13 +168,17 @@ def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
     if way is not Way.LISTS:
-        return Work(sampled=values, stream=columns, launches=5)
+        work = Work(sampled=values, stream=columns, launches=5)
+        return work + _whole_conversion(call, layer)
     corners = CORNERS * columns
     if _by_planes(call, layer):
-        return Work(strided=corners, stream=columns, located=call.points, launches=8 * call.batch)
+        stream = columns + (0 if call.itemsize >= 4 else 2 * corners)
+        return Work(strided=corners, stream=stream, located=call.points, launches=8 * call.batch)
     work = Work(gather=corners, stream=columns, located=call.points, launches=4)
     if layer.channels_last and call.itemsize >= 4:  # rows as they are
         return work
+    if _sparse(call, layer):  # touched cells alone are converted
+        return work + Work(stream=2 * corners, launches=5)
     return work + Work(stream=2 * _map_bytes(call, layer), launches=3)
 
 
@@ -173,17 +195,20 @@ def _gather_backward(call: CallShape, layer: LayerShape, way: Way) -> Work:
         launches=10,
     )
     if way is Way.KEPT:
-        return work + Work(sampled=values)
+        return work + Work(sampled=values) + _whole_conversion(call, layer)
     work += _read(call, layer, way)
     if way is Way.SAMPLED:  # which writes planes: rows are made of them
         turned = 2 * _map_bytes(call, layer) if layer.channels_last else 0.0
         return work + Work(sampled=values, stream=turned)
     corners = CORNERS * columns
     if _by_planes(call, layer):
-        return work + Work(strided=corners, launches=9 * call.batch)
+        summed = 0.0 if call.itemsize >= 4 else 2 * _map_bytes(call, layer)  # in float32
+        return work + Work(strided=corners, stream=summed, launches=9 * call.batch)
     work += Work(scatter=corners, located=2 * call.points, launches=4)  # sorted by cell, too
     if layer.channels_last and call.itemsize >= 4:
         return work
+    if _sparse(call, layer):
+        return work + Work(stream=corners, launches=6)
     return work + Work(stream=2 * _map_bytes(call, layer), launches=3 * call.batch)
 
 
@@ -193,8 +218,10 @@ def _project_forward(call: CallShape, layer: LayerShape) -> Work:
     table = float(cells * call.out_features * _itemsize(call))
     return Work(
         product=_products(call, layer, cells),
-        rows=CORNERS * _output_bytes(call),
-        stream=table + blocks * _map_bytes(call, layer) + _conversion(call, layer),
+        rows=CORNERS * float(call.points * call.out_features * _itemsize(call)),
+        stream=_as_operand(call, table)
+        + blocks * _map_bytes(call, layer)
+        + _conversion(call, layer),
         launches=8 * blocks * _matrices(call, layer),
         located=call.points,
     )
@@ -209,8 +236,8 @@ def _project_backward(call: CallShape, layer: LayerShape) -> Work:
     maps = (2 * blocks) * _map_bytes(call, layer)
     return Work(
         product=2 * _products(call, layer, cells),
-        collect=CORNERS * _output_bytes(call),
-        stream=q + maps + 2 * _conversion(call, layer),
+        collect=CORNERS * float(call.points * call.out_features * _itemsize(call)),
+        stream=_as_operand(call, q) + maps + 2 * _conversion(call, layer),
         launches=20 + 7 * blocks * _matrices(call, layer),
         located=2 * call.points,
     )
@@ -218,14 +245,36 @@ def _project_backward(call: CallShape, layer: LayerShape) -> Work:
 
 def _blocks(call: CallShape) -> int:
     """Blocks of outputs that projected layers are worked on in."""
-    return len(column_blocks(max(call.points, 1), call.out_features))
+    return len(column_blocks(max(call.points, 1), call.out_features, _operand_size(call)))
 
 
 def _matrices(call: CallShape, layer: LayerShape) -> int:
     """Products that a projected layer takes: planes are multiplied image by image."""
-    return call.batch if not layer.channels_last and call.itemsize >= 4 else 1
+    return call.batch if not layer.channels_last and not _converted(call) else 1
 
 
 def _conversion(call: CallShape, layer: LayerShape) -> float:
     """Bytes read and written to turn the map into rows in float32, where that is done."""
-    return 2 * _map_bytes(call, layer) if call.itemsize < 4 else 0.0
+    return 2 * _map_bytes(call, layer) if _converted(call) else 0.0
+
+
+def _whole_conversion(call: CallShape, layer: LayerShape) -> Work:
+    """A map of half precision as a whole to float32, or its gradient back."""
+    if call.itemsize >= 4:
+        return Work()
+    return Work(stream=1.5 * _map_bytes(call, layer), launches=2)
+
+
+def _mixed(call: CallShape) -> bool:
+    """Are operands of products in another dtype than what is interpolated?"""
+    return _operand_size(call) != _itemsize(call)
+
+
+def _as_operand(call: CallShape, moved: float) -> float:
+    """Bytes of something computed in float32, once written, that a product takes or gives."""
+    return 2.5 * moved if _mixed(call) else moved
+
+
+def _converted(call: CallShape) -> bool:
+    """Are the operands of products in another dtype than the maps?"""
+    return _operand_size(call) != call.itemsize
