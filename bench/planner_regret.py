@@ -1,13 +1,13 @@
 """How far the planner's choice is from the best plan, found by trying them all.
 
     python -m bench.planner_regret [--configurations 30] [--threads 2] [--clock wall|cpu]
-                                  [--dtype bfloat16]
+                                  [--dtype bfloat16] [--forward]
     python -m bench.planner_regret --workloads     # those of bench/workloads.py instead
     python -m bench.planner_regret --fit           # a profile from all results so far
 
-For random first layers of one to four maps, every assignment of gather or project to the layers
-is timed, forward with backward, in turns within one process, and so are `plan="auto"` and the
-peer, `grid_sample` + `cat` + `linear`. (For the workloads, which are large: auto's choice, all
+For random first layers of one to four maps, every assignment of gather or project to the layers is
+timed, forward with backward (or alone), in turns within one process, and so are `plan="auto"` and
+the peer, `grid_sample` + `cat` + `linear`. (For the workloads, which are large: auto's choice, all
 gathered, and the choice with one layer changed.) Regret is auto's time over the least of any plan,
 minus one. A table goes to the screen, and one line of JSON for each configuration is appended to
 bench/results/planner_regret.jsonl.
@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--forward", action="store_true", help="without the backward pass")
     parser.add_argument("--workloads", action="store_true")
     parser.add_argument("--fit", action="store_true")
     options = parser.parse_args()
@@ -287,6 +288,7 @@ def main() -> None:
     elif options.dtype == "bfloat16":
         units = multiplies_half(torch.bfloat16)
         calls = [replace(call, itemsize=2, matrix_units=units) for call in calls]
+    calls = [replace(call, training=not options.forward) for call in calls]
     plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 15)
     print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")
     print(f"{'':71}plan   best     measured predicted  regret  gain   peer")

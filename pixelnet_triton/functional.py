@@ -154,7 +154,7 @@ def _examined(
         name = forward_only(name)
     small = None
     if ordinary and not autocast_enabled(features[0].device.type):
-        small = small_call(features, points, batch_index, weight, geometry, name)
+        small = small_call(features, points, batch_index, weight, geometry, name, training)
     return KnownCall(geometry, name, training, small)
 
 

@@ -416,6 +416,7 @@ def small_call(
     weight: Tensor | None,
     geometry: Geometry,
     plan: str,
+    training: bool,
 ) -> Callable[..., Tensor | None] | None:
     """For a call so small that dispatch bounds it: how to compute it on a CPU; None for any other.
 
@@ -426,7 +427,7 @@ def small_call(
     backend = backend_for(features[0])
     if plan not in ("auto", forward_only("auto")) or points.requires_grad or _is_kernels(backend):
         return None
-    expression = backend.small_call(features, points, batch_index, weight, geometry)
+    expression = backend.small_call(features, points, batch_index, weight, geometry, training)
     if expression is not None and weight is not None:
         rows = points.numel() // 2
         options = {"by_shape_alone": True}  # the answer is kept, whatever changes around it

@@ -43,7 +43,7 @@ def gather(
     batch_index = _needed(batch_index, features)
     call = Sampling(features, points, batch_index, geometry)
     layers = range(len(features))
-    if not call.empty and native.suits_reading(features, points, batch_index, geometry):
+    if not call.empty and native.suits_reading(features, points.shape[0], batch_index, geometry):
         return native.gather(features, points, geometry).contiguous()
     out = features[0].new_empty((points.shape[0], call.columns()[-1].stop))
     for part, piece in call.parts():
@@ -98,7 +98,7 @@ def linear(
     """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
     batch_index = _needed(batch_index, features)
     plain = not plan.projected and features[0].shape[0] > 0
-    if plain and native.suits_reading(features, points, batch_index, geometry):
+    if plain and native.suits_reading(features, points.shape[0], batch_index, geometry):
         z = native.linear(features, points, geometry, weight, bias)
         _activate_(z, activation)
         return z

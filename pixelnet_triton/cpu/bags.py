@@ -89,11 +89,11 @@ class TransposedLists:
         starts = counts.cumsum(0).sub_(counts)
         return touched.long(), TransposedLists(points, starts, _taken(corners, order))
 
-    def of_image(self, image: int, batch: int) -> TransposedLists:
-        """Those of one image of `batch`, which hold equally many points each, and cells."""
+    def of_images(self, images: slice, batch: int) -> TransposedLists:
+        """Those of some images of `batch`, which hold equally many points each, and cells."""
         cells, entries = self.starts.numel() // batch, self.points.numel() // batch
-        part = slice(image * entries, (image + 1) * entries)
-        starts = self.starts[image * cells : (image + 1) * cells]
+        part = slice(images.start * entries, images.stop * entries)
+        starts = self.starts[images.start * cells : images.stop * cells]
         weight = None if self.weight is None else self.weight[part]
         return TransposedLists(self.points[part], starts - part.start, weight)
 

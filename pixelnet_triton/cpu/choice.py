@@ -26,12 +26,14 @@ BAG_PER_POINT = 250.0
 BAG_SETUP, BAG_SETUP_PER_LAYER = 350_000.0, 40_000.0
 PLANES_SETUP_PER_LAYER = 450_000.0
 
-# Forward alone, two threads of the same: `grid_sample` against bags, and against plane by plane.
-READ_NATIVE, READ_NATIVE_PLANES = 1.8, 3.5
-READ_BAG, READ_BAG_PER_POINT = 0.65, 25.0
+# Forward alone, two threads of the same: `grid_sample` against bags, and against planes, which take
+# operators for each layer and image, up to four images: more have fewer points each. Both find
+# corners.
+READ_NATIVE, READ_NATIVE_PLANES = 1.8, 2.5
+READ_BAG, READ_PLANES, READ_PLANES_PER_IMAGE, READ_PER_POINT = 0.65, 0.8, 0.35, 25.0
 READ_BAG_SETUP, READ_BAG_SETUP_PER_LAYER = 40_000.0, 20_000.0
-READ_PLANES = 2.5
-READ_PLANES_SETUP, READ_PLANES_SETUP_PER_LAYER = 100_000.0, 80_000.0
+READ_PLANES_SETUP, READ_PLANES_SETUP_PER_LAYER = 100_000.0, 130_000.0
+READ_PLANES_SETUP_PER_IMAGE, READ_IMAGES = 60_000.0, 4
 
 
 def keeps_hypercolumns(points: int, channels: int, layers: int, converted: int) -> bool:
@@ -43,15 +45,19 @@ def keeps_hypercolumns(points: int, channels: int, layers: int, converted: int) 
     return points * channels <= most and converted <= KEPT_CONVERTED
 
 
-def reads_by_grid_sample(points: int, channels: int, layers: int, channels_last: bool) -> bool:
+def reads_by_grid_sample(
+    points: int, channels: int, layers: int, batch: int, channels_last: bool
+) -> bool:
     """Few points: is `grid_sample` the faster way to read the maps? `channels` is sum C_i."""
-    values = points * channels
+    values, located = points * channels, READ_PER_POINT * points * layers
     if channels_last:
         setup = READ_BAG_SETUP + READ_BAG_SETUP_PER_LAYER * layers
-        bags = READ_BAG * values + READ_BAG_PER_POINT * points * layers
-        return READ_NATIVE * values < setup + bags
-    setup = READ_PLANES_SETUP + READ_PLANES_SETUP_PER_LAYER * layers
-    return READ_NATIVE_PLANES * values < setup + READ_PLANES * values
+        return READ_NATIVE * values < setup + READ_BAG * values + located
+    more = min(batch, READ_IMAGES) - 1
+    per_layer = READ_PLANES_SETUP_PER_LAYER + READ_PLANES_SETUP_PER_IMAGE * more
+    per_value = READ_PLANES + READ_PLANES_PER_IMAGE * more
+    planes = READ_PLANES_SETUP + per_layer * layers + per_value * values + located
+    return READ_NATIVE_PLANES * values < planes
 
 
 def prefers_grid_sample(

@@ -49,15 +49,13 @@ def _is_planes(feature: Tensor) -> bool:
 def _rows(feature: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, C, H, W) -> (B * H * W, C), contiguous, in `dtype`; a view if it can be.
 
-    Image by image, because PyTorch transposes a matrix 2 to 6 times as fast as it permutes four
-    dimensions (256@128: 6 against 18 ms).
+    By strips of planes, which take half the time of all at once (planes.py).
     """
     batch, channels, height, width = feature.shape
     if _is_rows(feature):
         return feature.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
     rows = torch.empty(batch, height * width, channels, dtype=dtype)
-    for out, planes in zip(rows, feature, strict=True):
-        planes_to_rows(out, planes.flatten(1))
+    planes_to_rows(rows, feature.flatten(2))
     return rows.view(-1, channels)
 
 

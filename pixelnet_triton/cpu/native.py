@@ -40,13 +40,14 @@ PADDING = {"zeros": 0, "border": 1}
 
 
 def suits_reading(
-    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+    features: Sequence[Tensor], points: int, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
-    """Are these the better way forward?"""
+    """Are these the better way forward? `points` counts those of all images."""
     if batch_index is not None or not _serves(features, geometry):
         return False
     channels, _, channels_last = _sizes(features)
-    return reads_by_grid_sample(points.shape[0], channels, len(features), channels_last)
+    batch = features[0].shape[0]
+    return reads_by_grid_sample(points, channels, len(features), batch, channels_last)
 
 
 def suits(

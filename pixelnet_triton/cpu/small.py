@@ -30,22 +30,29 @@ def small_call(
     batch_index: Tensor | None,
     weight: Tensor | None,
     geometry: Geometry,
+    training: bool,
 ) -> SmallCall | None:
-    """How to compute calls of these shapes, if that is the better way. Points (B, N, 2), (P, 2)."""
+    """How to compute calls of these shapes, if that is the better way. Points (B, N, 2), (P, 2).
+
+    Where nobody is `training` nothing is kept, and somewhat larger calls are small ones, too.
+    """
     rows, channels = points.numel() // 2, sum([feature.shape[1] for feature in features])
     batch, dtype = features[0].shape[0], features[0].dtype
+    ragged = batch_index is not None and batch > 1
+    if rows == 0 or batch == 0 or not native.defines_alike(features, geometry):
+        return None
     operand = product_dtype(dtype) if dtype.itemsize == 2 else None
     converted = 0
     if operand is not None:
         converted = sum([feature.numel() for feature in features])
         converted += weight.numel() if weight is not None and operand != dtype else 0
-    if rows == 0 or batch == 0 or not keeps_hypercolumns(rows, channels, len(features), converted):
-        return None
-    if not native.defines_alike(features, geometry):
+    small = keeps_hypercolumns(rows, channels, len(features), converted)
+    if not small and not training and not ragged:
+        small = native.suits_reading(features, rows, None, geometry)
+    if not small:
         return None
     scale, offset = native.grid_affine(geometry.affine, tuple([f.shape[2:] for f in features]))
     padding = native.PADDING[geometry.padding_mode]
-    ragged = batch_index is not None and batch > 1
     leading = tuple(points.shape[:-1])
     return SmallCall(batch, ragged, (channels, rows), leading, operand, padding, scale, offset)
 

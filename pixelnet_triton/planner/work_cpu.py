@@ -27,13 +27,15 @@ from .work import Work
 __all__ = ["Way", "layer_work", "shared_work", "strategies", "way_of"]
 
 CORNERS = 4
+# Of twice the values, what the sampling kernels take there and back, the share of the way there.
+SAMPLED_FORWARD = 0.65
 
 
 class Way(Enum):
     """How layers are gathered: if all of them are, a small call goes by PyTorch's own kernels.
 
-    KEPT: as an expression that keeps its hypercolumns; SAMPLED: the same kernels, called again
-    for the backward pass; LISTS: bags, or plane by plane.
+    KEPT: as an expression that keeps its hypercolumns, if there is a backward pass; SAMPLED: the
+    same kernels, called again for the backward pass; LISTS: bags, or plane by plane.
     """
 
     KEPT = 1
@@ -63,8 +65,8 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
     output, blocks, together = _output_bytes(call), _blocks(call), _parts(call) == 1
     runs = _runs(plan)
     if not plan.projected and way_of(call, True) is Way.KEPT:
-        backward = Work(stream=output, launches=14) if call.training else Work()
-        return Work(stream=output, launches=14 + 12 * call.ragged) + backward
+        backward = Work(stream=output, launches=25) if call.training else Work()
+        return Work(stream=output, launches=3 + 12 * call.ragged) + backward
     work = Work(launches=20 if call.training else 12)
     if plan.gathered:
         # Adjacent gathered layers share a product. The first one writes the output, or reads and
@@ -116,8 +118,10 @@ def way_of(call: CallShape, all_gathered: bool) -> Way:
     if call.training:
         sampled = prefers_grid_sample(*sizes, values, channels_last)
     else:
-        sampled = reads_by_grid_sample(*sizes, channels_last)
-    return Way.SAMPLED if sampled and not call.ragged else Way.LISTS
+        sampled = reads_by_grid_sample(*sizes, call.batch, channels_last)
+    if not sampled or call.ragged:
+        return Way.LISTS
+    return Way.SAMPLED if call.training else Way.KEPT
 
 
 def _parts(call: CallShape) -> int:
@@ -168,7 +172,7 @@ def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
     if way is not Way.LISTS:
-        work = Work(sampled=values, stream=columns, launches=5)
+        work = Work(sampled=SAMPLED_FORWARD * values, stream=columns, launches=2)
         return work + _whole_conversion(call, layer)
     corners = CORNERS * columns
     if _by_planes(call, layer):
@@ -194,12 +198,14 @@ def _gather_backward(call: CallShape, layer: LayerShape, way: Way) -> Work:
         stream=columns + _map_bytes(call, layer),
         launches=10,
     )
+    if way is not Way.LISTS:
+        work += Work(sampled=(2 - SAMPLED_FORWARD) * values, launches=3)
     if way is Way.KEPT:
-        return work + Work(sampled=values) + _whole_conversion(call, layer)
+        return work + _whole_conversion(call, layer)
     work += _read(call, layer, way)
     if way is Way.SAMPLED:  # which writes planes: rows are made of them
         turned = 2 * _map_bytes(call, layer) if layer.channels_last else 0.0
-        return work + Work(sampled=values, stream=turned)
+        return work + Work(stream=turned)
     corners = CORNERS * columns
     if _by_planes(call, layer):
         summed = 0.0 if call.itemsize >= 4 else 2 * _map_bytes(call, layer)  # in float32
