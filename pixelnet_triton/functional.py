@@ -61,7 +61,8 @@ def sparse_hypercolumn(
             edge, as PointRend) or ``"normalized"`` ([-1, 1], as `grid_sample`).
         plan: ``"auto"``, ``"gather"``, ``"project"``, ``"one_pass"``, ``"two_step"`` or a
             :class:`~pixelnet_triton.Plan`: how the same result is computed. Small calls on a CPU
-            keep their hypercolumns for the backward pass (2 MB at most) unless a plan is named.
+            keep their hypercolumns for the backward pass (2 MB at most, and in half precision 8 MB
+            of maps in float32) unless a plan is named.
 
     Returns:
         ``(B, N, sum C_i)`` or ``(P, sum C_i)``; with a weight ``(B, N, D)`` or ``(P, D)``; in the

@@ -5,9 +5,11 @@
     backward  dW_i = G^T (S_i X_i)     dX_i = S_i^T (G W_i)                    gathered
               Q = S^T G                dW_j = Q_j^T X_j       dX_j = Q_j W_j   projected
 
-Every sum has a fixed order: results are deterministic always. Nothing of size P x sum C is kept
-for the backward pass; small calls, which do keep it, do not come here (small.py). Products write
-into `out`, which autocast, already obeyed by the caller, leaves in the dtype given.
+Every sum has a fixed order: results are deterministic always. Half precision is computed in
+float32, but for products of bfloat16 where the CPU has units for them (products.py). Nothing of
+size P x sum C is kept for the backward pass; small calls, which do keep it, do not come here
+(small.py). Products write into `out`, which autocast, already obeyed by the caller, leaves in the
+dtype given.
 """
 
 from __future__ import annotations

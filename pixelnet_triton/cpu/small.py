@@ -3,7 +3,8 @@
     y = act([S_1 X_1 | ...] W^T + b)
 
 It keeps the hypercolumns for the backward pass, two megabytes at most, where larger calls sample
-again; and the gradients of maps come as `grid_sample` makes them, contiguous in NCHW.
+again (and what it converts of half precision, eight at most); and the gradients of maps come as
+`grid_sample` makes them, contiguous in NCHW.
 """
 
 from __future__ import annotations
