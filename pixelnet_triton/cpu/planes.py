@@ -20,13 +20,14 @@ from .corners import Corners
 
 __all__ = ["planes_to_rows", "read_planes", "scatter_planes", "scatter_transposed"]
 
-# Planes are turned into rows, and back, in strips that fit the cache, of all images at once: 1 MB
-# (256@128 1.5 against 3.3 ms as a whole, 4 x 512@14 0.07 against 0.26 image by image), in
-# multiples of 16 planes, whose values at a cell are a line of it.
+# Planes are read, and turned into rows, in strips of 1 MB an image, of all images at once (turning
+# 256@128: 1.5 ms against 3.3 as a whole; 4 x 512@14: 0.07 against 0.26 image by image), and in
+# multiples of 16 planes, whose values at a cell are a line of the cache.
 STRIP = 16
 STRIP_VALUES = 1 << 18
-# Columns collected together: 2 MB of rows, at least 128 columns (4 x 512@14: 0.26 ms against 0.82
-# image by image). They are turned by strips of 128 cells, or as a whole where an image has many.
+# Rows collected together, before they are turned into planes: 2 MB, at least 128 columns (4 x
+# 512@14: 0.26 ms against 0.82 image by image). They are turned by strips of 128 cells, or as a
+# whole where an image has many.
 COLLECTED_VALUES, WIDE_STRIP = 1 << 19, 128
 MANY_CELLS = 2048
 
@@ -131,6 +132,6 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
 
 
 def _strips(channels: int, entries: int) -> list[slice]:
-    """Planes in slices of which each has some STRIP_VALUES corners."""
+    """Planes in slices of which each has some STRIP_VALUES values, of `entries` a plane."""
     width = max(STRIP, STRIP_VALUES // max(entries, 1) // STRIP * STRIP)
     return [slice(at, min(at + width, channels)) for at in range(0, channels, width)]
