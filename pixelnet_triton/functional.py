@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .calls import KnownCall, recall, remember, signature
 from .checks import check_call, check_maps, check_names, check_values
+from .dispatch import small_call
 from .geometry import Stride, layer_geometry
-from .operators import small_call, sparse_hypercolumn_operator
+from .operators import sparse_hypercolumn_operator
 from .planner import Plan, forward_only
 
 __all__ = ["sparse_hypercolumn"]

@@ -86,7 +86,7 @@ def test_a_cuda_tensor_without_triton_gets_a_clear_error() -> None:
         """
         from types import SimpleNamespace
         import torch
-        from pixelnet_triton.operators import backend_for
+        from pixelnet_triton.dispatch import backend_for
         try:
             backend_for(SimpleNamespace(device=torch.device("cuda", 1)))
         except RuntimeError as error:

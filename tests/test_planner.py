@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import Plan, operators, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton import Plan, dispatch, plan_hypercolumn, sparse_hypercolumn
 from pixelnet_triton.planner import PLAN_NAMES, resolve_plan
 from pixelnet_triton.planner.choose import _resolve, forget_plans
 from pixelnet_triton.planner.plan import MODES, STRATEGIES
@@ -162,7 +162,7 @@ def test_both_passes_of_a_call_have_one_plan(monkeypatch: pytest.MonkeyPatch) ->
         asked.append((name, resolve_plan(name, *args, **options)))
         return asked[-1][1]
 
-    monkeypatch.setattr(operators, "resolve_plan", recorded)
+    monkeypatch.setattr(dispatch, "resolve_plan", recorded)
     maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]
     weight = torch.randn(16, 64, requires_grad=True)
     points = torch.rand(2, 6000, 2) * 24

@@ -26,8 +26,9 @@ from torch import Tensor
 
 from ..cpu.bags import gather_rows
 from ..cpu.maps import compute_dtype
+from ..dispatch import backend_for
 from ..geometry import Geometry
-from ..operators import backend_for, sparse_hypercolumn_operator
+from ..operators import sparse_hypercolumn_operator
 from ..planner import forward_only
 from .spans import Span, most_cells, span
 

@@ -24,7 +24,7 @@ def _maps() -> list[Tensor]:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, where nobody waits to look at the points' values."""
-    monkeypatch.setattr("pixelnet_triton.operators.check_values", lambda *arguments: None)
+    monkeypatch.setattr("pixelnet_triton.dispatch.check_values", lambda *arguments: None)
     assert checks.check_values is not None
 
 
