@@ -37,7 +37,7 @@ def units(request: Any, monkeypatch: pytest.MonkeyPatch, device: torch.device) -
     forget_plans()
 
 
-# Two images of three parts each way: 2 x 2,500 points, and 1,200 outputs in several blocks.
+# Two images, a part of the points each, and 1,200 outputs in several blocks.
 LARGE = Case(
     "large",
     ((20, 12, 9), (70, 5, 6), (33, 3, 2)),
@@ -52,6 +52,7 @@ LARGER = [
     replace(LARGE, name="large-ragged", ragged=True, points=3000, out_features=700),
 ]
 MIXED = Plan(("project_gather", "gather", "project_gather"), "two_step")
+TWO_RUNS = Plan(("gather", "project_gather", "gather"), "two_step")
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -60,7 +61,11 @@ def test_small_cases(units: bool, case: Case, plan: str, device: torch.device) -
     check_but_for_luck(case.linear().with_dtype(torch.bfloat16), device, plan=plan)
 
 
-@pytest.mark.parametrize("plan", ["gather", "project", MIXED], ids=["gather", "project", "mixed"])
+@pytest.mark.parametrize(
+    "plan",
+    ["gather", "project", MIXED, TWO_RUNS],
+    ids=["gather", "project", "mixed", "two-runs"],
+)
 @pytest.mark.parametrize("case", LARGER, ids=case_id)
 def test_sums_over_several_products(
     units: bool, case: Case, plan: str | Plan, device: torch.device

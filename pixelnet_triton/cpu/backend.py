@@ -74,7 +74,7 @@ def gather_backward(
         return _zero_features(features, feature_grads), _zeros(points, point_grad)
     if not any((*feature_grads, point_grad)):
         return [None] * len(features), None
-    if not point_grad and native.suits(features, points, batch_index, geometry):
+    if not point_grad and native.suits(features, points.shape[0], batch_index, geometry):
         return native.scatter(grad, features, points, geometry, feature_grads), None
     points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
     found: dict[int, Tensor] = {}
@@ -173,7 +173,7 @@ def linear_backward(
     batch_index = _needed(batch_index, features)
     upstream = Upstream(grad, output, product_dtype(grad.dtype))
     plain = not (plan.projected or point_grad) and features[0].shape[0] > 0
-    if plain and native.suits(features, points, batch_index, geometry):
+    if plain and native.suits(features, points.shape[0], batch_index, geometry):
         g = upstream.whole()
         small, small_weight = native.linear_backward(
             g, features, points, geometry, weight, feature_grads, weight_grad

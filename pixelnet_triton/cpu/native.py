@@ -51,13 +51,13 @@ def suits_reading(
 
 
 def suits(
-    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
+    features: Sequence[Tensor], points: int, batch_index: Tensor | None, geometry: Geometry
 ) -> bool:
     """Are these the better way back, on which the maps are read again?"""
     if batch_index is not None or not _serves(features, geometry):
         return False
     channels, values, channels_last = _sizes(features)
-    return prefers_grid_sample(points.shape[0], channels, len(features), values, channels_last)
+    return prefers_grid_sample(points, channels, len(features), values, channels_last)
 
 
 def _sizes(features: Sequence[Tensor]) -> tuple[int, int, bool]:
