@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import DeviceProfile, Plan
+from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.cpu.products import multiplies_half
 from pixelnet_triton.env_report import cpu_name
 from pixelnet_triton.planner import work_cpu
@@ -41,7 +42,6 @@ from pixelnet_triton.planner.calibration import Probe, fit, prepared, random_inp
 from pixelnet_triton.planner.choose import named_plan
 from pixelnet_triton.planner.cost import CostModel
 from pixelnet_triton.planner.profiles import SHIPPED
-from pixelnet_triton.planner.shape import CallShape, LayerShape
 from pixelnet_triton.planner.store import profile_for
 
 from .workloads import WORKLOADS
@@ -287,7 +287,7 @@ def main() -> None:
         calls = workload_calls(options.dtype)
     elif options.dtype == "bfloat16":
         units = multiplies_half(torch.bfloat16)
-        calls = [replace(call, itemsize=2, matrix_units=units) for call in calls]
+        calls = [replace(call, itemsize=2, half_products=units) for call in calls]
     calls = [replace(call, training=not options.forward) for call in calls]
     plans_of, rounds = (neighbours, 5) if options.workloads else (every_plan, 15)
     print(f"profile: {profile}; g: gather, p: project; ms of {options.clock} time")

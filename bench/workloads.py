@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.cpu.products import multiplies_half
-from pixelnet_triton.planner.shape import CallShape, LayerShape
 
 __all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
 
@@ -105,7 +105,7 @@ class Workload:
             self.out_features,
             self.itemsize,
             training=training,
-            matrix_units=device.type == "cpu" and multiplies_half(getattr(torch, self.dtype)),
+            half_products=device.type != "cpu" or multiplies_half(getattr(torch, self.dtype)),
         )
 
     def sizes(self) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .call.geometry import Geometry
 from .dispatch import backward_rows, forward_rows
-from .geometry import Geometry
 
 __all__ = [
     "SECOND_DERIVATIVE",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .geometry import Geometry, Stride
+from .call.geometry import Geometry, Stride
 from .planner import Plan
 
 __all__ = ["KnownCall", "recall", "remember", "signature"]

@@ -14,8 +14,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from .checks import check_values
-from .geometry import Geometry
+from .call.checks import check_values
+from .call.geometry import Geometry
 from .planner import Plan, forward_only, resolve_plan
 
 __all__ = ["backend_for", "backward_rows", "empty_output", "forward_rows", "small_call"]

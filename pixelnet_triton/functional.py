@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .call.checks import check_call, check_maps, check_names, check_values
+from .call.geometry import Stride, layer_geometry
 from .calls import KnownCall, recall, remember, signature
-from .checks import check_call, check_maps, check_names, check_values
 from .dispatch import small_call
-from .geometry import Stride, layer_geometry
 from .operators import sparse_hypercolumn_operator
 from .planner import Plan, forward_only
 

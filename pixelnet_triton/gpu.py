@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autotune import autotune
-from .geometry import Geometry
+from .call.geometry import Geometry
 from .kernels.fused_gradients import feature_gradient, transposed_product, weight_gradient
 from .kernels.fused_linear import DENSE, GATHER, PRODUCT, PROJECTED, Operand, fused_linear
 from .kernels.gather import coordinate_gradient

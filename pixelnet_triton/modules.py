@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .call.geometry import Stride
 from .functional import sparse_hypercolumn
-from .geometry import Stride
 from .planner import Plan
 
 __all__ = ["HypercolumnLinear"]

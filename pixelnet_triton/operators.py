@@ -22,8 +22,8 @@ from .autograd import (
     refuse_gelu,
     save_inputs,
 )
+from .call.geometry import Geometry
 from .dispatch import backward_rows, empty_output, forward_rows
-from .geometry import Geometry
 
 __all__ = ["sparse_hypercolumn_operator"]
 

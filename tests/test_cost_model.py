@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from pixelnet_triton import Plan
+from pixelnet_triton.call.plan import MODES
+from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.planner.choose import named_plan
 from pixelnet_triton.planner.cost import CostModel
-from pixelnet_triton.planner.plan import MODES
 from pixelnet_triton.planner.profiles import SHIPPED
-from pixelnet_triton.planner.shape import CallShape, LayerShape
 
 VGG = ((64, 224), (128, 112), (256, 56), (512, 28), (512, 14))
 RESNET = ((256, 128), (512, 64), (1024, 32), (2048, 16))

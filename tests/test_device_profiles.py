@@ -15,12 +15,13 @@ import torch
 
 import pixelnet_triton
 from pixelnet_triton import Plan
+from pixelnet_triton.call.profile import PER_THREAD, DeviceProfile
+from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.planner import calibration, resolve_plan
 from pixelnet_triton.planner.calibration import Probe, fit
 from pixelnet_triton.planner.choose import forget_plans
 from pixelnet_triton.planner.cost import CostModel
-from pixelnet_triton.planner.profiles import PER_THREAD, SHIPPED, DeviceProfile, derived_profile
-from pixelnet_triton.planner.shape import CallShape, LayerShape
+from pixelnet_triton.planner.profiles import SHIPPED, derived_profile
 from pixelnet_triton.planner.store import (
     NOMINAL_THREADS,
     cache_folder,
@@ -33,7 +34,7 @@ from pixelnet_triton.planner.store import (
 CPU = torch.device("cpu")
 MAPS = [torch.randn(1, 256, 4, 4)]  # 16 cells and 4096 points: projecting is far cheaper
 # On this device whatever touches projected maps takes ages: everything is gathered.
-GATHERING = replace(SHIPPED["cpu"], name="a device that gathers", rows=1.0, collect=1.0)
+GATHERING = replace(SHIPPED["cpu"], name="a device that gathers", projected_reads=1.0, collects=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def good() -> dict[str, Any]:
         json.dumps({**good(), "gather": -1}),
         json.dumps({**good(), "gather": "fast"}),
         json.dumps({**good(), "kind": "tpu"}),
-        json.dumps({**good(), "launch": float("nan")}),
+        json.dumps({**good(), "operator_seconds": float("nan")}),
     ],
     ids=["empty", "cut", "list", "fields", "negative", "words", "kind", "nan"],
 )
@@ -170,17 +171,17 @@ def test_the_fit_finds_what_made_the_times(name: str) -> None:
     start = SHIPPED[name]
     truth = replace(
         start,
-        product_32=start.product_32 / 3,
+        dense_flops_32=start.dense_flops_32 / 3,
         fused_32=start.fused_32 / 2,
         rows=start.rows * 2,
         stream=start.stream / 2,
-        launch=start.launch * 2,
+        operator_seconds=start.operator_seconds * 2,
     )
     found = fit(probes(truth), start)
     for probe in probes(truth):
         predicted = CostModel(probe.call, found).seconds(probe.plan)
         assert predicted == pytest.approx(probe.seconds, rel=0.1)
-    assert found.product_32 == pytest.approx(truth.product_32, rel=0.1)
+    assert found.dense_flops_32 == pytest.approx(truth.dense_flops_32, rel=0.1)
     assert found.launch == pytest.approx(truth.launch, rel=0.1)
 
 
@@ -218,7 +219,7 @@ def test_a_derived_profile_is_near_the_shipped_one() -> None:
         memory_bus_width=6144,
     )
     derived = derived_profile(h200)
-    for name in ("product_16", "fused_16", "gather", "rows", "stream"):
+    for name in ("dense_flops_16", "fused_flops_16", "map_reads", "projected_reads", "streams"):
         ratio = getattr(derived, name) / getattr(SHIPPED["H200"], name)
         assert 0.8 < ratio < 1.25, name
     assert derived.source.startswith("model")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.geometry import layer_geometry
+from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, Inputs, build, case_id

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pixelnet_triton import Plan, dispatch, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.call.plan import MODES, STRATEGIES
+from pixelnet_triton.call.shape import bucket
 from pixelnet_triton.planner import PLAN_NAMES, resolve_plan
 from pixelnet_triton.planner.choose import _resolve, forget_plans
-from pixelnet_triton.planner.plan import MODES, STRATEGIES
-from pixelnet_triton.planner.shape import bucket
 
 from .cases import Case, build
 from .check import check_case

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..geometry import Geometry
-from ..planner.plan import Plan
+from ..call.geometry import Geometry
+from ..call.plan import Plan
 from . import native
 from .gathered import Gathered, GatheredBackward
 from .products import product_dtype

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..geometry import Geometry, LayerAffine
+from ..call.geometry import Geometry, LayerAffine
 
 __all__ = ["Corners", "is_exact", "locate"]
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..geometry import Geometry, LayerAffine
+from ..call.geometry import Geometry, LayerAffine
 from .choice import prefers_grid_sample, reads_by_grid_sample
 from .maps import laid_out_like
 from .products import compute_dtype

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..geometry import Geometry
+from ..call.geometry import Geometry
 from .corners import Corners, is_exact, locate
 from .maps import prefers_planes, read_map, scatter_maps
 from .products import compute_dtype

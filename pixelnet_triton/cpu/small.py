@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
-from ..geometry import Geometry
+from ..call.geometry import Geometry
 from . import native
 from .choice import keeps_hypercolumns
 from .products import product_dtype

@@ -24,10 +24,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..call.geometry import Geometry
 from ..cpu.bags import gather_rows
 from ..cpu.maps import compute_dtype
 from ..dispatch import backend_for
-from ..geometry import Geometry
 from ..operators import sparse_hypercolumn_operator
 from ..planner import forward_only
 from .spans import Span, most_cells, span

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..call.geometry import layer_geometry
 from ..functional import sparse_hypercolumn
-from ..geometry import layer_geometry
 from .first_layer import FirstLayer, Tile, first_layer
 
 if TYPE_CHECKING:

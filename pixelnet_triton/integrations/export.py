@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..geometry import Geometry, LayerAffine
+from ..call.geometry import Geometry, LayerAffine
 
 __all__ = ["AtEveryPixel", "export", "export_onnx", "plain_sparse_hypercolumn"]
 

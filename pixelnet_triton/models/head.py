@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..call.geometry import Stride
 from ..functional import sparse_hypercolumn
-from ..geometry import Stride
 from ..modules import HypercolumnLinear
 from ..planner import Plan
 

@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..call.plan import Plan
+from ..call.profile import DeviceProfile
+from ..call.shape import CallShape, LayerShape
+from ..call.work import Work
 from ..cpu.products import multiplies_half
 from .choose import forget_plans
 from .cost import CostModel
-from .plan import Plan
-from .profiles import DeviceProfile, shipped_profile
-from .shape import CallShape, LayerShape
+from .profiles import shipped_profile
 from .store import device_name, profile_path, save_profile
-from .work import Work
 
 __all__ = ["Probe", "calibrate", "fit", "measure"]
 
@@ -119,14 +120,16 @@ def _calls(device: torch.device) -> list[CallShape]:
         (stack(*three), 2, 1000 * scale, 64, True),
     ]
     calls = [
-        CallShape(layers, batch, points, width, itemsize, ragged, training)
+        CallShape(
+            layers, batch, points, width, itemsize, ragged, training, half_products=not on_cpu
+        )
         for itemsize in itemsizes
         for layers, batch, points, width, ragged in shapes
         for training in (False, True)
     ]
     if on_cpu and multiplies_half(torch.bfloat16):  # only their products differ
         calls += [
-            CallShape(stack(*three), 1, 2000, width, 2, matrix_units=True) for width in (512, 2048)
+            CallShape(stack(*three), 1, 2000, width, 2, half_products=True) for width in (512, 2048)
         ]
     return calls
 
@@ -234,15 +237,21 @@ def fit(probes: list[Probe], start: DeviceProfile) -> DeviceProfile:
     factors = _bounded_least_squares(shares)
     found: dict[str, float] = {}
     for (kind, size), factor in zip(variables, factors, strict=True):
-        name = "launch" if kind == "launches" else kind if size is None else f"{kind}_{8 * size}"
-        change = factor if kind == "launches" else 1 / factor
+        name = (
+            "operator_seconds"
+            if kind == "operators"
+            else kind
+            if size is None
+            else f"{kind}_{8 * size}"
+        )
+        change = factor if kind == "operators" else 1 / factor
         found[name] = float(f"{getattr(start, name) * change:.3g}")
     return replace(start, **found)  # type: ignore[arg-type]
 
 
 def _sizes(kind: str, itemsizes: list[int]) -> list[int] | list[None]:
     """Products have a rate for each element size, everything else has one."""
-    return itemsizes if kind in ("product", "fused") else [None]
+    return itemsizes if kind in ("dense_flops", "fused_flops") else [None]
 
 
 def _bounded_least_squares(shares: np.ndarray) -> np.ndarray:

@@ -13,11 +13,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..call.plan import PLAN_NAMES, Plan
+from ..call.profile import DeviceProfile
+from ..call.shape import CallShape, LayerShape, bucket
 from ..cpu.products import multiplies_half
 from .cost import CostModel
-from .plan import Plan
-from .profiles import SHIPPED, DeviceProfile
-from .shape import CallShape, LayerShape, bucket
+from .profiles import SHIPPED
 from .store import profile_for
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "resolve_plan",
 ]
 
-PLAN_NAMES = ("auto", "gather", "project", "one_pass", "two_step")
 _FORWARD_ONLY = "-forward"
 
 

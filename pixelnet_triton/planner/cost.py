@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from ..call.estimate import Estimate, Line
+from ..call.plan import Plan
+from ..call.profile import DeviceProfile
+from ..call.shape import CallShape
+from ..call.work import Work
 from . import work_cpu, work_gpu
-from .estimate import Estimate, Line
-from .plan import Plan
-from .profiles import DeviceProfile
-from .shape import CallShape
-from .work import Work
 
 __all__ = ["CostModel"]
 
@@ -30,7 +30,7 @@ class CostModel:
         self.call = call
         self.profile = profile
         on_cpu = profile.kind == "cpu"
-        converted = on_cpu and not call.matrix_units
+        converted = on_cpu and not call.half_products
         self.costs = profile.costs(max(4, call.itemsize) if converted else call.itemsize)
         self._counter = work_cpu if on_cpu else work_gpu
         #: The CPU always takes two steps.

@@ -8,12 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..call.plan import Plan
+from ..call.profile import DeviceProfile
+from ..call.shape import CallShape, LayerShape, bucket
 from ..cpu.products import multiplies_half
 from .choose import PLAN_NAMES, named_plan
 from .cost import CostModel
-from .plan import Plan
-from .profiles import SHIPPED, DeviceProfile
-from .shape import CallShape, LayerShape, bucket
+from .profiles import SHIPPED
 from .store import profile_for
 
 __all__ = ["plan_hypercolumn"]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from .profiles import DeviceProfile, shipped_profile
+from ..call.profile import DeviceProfile
+from .profiles import shipped_profile
 
 __all__ = [
     "cache_folder",

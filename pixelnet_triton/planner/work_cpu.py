@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ..call.plan import Plan
+from ..call.shape import CallShape, LayerShape
+from ..call.work import Work
 from ..cpu.choice import keeps_hypercolumns, prefers_grid_sample, reads_by_grid_sample
 from ..cpu.maps import SPARSE_CELLS_PER_CORNER
 from ..cpu.sampling import PART_POINTS, PART_POINTS_OF_ONE_IMAGE
 from ..cpu.upstream import column_blocks
-from .plan import Plan
-from .shape import CallShape, LayerShape
-from .work import Work
 
 __all__ = ["Way", "layer_work", "shared_work", "strategies", "way_of"]
 
@@ -65,9 +65,9 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
     output, blocks, together = _output_bytes(call), _blocks(call), _parts(call) == 1
     runs = _runs(plan)
     if not plan.projected and way_of(call, True) is Way.KEPT:
-        backward = Work(stream=output, launches=25) if call.training else Work()
-        return Work(stream=output, launches=3 + 12 * call.ragged) + backward
-    work = Work(launches=20 if call.training else 12)
+        backward = Work(streams=output, operators=25) if call.training else Work()
+        return Work(streams=output, operators=3 + 12 * call.ragged) + backward
+    work = Work(operators=20 if call.training else 12)
     if plan.gathered:
         # Adjacent gathered layers share a product. The first one writes the output, or reads and
         # writes it where projected layers came first; every other one reads and writes it.
@@ -76,21 +76,21 @@ def shared_work(call: CallShape, plan: Plan) -> Work:
         passes = 2 * runs - 1
         if plan.projected:  # added to a block that is in the cache, or to all of the output
             passes = 0 if together else 2 * runs
-        work += Work(stream=output * passes, launches=(6 if small else 33) + 3 * (runs - 1))
+        work += Work(streams=output * passes, operators=(6 if small else 33) + 3 * (runs - 1))
         if call.training:
             backward_passes = 2 * runs - 1 - bool(plan.projected and together)
             work += Work(
-                stream=output * backward_passes,
-                launches=(36 if small else 95) + 6 * (runs - 1),
+                streams=output * backward_passes,
+                operators=(36 if small else 95) + 6 * (runs - 1),
             )
     if plan.projected:
         # Blocks of columns are copied to their places, where there is more than one.
         # What is interpolated in float32 and multiplied in half precision is converted on the way.
         mixed = 3 * output if _mixed(call) else 0.0
         added = mixed if plan.gathered else 0.0
-        work += Work(stream=output + added, launches=31 + 6 * blocks)
+        work += Work(streams=output + added, operators=31 + 6 * blocks)
         if call.training:
-            work += Work(stream=output + mixed, launches=25 + 25 * blocks)
+            work += Work(streams=output + mixed, operators=25 + 25 * blocks)
     return work
 
 
@@ -140,7 +140,7 @@ def _itemsize(call: CallShape) -> int:
 
 def _operand_size(call: CallShape) -> int:
     """Bytes of an operand of products."""
-    return call.itemsize if call.matrix_units else _itemsize(call)
+    return call.itemsize if call.half_products else _itemsize(call)
 
 
 def _output_bytes(call: CallShape) -> float:
@@ -172,50 +172,57 @@ def _read(call: CallShape, layer: LayerShape, way: Way) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
     if way is not Way.LISTS:
-        work = Work(sampled=SAMPLED_FORWARD * values, stream=columns, launches=2)
+        work = Work(sampled_values=SAMPLED_FORWARD * values, streams=columns, operators=2)
         return work + _whole_conversion(call, layer)
     corners = CORNERS * columns
     if _by_planes(call, layer):
         stream = columns + (0 if call.itemsize >= 4 else 2 * corners)
-        return Work(strided=corners, stream=stream, located=call.points, launches=8 * call.batch)
-    work = Work(gather=corners, stream=columns, located=call.points, launches=4)
+        return Work(
+            strided_reads=corners,
+            streams=stream,
+            located_points=call.points,
+            operators=8 * call.batch,
+        )
+    work = Work(map_reads=corners, streams=columns, located_points=call.points, operators=4)
     if layer.channels_last and call.itemsize >= 4:  # rows as they are
         return work
     if _sparse(call, layer):  # touched cells alone are converted
-        return work + Work(stream=2 * corners, launches=5)
-    return work + Work(stream=2 * _map_bytes(call, layer), launches=3)
+        return work + Work(streams=2 * corners, operators=5)
+    return work + Work(streams=2 * _map_bytes(call, layer), operators=3)
 
 
 def _gather_forward(call: CallShape, layer: LayerShape, way: Way) -> Work:
-    return _read(call, layer, way) + Work(product=_products(call, layer, call.points))
+    return _read(call, layer, way) + Work(dense_flops=_products(call, layer, call.points))
 
 
 def _gather_backward(call: CallShape, layer: LayerShape, way: Way) -> Work:
     values = float(call.points * layer.channels)
     columns = values * _itemsize(call)
     work = Work(
-        product=2 * _products(call, layer, call.points),
-        stream=columns + _map_bytes(call, layer),
-        launches=10,
+        dense_flops=2 * _products(call, layer, call.points),
+        streams=columns + _map_bytes(call, layer),
+        operators=10,
     )
     if way is not Way.LISTS:
-        work += Work(sampled=(2 - SAMPLED_FORWARD) * values, launches=3)
+        work += Work(sampled_values=(2 - SAMPLED_FORWARD) * values, operators=3)
     if way is Way.KEPT:
         return work + _whole_conversion(call, layer)
     work += _read(call, layer, way)
     if way is Way.SAMPLED:  # which writes planes: rows are made of them
         turned = 2 * _map_bytes(call, layer) if layer.channels_last else 0.0
-        return work + Work(stream=turned)
+        return work + Work(streams=turned)
     corners = CORNERS * columns
     if _by_planes(call, layer):
         summed = 0.0 if call.itemsize >= 4 else 2 * _map_bytes(call, layer)  # in float32
-        return work + Work(strided=corners, stream=summed, launches=9 * call.batch)
-    work += Work(scatter=corners, located=2 * call.points, launches=4)  # sorted by cell, too
+        return work + Work(strided_reads=corners, streams=summed, operators=9 * call.batch)
+    work += Work(
+        scatters=corners, located_points=2 * call.points, operators=4
+    )  # sorted by cell, too
     if layer.channels_last and call.itemsize >= 4:
         return work
     if _sparse(call, layer):
-        return work + Work(stream=corners, launches=6)
-    return work + Work(stream=2 * _map_bytes(call, layer), launches=3 * call.batch)
+        return work + Work(streams=corners, operators=6)
+    return work + Work(streams=2 * _map_bytes(call, layer), operators=3 * call.batch)
 
 
 def _project_forward(call: CallShape, layer: LayerShape) -> Work:
@@ -223,13 +230,13 @@ def _project_forward(call: CallShape, layer: LayerShape) -> Work:
     blocks = _blocks(call)
     table = float(cells * call.out_features * _itemsize(call))
     return Work(
-        product=_products(call, layer, cells),
-        rows=CORNERS * float(call.points * call.out_features * _itemsize(call)),
-        stream=_as_operand(call, table)
+        dense_flops=_products(call, layer, cells),
+        projected_reads=CORNERS * float(call.points * call.out_features * _itemsize(call)),
+        streams=_as_operand(call, table)
         + blocks * _map_bytes(call, layer)
         + _conversion(call, layer),
-        launches=8 * blocks * _matrices(call, layer),
-        located=call.points,
+        operators=8 * blocks * _matrices(call, layer),
+        located_points=call.points,
     )
 
 
@@ -241,11 +248,11 @@ def _project_backward(call: CallShape, layer: LayerShape) -> Work:
     # written, or read and added to.
     maps = (2 * blocks) * _map_bytes(call, layer)
     return Work(
-        product=2 * _products(call, layer, cells),
-        collect=CORNERS * float(call.points * call.out_features * _itemsize(call)),
-        stream=_as_operand(call, q) + maps + 2 * _conversion(call, layer),
-        launches=20 + 7 * blocks * _matrices(call, layer),
-        located=2 * call.points,
+        dense_flops=2 * _products(call, layer, cells),
+        collects=CORNERS * float(call.points * call.out_features * _itemsize(call)),
+        streams=_as_operand(call, q) + maps + 2 * _conversion(call, layer),
+        operators=20 + 7 * blocks * _matrices(call, layer),
+        located_points=2 * call.points,
     )
 
 
@@ -268,7 +275,7 @@ def _whole_conversion(call: CallShape, layer: LayerShape) -> Work:
     """A map of half precision as a whole to float32, or its gradient back."""
     if call.itemsize >= 4:
         return Work()
-    return Work(stream=1.5 * _map_bytes(call, layer), launches=2)
+    return Work(streams=1.5 * _map_bytes(call, layer), operators=2)
 
 
 def _mixed(call: CallShape) -> bool:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import torch
 
+from ..call.plan import Plan
+from ..call.shape import CallShape, LayerShape
+from ..call.work import Work
 from ..kernels.configs import linear_config, weight_gradient_config
-from .plan import Plan
-from .shape import CallShape, LayerShape
-from .work import Work
 
 __all__ = ["layer_work", "shared_work", "strategies"]
 
@@ -49,20 +49,20 @@ def layer_work(
     """
     forward = _FORWARD[strategy](call, layer, mode)
     if strategy == "gather" and mode == "two_step" and not all_gathered:
-        forward = forward._replace(product=0.0, fused=forward.product)
+        forward = forward._replace(dense_flops=0.0, fused_flops=forward.dense_flops)
     return forward + _BACKWARD[strategy](call, layer, mode) if call.training else forward
 
 
 def shared_work(call: CallShape, plan: Plan) -> Work:
     """Work whatever the layers: the output, and launches that serve all gathered layers."""
     output = float(call.points * call.out_features * call.itemsize)
-    work = Work(stream=output, launches=1)
+    work = Work(streams=output, operators=1)
     if plan.gathered and plan.mode == "two_step":
-        work += Work(launches=1)
+        work += Work(operators=1)
     if call.training:
-        work += Work(stream=2 * output, launches=2)  # the upstream gradient: masked, summed
+        work += Work(streams=2 * output, operators=2)  # the upstream gradient: masked, summed
         if plan.gathered:
-            work += Work(stream=2 * output, launches=3)
+            work += Work(streams=2 * output, operators=3)
     return work
 
 
@@ -74,7 +74,7 @@ def _padded_cells(layer: LayerShape) -> int:
 def _corners(call: CallShape, layer: LayerShape, times: float) -> Work:
     """Four corners a point, read `times` times over."""
     amount = 4.0 * call.points * layer.channels * call.itemsize * times
-    return Work(gather=amount) if layer.channels_last else Work(strided=amount)
+    return Work(map_reads=amount) if layer.channels_last else Work(strided_reads=amount)
 
 
 def _product(call: CallShape, layer: LayerShape) -> float:
@@ -87,9 +87,9 @@ def _projection(call: CallShape, layer: LayerShape) -> Work:
     cells = call.batch * layer.cells
     elements = cells * (layer.channels + call.out_features) + layer.channels * call.out_features
     return Work(
-        product=2.0 * cells * layer.channels * call.out_features,
-        stream=float(elements * call.itemsize),
-        launches=1,
+        dense_flops=2.0 * cells * layer.channels * call.out_features,
+        streams=float(elements * call.itemsize),
+        operators=1,
     )
 
 
@@ -98,12 +98,12 @@ def _gather_forward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     if mode == "two_step":
         return (
             _corners(call, layer, 1)
-            + Work(product=_product(call, layer))
-            + Work(stream=2 * columns)
+            + Work(dense_flops=_product(call, layer))
+            + Work(streams=2 * columns)
         )
     tile = linear_config(_DTYPES[call.itemsize], call.out_features, call.points).block_d
     times = -(-call.out_features // tile)
-    return _corners(call, layer, times) + Work(fused=_product(call, layer))
+    return _corners(call, layer, times) + Work(fused_flops=_product(call, layer))
 
 
 def _gather_backward(call: CallShape, layer: LayerShape, mode: str) -> Work:
@@ -112,46 +112,46 @@ def _gather_backward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     cells = call.batch * layer.cells * layer.channels
     # float32 sums: cleared, added to at four corners, and rounded into the gradient
     scatter = Work(
-        scatter=4.0 * call.points * layer.channels * 4,
-        stream=float(cells * (4 + 4 + call.itemsize)),
-        launches=2,
+        scatters=4.0 * call.points * layer.channels * 4,
+        streams=float(cells * (4 + 4 + call.itemsize)),
+        operators=2,
     )
     if mode == "two_step":
         # columns written and read for dW_i, G W_i written and read for the scatter
         return (
             _corners(call, layer, 1)
-            + Work(product=2 * flops, stream=4 * columns, launches=1)
+            + Work(dense_flops=2 * flops, streams=4 * columns, operators=1)
             + scatter
         )
     tile = weight_gradient_config(_DTYPES[call.itemsize]).block_m
     times = -(-call.out_features // tile)
-    return _corners(call, layer, times) + Work(fused=2 * flops, launches=1) + scatter
+    return _corners(call, layer, times) + Work(fused_flops=2 * flops, operators=1) + scatter
 
 
 def _rows_forward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     read = 4.0 * call.points * call.out_features * call.itemsize
-    return _projection(call, layer) + Work(rows=read)
+    return _projection(call, layer) + Work(projected_reads=read)
 
 
 def _rows_backward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     outputs = call.batch * layer.cells * call.out_features
     q = Work(
-        collect=4.0 * call.points * call.out_features * 4,
-        stream=float(outputs * (4 + 4 + call.itemsize)),
-        launches=3,
+        collects=4.0 * call.points * call.out_features * 4,
+        streams=float(outputs * (4 + 4 + call.itemsize)),
+        operators=3,
     )
     return q + _projection(call, layer) + _projection(call, layer)
 
 
 def _product_forward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     flops = 2.0 * call.points * _padded_cells(layer) * call.out_features
-    return _projection(call, layer) + Work(fused=flops)
+    return _projection(call, layer) + Work(fused_flops=flops)
 
 
 def _product_backward(call: CallShape, layer: LayerShape, mode: str) -> Work:
     flops = 2.0 * call.points * _padded_cells(layer) * call.out_features
     outputs = float(call.batch * layer.cells * call.out_features * call.itemsize)
-    q = Work(fused=flops, stream=outputs, launches=1)
+    q = Work(fused_flops=flops, streams=outputs, operators=1)
     return q + _projection(call, layer) + _projection(call, layer)
 
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 from hypothesis import example, given
 
+from pixelnet_triton.call.profile import RATES
 from pixelnet_triton.planner import resolve_plan
 from pixelnet_triton.planner.choose import forget_plans
-from pixelnet_triton.planner.profiles import RATES, SHIPPED
+from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.store import profile_for, profile_path, save_profile
 
 from .examples import examples

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton.geometry import Geometry, layer_geometry
+from pixelnet_triton.call.geometry import Geometry, layer_geometry
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from ..poison import poisoned_memory

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.geometry import layer_geometry
+from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.integrations import PointHead
 from pixelnet_triton.integrations.export import (
     AtEveryPixel,

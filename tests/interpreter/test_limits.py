@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import Plan, checks, sparse_hypercolumn
+from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton.call import checks
 from pixelnet_triton.kernels.gather import gather
 
 PLANS = [

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .estimate import Estimate
+from .route import Route
 
-__all__ = ["MODES", "STRATEGIES", "Plan"]
+__all__ = ["MODES", "PLAN_NAMES", "STRATEGIES", "Plan"]
 
+PLAN_NAMES = ("auto", "gather", "project", "one_pass", "two_step")
 STRATEGIES = ("gather", "project_product", "project_gather")
 MODES = ("one_pass", "two_step")
 
@@ -32,6 +34,8 @@ class Plan:
     Args:
         layers: for each layer ``"gather"``, ``"project_product"`` or ``"project_gather"``.
         mode: ``"one_pass"`` or ``"two_step"``.
+        route: how the back end carries it out; None, or one that does not fit the call, leaves
+            that to the back end.
         estimate: what :func:`pixelnet_triton.plan_hypercolumn` predicts of it.
 
     Raises:
@@ -45,6 +49,7 @@ class Plan:
 
     layers: tuple[str, ...]
     mode: str = "one_pass"
+    route: Route | None = None
     estimate: Estimate | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +74,7 @@ class Plan:
         return [i for i, strategy in enumerate(self.layers) if strategy != "gather"]
 
     def encode(self) -> str:
-        """The plan as a string, the form an operator's schema can carry; without the estimate."""
+        """The plan as a string, the form an operator's schema can carry; layers and mode alone."""
         return f"{self.mode}:{','.join(self.layers)}"
 
     @staticmethod

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .geometry import COORDINATES, INTERPOLATIONS, PADDING_MODES
-from .planner import PLAN_NAMES, Plan
+from .plan import PLAN_NAMES, Plan
 
 __all__ = ["ACTIVATIONS", "check_call", "check_maps", "check_names", "check_values"]
 

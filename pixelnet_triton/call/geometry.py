@@ -15,7 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["COORDINATES", "INTERPOLATIONS", "PADDING_MODES", "Geometry", "layer_geometry"]
+__all__ = [
+    "COORDINATES",
+    "INTERPOLATIONS",
+    "PADDING_MODES",
+    "Geometry",
+    "LayerAffine",
+    "Stride",
+    "layer_geometry",
+]
 
 COORDINATES = ("pixel", "unit", "normalized")
 INTERPOLATIONS = ("bilinear", "nearest")
@@ -35,6 +43,19 @@ class Geometry:
     affine: tuple[LayerAffine, ...]
     interpolation: str = "bilinear"
     padding_mode: str = "border"
+
+    @property
+    def bilinear(self) -> bool:
+        return self.interpolation == "bilinear"
+
+    @property
+    def border(self) -> bool:
+        return self.padding_mode == "border"
+
+    def of(self, layers: Sequence[int]) -> Geometry:
+        """That of some of the layers."""
+        affine = tuple([self.affine[i] for i in layers])
+        return Geometry(affine, self.interpolation, self.padding_mode)
 
     def flat(self) -> list[float]:
         """``affine`` as one list, the form an operator's schema can carry."""
