@@ -3,9 +3,11 @@
 >>> from pixelnet_triton import sparse_hypercolumn, HypercolumnLinear
 """
 
+from .calibration import calibrate
+from .call import DeviceProfile, Plan
 from .functional import sparse_hypercolumn
 from .modules import HypercolumnLinear
-from .planner import DeviceProfile, Plan, calibrate, plan_hypercolumn
+from .planning import plan_hypercolumn
 
 __all__ = [
     "DeviceProfile",

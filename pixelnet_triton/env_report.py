@@ -14,10 +14,11 @@ import importlib.util
 import json
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from .tools.machine import cpu_name
 
 __all__ = ["VARIABLES", "environment", "format_report", "main"]
 
@@ -100,17 +101,6 @@ def _version(package: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         # run from the source tree without installation, or really not there
         return "source tree" if package == "pixelnet-triton" else None
-
-
-def cpu_name() -> str:
-    """The processor's marketing name, which `platform` does not know on Linux."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _gpu(index: int) -> dict[str, Any]:

@@ -1,20 +1,14 @@
-"""The public function: conventions and checks on top, one operator below."""
+"""The public function: a call is prepared, once for all of its kind, and run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .call.checks import check_call, check_maps, check_names, check_values
-from .call.geometry import Stride, layer_geometry
-from .calls import KnownCall, recall, remember, signature
-from .dispatch import small_call
-from .operators import sparse_hypercolumn_operator
-from .planner import Plan, forward_only
+from .call import Options, Plan, Stride
+from .op.prepare import prepare
+from .op.run import run
 
 __all__ = ["sparse_hypercolumn"]
 
@@ -86,104 +80,15 @@ def sparse_hypercolumn(
         >>> sparse_hypercolumn(maps, points, (224, 224), weight=weight, activation="relu").shape
         torch.Size([2, 100, 128])
     """
-    tensors = (points, weight, bias, batch_index)
-    options = (activation, interpolation, align_corners, padding_mode, coordinates)
-    key = signature(features, tensors, image_size, strides, plan, options)
-    known = recall(key)
-    if known is None:
-        ordinary = key is not None
-        known = _examined(features, tensors, image_size, strides, plan, options, ordinary)
-        remember(key, known)
-    if known.small is not None:
-        # NaN and infinity survive a sum; a sum that overflows is looked at in detail.
-        if batch_index is not None or (
-            points.is_floating_point() and not math.isfinite(points.sum().item())
-        ):
-            check_values(points.reshape(-1, 2), batch_index, features[0].shape[0])
-        value = known.small(features, points, batch_index, weight, bias, activation)
-        if value is not None:
-            return value
-    features, weight, bias = _autocast(features, weight, bias)
-    # GELU's derivative needs its input: where gradients are wanted it stays outside the operator,
-    # so that autograd keeps that input; otherwise it is applied in the product's epilogue.
-    outside = activation == "gelu" and known.training
-    value = sparse_hypercolumn_operator(
-        features,
-        points,
-        batch_index,
-        weight,
-        bias,
-        known.geometry,
-        None if outside else activation,
-        known.plan,
+    options = Options(
+        image_size,
+        activation,
+        strides,
+        interpolation,
+        align_corners,
+        padding_mode,
+        coordinates,
+        plan,
     )
-    return F.gelu(value) if outside else value
-
-
-def _examined(
-    features: Sequence[Tensor],
-    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
-    image_size: tuple[int, int],
-    strides: Sequence[Stride] | None,
-    plan: str | Plan,
-    options: tuple[str | None, str, bool, str, str],
-    ordinary: bool,
-) -> KnownCall:
-    """Raise for what cannot be served; else what follows from shapes and options.
-
-    `ordinary`: nothing is traced or transformed, and all tensors are plain ones.
-    """
-    points, weight, bias, batch_index = tensors
-    activation, interpolation, align_corners, padding_mode, coordinates = options
-    check_names(activation, interpolation, padding_mode, coordinates, weight)
-    check_maps(features)
-    features, weight, bias = _autocast(features, weight, bias)
-    check_call(
-        features, points, image_size, weight, bias, batch_index, strides, align_corners, plan
-    )
-    geometry = layer_geometry(
-        [(f.shape[2], f.shape[3]) for f in features],
-        (image_size[0], image_size[1]),
-        strides=strides,
-        interpolation=interpolation,
-        align_corners=align_corners,
-        padding_mode=padding_mode,
-        coordinates=coordinates,
-    )
-    training = _wants_grad(*features, points, weight, bias)
-    name = plan if isinstance(plan, str) else plan.encode()
-    if isinstance(plan, str) and not training:
-        name = forward_only(name)
-    small = None
-    if ordinary and not autocast_enabled(features[0].device.type):
-        small = small_call(features, points, batch_index, weight, geometry, name, training)
-    return KnownCall(geometry, name, training, small)
-
-
-def _wants_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
-def _autocast(
-    features: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None
-) -> tuple[Sequence[Tensor], Tensor | None, Tensor | None]:
-    """Maps, weight and bias in the autocast dtype where autocast is on; points never."""
-    device = features[0].device.type
-    if not autocast_enabled(device):
-        return features, weight, bias
-    dtype = torch.get_autocast_dtype(device)
-
-    def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-    return (
-        [cast(f) for f in features],
-        cast(weight) if isinstance(weight, Tensor) else weight,
-        cast(bias) if isinstance(bias, Tensor) else bias,
-    )
-
-
-def autocast_enabled(device: str) -> bool:
-    """Whether autocast is on for that type of device; not for one that has none of it."""
-    # torch.amp.is_autocast_available would say the latter, but breaks graphs in torch 2.6
-    return device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+    call = prepare(features, points, batch_index, weight, bias, options)
+    return run(call, features, points, batch_index, weight, bias)

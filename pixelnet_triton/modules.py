@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .call.geometry import Stride
+from .call import Plan, Stride
 from .functional import sparse_hypercolumn
-from .planner import Plan
 
 __all__ = ["HypercolumnLinear"]
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import Plan, calls, sparse_hypercolumn
+from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton.op import forget_calls
 
 
 def good_call() -> dict[str, Any]:
@@ -457,7 +458,7 @@ def test_no_argument_is_refused_for_want_of_images() -> None:
 
 
 def test_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_KNOWN", {})
+    forget_calls()
     monkeypatch.setenv("PIXELNET_TRITON_BACKEND", "cudnn")
     with pytest.raises(ValueError, match="PIXELNET_TRITON_BACKEND='cudnn'; use auto, torch or"):
         sparse_hypercolumn(**good_call())

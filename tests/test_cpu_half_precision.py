@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from bench.memory import saved_storages
-from pixelnet_triton import Plan, calls, plan_hypercolumn, sparse_hypercolumn
-from pixelnet_triton.cpu import choice, products
-from pixelnet_triton.planner.choose import forget_plans
+from pixelnet_triton import Plan, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.cpu import products, routes
+from pixelnet_triton.op import forget_calls
 
 from .cases import CASES, Case, case_id
 from .check import check_case
@@ -31,10 +31,9 @@ def units(request: Any, monkeypatch: pytest.MonkeyPatch, device: torch.device) -
     if device.type != "cpu":
         pytest.skip("about the CPU back end")
     monkeypatch.setattr(products, "_has_matrix_units", lambda: request.param)
-    monkeypatch.setattr(calls, "_KNOWN", {})
-    forget_plans()
+    forget_calls()
     yield request.param
-    forget_plans()
+    forget_calls()
 
 
 # Two images, a part of the points each, and 1,200 outputs in several blocks.
@@ -115,4 +114,4 @@ def test_small_calls_keep_a_bounded_conversion(
             sparse_hypercolumn(maps, points, (64, 64), weight=weight)
         total = sum(saved.values())
         assert (total > 0) is keeps
-        assert total <= 4 * choice.KEPT_CONVERTED + 4 * choice.KEPT_VALUES
+        assert total <= 4 * routes.KEPT_CONVERTED + 4 * routes.KEPT_VALUES

@@ -6,45 +6,21 @@ go one way. Points want no gradient here: with one, fewer ways are open (test_sp
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from bench.memory import saved_storages
-from pixelnet_triton import calls, sparse_hypercolumn
-from pixelnet_triton.cpu import maps, native, small
+from pixelnet_triton import plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.call import CallShape, LayerShape, Options, Plan, Route
+from pixelnet_triton.cpu.backend import BACKEND
+from pixelnet_triton.op.prepare import prepare
 
 from .cases import CASES, DTYPE_CASES, Case, build, case_id
 from .luck import check_but_for_luck
-
-HUGE = 1 << 40
-# name -> may keep hypercolumns, prefers grid_sample, cells a corner that make a map sparse,
-# corners that are few
-ROUTES = {
-    "small": (True, True, 1, 128),
-    "grid_sample": (False, True, 1, 128),
-    "lists": (False, False, HUGE, 0),
-    "cell-by-cell": (False, False, 0, 0),
-    "few": (False, False, HUGE, HUGE),
-}
-
-
-@pytest.fixture(params=ROUTES)
-def route(request: Any, monkeypatch: pytest.MonkeyPatch, device: torch.device) -> str:
-    if device.type != "cpu":
-        pytest.skip("about the CPU back end")
-    keeps, grid_sample, sparse, few = ROUTES[request.param]
-    monkeypatch.setattr(small, "keeps_hypercolumns", lambda *sizes: keeps)
-    monkeypatch.setattr(native, "prefers_grid_sample", lambda *sizes: grid_sample)
-    monkeypatch.setattr(native, "reads_by_grid_sample", lambda *sizes: grid_sample)
-    monkeypatch.setattr(maps, "SPARSE_CELLS_PER_CORNER", sparse)
-    monkeypatch.setattr(maps, "SPARSE_ROWS_PER_CORNER", sparse)
-    monkeypatch.setattr(maps, "FEW_ENTRIES", few)
-    monkeypatch.setattr(calls, "_KNOWN", {})
-    return request.param
-
+from .planning import PREFERENCES, forced_plan
 
 # Large enough for points that are neither few nor in every cell, several strips of planes, and
 # an image that ragged points leave out.
@@ -70,17 +46,75 @@ LARGER = [
 ALL = [*CASES, *DTYPE_CASES, *LARGER, *(case.linear() for case in LARGER)]
 
 
+@pytest.fixture(autouse=True)
+def _cpu_only(device: torch.device) -> None:
+    if device.type != "cpu":
+        pytest.skip("about the CPU back end")
+
+
+@pytest.mark.parametrize("name", PREFERENCES)
 @pytest.mark.parametrize("case", ALL, ids=case_id)
-def test_every_route_is_right(route: str, case: Case, device: torch.device) -> None:
-    check_but_for_luck(case, device, moving_points=False, same_layout=route != "small")
+def test_every_route_is_right(name: str, case: Case, device: torch.device) -> None:
+    inputs = build(case, device)
+    inputs.moving_points = False
+    plan = forced_plan(inputs, name)
+    if plan is None:
+        pytest.skip("not open to such a call")
+    for tensor in inputs.tensors().values():
+        tensor.requires_grad_()
+    assert plan_in_use(inputs.arguments(), plan).route == plan.route
+    same_layout = name != "expression"
+    check_but_for_luck(case, device, moving_points=False, same_layout=same_layout, plan=plan)
+
+
+def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:
+    """The plan, with its route, that a call of these arguments is computed by."""
+    names = ("features", "points", "batch_index", "weight", "bias")
+    tensors = [arguments.get(name) for name in names]
+    options = {k: v for k, v in arguments.items() if k not in names and k != "plan"}
+    call = prepare(*tensors, Options(**options, plan=plan))  # type: ignore[arg-type]
+    assert isinstance(call.plan, Plan)
+    return call.plan
+
+
+def test_every_way_is_forced_somewhere() -> None:
+    """Else a word of the route could be wrong, and no case would say so."""
+    seen: set[str] = set()
+    for case in ALL:
+        for name in PREFERENCES:
+            inputs = build(case)
+            inputs.moving_points = False
+            plan = forced_plan(inputs, name)
+            if plan is not None and plan.route is not None:
+                route = plan.route
+                seen |= {route.forward, route.backward, *route.read, *route.write}
+    assert seen == {
+        *("expression", "autograd", "grid_sample", "lists", "sampled"),
+        *("rows", "picked", "planes", "converted"),
+        *("few", "touched", "listed", "turned"),
+    }
+
+
+def test_a_route_that_does_not_fit_is_chosen_anew() -> None:
+    inputs = build(Case("nearest", interpolation="nearest").linear())
+    route = Route("grid_sample", "", ("sampled", "sampled"), ())
+    plan = Plan(("gather", "gather"), "two_step", route)
+    with torch.no_grad():
+        used = plan_in_use(inputs.arguments(), plan)
+    assert used.route is not None
+    assert used.route.forward == "lists"
+    planes = CallShape((LayerShape(8, 9, 9, channels_last=False),), 1, 50, 16)
+    gather = Plan(("gather",), "two_step")
+    listed = Route("lists", "lists", ("planes",), ("planes",))
+    assert BACKEND.fits(planes, gather, listed)
+    rows = replace(planes, layers=(LayerShape(8, 9, 9),))
+    assert not BACKEND.fits(rows, gather, listed)
 
 
 @pytest.mark.parametrize(("points", "keeps"), [(300, True), (3000, False)])
 def test_small_calls_keep_their_hypercolumns_and_larger_ones_do_not(
-    points: int, keeps: bool, device: torch.device
+    points: int, keeps: bool
 ) -> None:
-    if device.type != "cpu":
-        pytest.skip("about the CPU back end")
     feature = torch.randn(1, 96, 20, 20, requires_grad=True)
     weight = torch.randn(8, 96, requires_grad=True)
     at = torch.rand(1, points, 2) * 20
@@ -91,9 +125,65 @@ def test_small_calls_keep_their_hypercolumns_and_larger_ones_do_not(
     assert not keeps or sum(saved.values()) <= 1 << 20
 
 
+@pytest.mark.parametrize("points", range(2200, 2900, 35))
+def test_what_is_kept_is_bounded_whatever_the_points_are_rounded_to(points: int) -> None:
+    """Plans are made for points of three significant bits; a megabyte is a megabyte."""
+    plan = plan_hypercolumn([(1, 96, 20, 20)], points, 8)
+    assert plan.route is not None
+    if plan.route.by_autograd:
+        assert points * 96 <= 1 << 18
+
+
+# What the planner prices is what the back end does: each of these was priced as a small call, or
+# by another ratio of cells to corners, and computed otherwise.
+
+
+def test_nearest_cells_are_priced_as_they_are_read() -> None:
+    bilinear = plan_hypercolumn([(1, 16, 20, 20)], 100, 8)
+    nearest = plan_hypercolumn([(1, 16, 20, 20)], 100, 8, nearest=True)
+    assert bilinear.route is not None
+    assert bilinear.route.by_autograd
+    feature, at = torch.randn(1, 16, 20, 20), torch.rand(1, 100, 2) * 20
+    arguments = {"features": [feature], "points": at, "image_size": (20, 20)}
+    weight = torch.randn(8, 16, requires_grad=True)
+    used = plan_in_use({**arguments, "weight": weight, "interpolation": "nearest"})
+    assert used == nearest
+    assert used.route is not None
+    assert used.route.forward == "lists"
+
+
+def test_points_that_want_a_gradient_are_priced_as_they_are_found() -> None:
+    moving = plan_hypercolumn([(1, 16, 20, 20)], 100, 8, moving_points=True)
+    at = (torch.rand(1, 100, 2) * 20).requires_grad_()
+    arguments = {"features": [torch.randn(1, 16, 20, 20)], "points": at, "image_size": (20, 20)}
+    used = plan_in_use({**arguments, "weight": torch.randn(8, 16)})
+    assert used.layers == moving.layers
+    assert used.route is not None
+    assert used.route.backward == "lists"
+
+
+def test_rows_are_written_and_priced_by_one_ratio() -> None:
+    """At two cells a corner all cells of a float32 map are written; the price says so too."""
+    shape = CallShape((LayerShape(256, 100, 100),), 1, 1250, 64, may_keep=False)
+    plan = Plan(("gather",), "two_step")
+    lists = next(r for r in BACKEND.routes(shape, plan) if r.backward == "lists")
+    assert lists.write == ("listed",)
+    sparse = replace(shape, points=400)
+    lists = next(r for r in BACKEND.routes(sparse, plan) if r.backward == "lists")
+    assert lists.write == ("touched",)
+
+
+def test_a_crop_is_priced_as_the_copy_that_it_takes() -> None:
+    whole = torch.randn(1, 64, 40, 40).contiguous(memory_format=torch.channels_last)
+    crop = whole[:, :, 4:36, 4:36]
+    plans = [plan_hypercolumn([f], 9000, 512, plan="gather") for f in (crop, crop.clone())]
+    reads = [plan.route.read if plan.route else () for plan in plans]
+    assert reads == [("converted",), ("rows",)]
+    seconds = [plan.estimate.seconds if plan.estimate else 0.0 for plan in plans]
+    assert seconds[0] > seconds[1]
+
+
 def test_small_calls_have_a_right_second_derivative_or_none(device: torch.device) -> None:
-    if device.type != "cpu":
-        pytest.skip("about the CPU back end")
     case = Case("twice", ((2, 4, 5), (3, 2, 3)), points=6, image_size=(8, 10), dtype=torch.float64)
     inputs = build(case.linear(3), device)
     inputs.moving_points = False
@@ -117,8 +207,11 @@ def test_ragged_points_of_very_uneven_images(device: torch.device) -> None:
     """All but one lie in one image of ten: padding would be most of the work."""
     index = torch.full((40,), 3, device=device)
     index[17] = 8
-    feature = torch.randn(10, 6, 5, 5, device=device)
+    feature = torch.randn(10, 6, 5, 5, device=device, requires_grad=True)
     points = torch.randint(0, 5, (40, 2), device=device)
-    found = sparse_hypercolumn([feature], points, (5, 5), batch_index=index)
+    value = sparse_hypercolumn([feature], points, (5, 5), batch_index=index)
     expected = feature[index, :, points[:, 1], points[:, 0]]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(value, expected)
+    upstream = torch.randn_like(value)
+    gradients = [torch.autograd.grad(y, feature, upstream)[0] for y in (value, expected)]
+    torch.testing.assert_close(*gradients)

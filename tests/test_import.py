@@ -84,11 +84,11 @@ def test_a_cuda_tensor_without_triton_gets_a_clear_error() -> None:
     printed = run(
         WITHOUT_TRITON,
         """
-        from types import SimpleNamespace
         import torch
-        from pixelnet_triton.dispatch import backend_for
+        from pixelnet_triton.call import CallShape, LayerShape
+        from pixelnet_triton.op import backend_for
         try:
-            backend_for(SimpleNamespace(device=torch.device("cuda", 1)))
+            backend_for(CallShape((LayerShape(1, 1, 1),), 1, 1, 1), torch.device("cuda", 1))
         except RuntimeError as error:
             print(error)
         """,

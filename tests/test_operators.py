@@ -56,6 +56,7 @@ def operator_arguments(inputs: Inputs) -> tuple[Any, ...]:
         case.padding_mode,
         case.activation,
         "auto",
+        True,
     )
 
 

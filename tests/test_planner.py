@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import Plan, dispatch, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton import Plan, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.call import PLAN_NAMES
 from pixelnet_triton.call.plan import MODES, STRATEGIES
-from pixelnet_triton.call.shape import bucket
-from pixelnet_triton.planner import PLAN_NAMES, resolve_plan
-from pixelnet_triton.planner.choose import _resolve, forget_plans
+from pixelnet_triton.call.shape import CallShape, bucket
+from pixelnet_triton.op import forget_calls, prepare
+from pixelnet_triton.planner.choose import _kept
 
 from .cases import Case, build
 from .check import check_case
+from .planning import used_plan
 
 VGG_WITH_CONV7 = ((64, 224), (128, 112), (256, 56), (512, 28), (512, 14), (4096, 7))
 
@@ -27,9 +29,9 @@ VGG_WITH_CONV7 = ((64, 224), (128, 112), (256, 56), (512, 28), (512, 14), (4096,
 def _shipped_profiles_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
     monkeypatch.setenv("PIXELNET_TRITON_CACHE", str(tmp_path))
     monkeypatch.delenv("PIXELNET_TRITON_PROFILE", raising=False)
-    forget_plans()
+    forget_calls()
     yield
-    forget_plans()
+    forget_calls()
 
 
 # The plan itself
@@ -52,8 +54,9 @@ def test_a_plan_cannot_be_changed() -> None:
 
 def test_the_estimate_does_not_count_in_comparisons() -> None:
     planned = plan_hypercolumn([(1, 8, 4, 4)], 10, 16, plan="gather")
-    assert planned == Plan(("gather",), "two_step")
-    assert hash(planned) == hash(Plan(("gather",), "two_step"))
+    same = Plan(("gather",), "two_step", planned.route)
+    assert planned == same
+    assert hash(planned) == hash(same)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +96,7 @@ def test_print_shows_every_layer_and_the_gain() -> None:
 def test_the_public_plan_is_the_one_in_use() -> None:
     maps = [torch.randn(2, 24, 20, 20), torch.randn(2, 200, 5, 5)]
     for training in (True, False):
-        name = "auto" if training else "auto-forward"
-        used = resolve_plan(name, maps, 700, 64)
+        used = used_plan("auto", maps, 700, 64, training=training)
         assert plan_hypercolumn(maps, 350, 64, training=training) == used
 
 
@@ -146,32 +148,36 @@ def test_buckets_have_three_significant_bits() -> None:
 
 def test_choices_are_kept_by_shape() -> None:
     maps = [torch.randn(1, 16, 8, 8)]
-    first = resolve_plan("auto", maps, 2000, 64, ragged=True)
-    assert resolve_plan("auto", maps, 2047, 64, ragged=True) is first
-    assert (_resolve.cache_info().hits, _resolve.cache_info().misses) == (1, 1)
-    resolve_plan("auto", maps, 4000, 64, ragged=True)
-    resolve_plan("auto", [maps[0].contiguous(memory_format=torch.channels_last)], 2000, 64)
-    assert _resolve.cache_info().misses == 3
-    assert _resolve.cache_info().maxsize is not None
+    forget_calls()
+    asked = {"ragged": True, "training": True}
+    first = used_plan("auto", maps, 2000, 64, **asked)
+    before = _kept.cache_info()
+    assert used_plan("auto", maps, 2047, 64, **asked) is first
+    assert _kept.cache_info().hits > before.hits
+    assert used_plan("auto", maps, 4000, 64, **asked) is not first
+    last = [maps[0].contiguous(memory_format=torch.channels_last)]
+    assert used_plan("auto", last, 2000, 64, **asked) is not first
+    assert _kept.cache_info().maxsize is not None
 
 
-def test_both_passes_of_a_call_have_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, Plan]] = []
+def test_a_call_is_planned_once_for_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[tuple[str | Plan, bool]] = []
+    plan_for = prepare.plan_for
 
-    def recorded(name: str, *args: Any, **options: Any) -> Plan:
-        asked.append((name, resolve_plan(name, *args, **options)))
-        return asked[-1][1]
+    def recorded(asked: str | Plan, shape: CallShape, *rest: Any) -> Plan:
+        planned.append((asked, shape.training))
+        return plan_for(asked, shape, *rest)
 
-    monkeypatch.setattr(dispatch, "resolve_plan", recorded)
+    monkeypatch.setattr(prepare, "plan_for", recorded)
     maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]
     weight = torch.randn(16, 64, requires_grad=True)
     points = torch.rand(2, 6000, 2) * 24
-    sparse_hypercolumn(maps, points, (24, 24), weight=weight).sum().backward()
-    assert [name for name, _ in asked] == ["auto", "auto"]
-    assert asked[0][1] is asked[1][1]
+    for _ in range(2):
+        sparse_hypercolumn(maps, points, (24, 24), weight=weight).sum().backward()
+    assert planned == [("auto", True)]
     with torch.no_grad():
         sparse_hypercolumn(maps, points, (24, 24), weight=weight)
-    assert asked[2][0] == "auto-forward"
+    assert planned[1:] == [("auto", False)]
 
 
 TWO_LAYERS = Case("plan", ((24, 9, 11), (40, 5, 6)), out_features=24, points=60)

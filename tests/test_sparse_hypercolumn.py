@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pixelnet_triton import Plan, sparse_hypercolumn
-from pixelnet_triton.planner import PLAN_NAMES
+from pixelnet_triton.call import PLAN_NAMES
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import CASES, DTYPE_CASES, Case, build, case_id

@@ -1,8 +1,9 @@
 """The nouns of a call, which everything above passes on: torch is all they need."""
 
-from .backend import Backend
+from .backend import Backend, DenseLayer, Executor
 from .geometry import Geometry, LayerAffine, Stride, layer_geometry
 from .linear import Gradients, Linear, Wanted
+from .options import Options
 from .plan import MODES, PLAN_NAMES, STRATEGIES, Plan
 from .profile import DeviceProfile
 from .route import Route
@@ -16,12 +17,15 @@ __all__ = [
     "STRATEGIES",
     "Backend",
     "CallShape",
+    "DenseLayer",
     "DeviceProfile",
+    "Executor",
     "Geometry",
     "Gradients",
     "LayerAffine",
     "LayerShape",
     "Linear",
+    "Options",
     "Plan",
     "PlanWork",
     "Route",

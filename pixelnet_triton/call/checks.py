@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .geometry import COORDINATES, INTERPOLATIONS, PADDING_MODES
+from .options import Options
 from .plan import PLAN_NAMES, Plan
 
 __all__ = ["ACTIVATIONS", "check_call", "check_maps", "check_names", "check_values"]
@@ -33,44 +34,36 @@ def _shape(tensor: Tensor) -> str:
 def check_call(
     features: Sequence[Tensor],
     points: Tensor,
-    image_size: tuple[int, int],
+    batch_index: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    batch_index: Tensor | None,
-    strides: Sequence[Any] | None,
-    align_corners: bool,
-    plan: str | Plan,
+    options: Options,
 ) -> None:
     """Raise `TypeError` or `ValueError` for the first argument that cannot be served."""
     _check_features(features)
     _check_points(points, batch_index, features[0])
-    _check_image_size(image_size)
-    if strides is not None:
-        _check_strides(strides, len(features), align_corners)
+    _check_image_size(options.image_size)
+    if options.strides is not None:
+        _check_strides(options.strides, len(features), options.align_corners)
     _check_linear(weight, bias, features)
-    _check_plan(plan, weight, len(features))
+    _check_plan(options.plan, len(features))
 
 
-def check_names(
-    activation: str | None,
-    interpolation: str,
-    padding_mode: str,
-    coordinates: str,
-    weight: Tensor | None,
-) -> None:
+def check_names(options: Options, weight: Tensor | None) -> None:
     """Raise `ValueError` for an unknown option, naming the known ones."""
-    for name, came, known in (
-        ("activation", activation, ACTIVATIONS),
-        ("interpolation", interpolation, INTERPOLATIONS),
-        ("padding_mode", padding_mode, PADDING_MODES),
-        ("coordinates", coordinates, COORDINATES),
+    for name, known in (
+        ("activation", ACTIVATIONS),
+        ("interpolation", INTERPOLATIONS),
+        ("padding_mode", PADDING_MODES),
+        ("coordinates", COORDINATES),
     ):
+        came = getattr(options, name)
         if came not in known:
             raise ValueError(f"{name}={came!r} is unknown; use one of {known}")
-    if activation is not None and weight is None:
+    if options.activation is not None and weight is None:
         raise ValueError(
-            f"activation={activation!r} needs a weight: without one the hypercolumns themselves "
-            "are returned. Pass weight=..., or apply the activation to the result"
+            f"activation={options.activation!r} needs a weight: without one the hypercolumns "
+            "themselves are returned. Pass weight=..., or apply the activation to the result"
         )
 
 
@@ -248,9 +241,9 @@ def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence
         )
 
 
-def _check_plan(plan: str | Plan, weight: Tensor | None, layers: int) -> None:
+def _check_plan(plan: str | Plan, layers: int) -> None:
     if isinstance(plan, Plan):
-        if weight is not None and len(plan.layers) != layers:
+        if len(plan.layers) != layers:
             raise ValueError(
                 f"plan has strategies for {len(plan.layers)} layers but features has {layers}; "
                 "make it with plan_hypercolumn for these features"
@@ -267,17 +260,18 @@ def check_values(points: Tensor, batch_index: Tensor | None, batch: int) -> None
     On a GPU this would wait for the device, so there the kernels mark such a point's row with
     NaN instead; ``PIXELNET_TRITON_STRICT=1`` asks for the exception at the price of the wait.
     """
-    if points.device.type != "cpu" and os.environ.get("PIXELNET_TRITON_STRICT") != "1":
+    if not points.is_cpu and os.environ.get("PIXELNET_TRITON_STRICT") != "1":
         return
     # A sum is one operator instead of three; it is finite unless an entry is not (or overflows).
     if (
         points.is_floating_point()
-        and not math.isfinite(points.sum(dtype=torch.float64).item())
+        and not math.isfinite(points.sum().item())
         and not torch.isfinite(points).all()
     ):
-        row = int((~torch.isfinite(points)).any(dim=1).nonzero()[0])
+        rows = points.reshape(-1, 2)
+        row = int((~torch.isfinite(rows)).any(dim=1).nonzero()[0])
         raise ValueError(
-            f"points[{row}] (rows counted over all images) is {points[row].tolist()}; "
+            f"points[{row}] (rows counted over all images) is {rows[row].tolist()}; "
             "coordinates must be finite. Drop or replace such points"
         )
     if batch_index is not None and batch_index.numel() > 0:

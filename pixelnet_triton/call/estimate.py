@@ -13,6 +13,7 @@ class Line:
 
     name: str
     strategy: str
+    access: str
     flops: float
     bytes: float
     seconds: float
@@ -24,12 +25,14 @@ class Estimate:
 
     Args:
         call: the call in words. profile: the device's profile, in words.
+        route: the back end, and its way there and back, in words.
         layers: one line for each layer. shared: what no single layer causes, such as the output.
         gather_first: seconds of the cheaper of the plans that gather every layer.
     """
 
     call: str
     profile: str
+    route: str
     layers: tuple[Line, ...]
     shared: Line
     gather_first: float
@@ -52,28 +55,29 @@ class Estimate:
     def table(self, mode: str) -> str:
         """The prediction as lines of text."""
         scale, unit = (1e3, "ms") if self.seconds >= 1e-3 else (1e6, "us")
-        total = Line("total", mode, self.flops, self.bytes, self.seconds)
-        rows: list[tuple[str, ...]] = [("layer", "strategy", "GFLOP", "MB", unit)]
+        total = Line("total", mode, "", self.flops, self.bytes, self.seconds)
+        rows: list[tuple[str, ...]] = [("layer", "strategy", "access", "GFLOP", "MB", unit)]
         rows += [_row(line, scale) for line in (*self.layers, self.shared, total)]
-        rows.append(("gather first", "", "", "", f"{self.gather_first * scale:.4g}"))
-        widths = [max(len(row[k]) for row in rows) for k in range(5)]
-        lines = [
-            f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  "
-            + "  ".join(f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))
-            for row in rows
-        ]
+        rows.append(("gather first", "", "", "", "", f"{self.gather_first * scale:.4g}"))
+        widths = [max(len(row[k]) for row in rows) for k in range(6)]
         gain = self.gather_first / self.seconds
-        head = f"plan for {self.call}"
         return "\n".join(
             [
-                head,
-                *(line.rstrip() for line in lines),
+                f"plan for {self.call}",
+                *(_aligned(row, widths) for row in rows),
                 f"  {gain:.2f}x over gather first, predicted",
+                f"  profile: {self.profile}",
+                f"  route: {self.route}",
             ]
-            + [f"  profile: {self.profile}"]
         )
 
 
 def _row(line: Line, scale: float) -> tuple[str, ...]:
     numbers = (line.flops / 1e9, line.bytes / 1e6, line.seconds * scale)
-    return (line.name, line.strategy, *(f"{number:.4g}" for number in numbers))
+    return (line.name, line.strategy, line.access, *(f"{number:.4g}" for number in numbers))
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    words = [f"{cell:<{width}}" for cell, width in zip(row[:3], widths[:3], strict=True)]
+    numbers = [f"{cell:>{width}}" for cell, width in zip(row[3:], widths[3:], strict=True)]
+    return f"  {'  '.join(words + numbers)}".rstrip()

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 __all__ = [
     "COORDINATES",
     "INTERPOLATIONS",
@@ -51,6 +53,14 @@ class Geometry:
     @property
     def border(self) -> bool:
         return self.padding_mode == "border"
+
+    def is_exact(self, layer: int, points: Tensor) -> bool:
+        """Do all points fall on cell centres, so that one corner carries all the weight?
+
+        True of integer points on a map as fine as the image: a quarter of the cells is read.
+        """
+        whole = all(number.is_integer() for number in self.affine[layer])
+        return whole and not points.is_floating_point()
 
     def of(self, layers: Sequence[int]) -> Geometry:
         """That of some of the layers."""

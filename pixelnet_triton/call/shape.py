@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CallShape", "LayerShape", "bucket"]
+import torch
+from torch import Tensor
+
+__all__ = ["CallShape", "LayerShape", "bucket", "layer_shape", "layout_of"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,19 @@ class CallShape:
         passes = "forward and backward" if self.training else "forward"
         points = f"{self.points} {'ragged ' if self.ragged else ''}points"
         return f"{points} on {self.batch} images, {self.out_features} outputs, {kind}, {passes}"
+
+
+def layout_of(feature: Tensor) -> tuple[bool, bool]:
+    """Is a map (B, C, H, W) channels_last, and dense, in the words of :class:`LayerShape`?"""
+    rows = feature.is_contiguous(memory_format=torch.channels_last)
+    dense = rows or feature.is_contiguous()
+    return rows or (not dense and feature.stride(1) == 1), dense
+
+
+def layer_shape(feature: Tensor, exact: bool = False) -> LayerShape:
+    """That of a map; `exact` as in :class:`LayerShape`."""
+    _, channels, rows, columns = feature.shape
+    return LayerShape(channels, rows, columns, *layout_of(feature), exact)
 
 
 def bucket(points: int) -> int:

@@ -1,251 +1,255 @@
 """The CPU back end, in PyTorch's own operators.
 
-    forward   z = sum_i (S_i X_i) W_i^T        gathered layers   (gathered.py)
-                + [S_j ...] [X_j W_j^T ; ...]  projected layers  (projected.py)
+    forward   z = sum_i (S_i X_i) W_i^T        gathered layers
+                + [S_j ...] [X_j W_j^T ; ...]  projected layers
     backward  dW_i = G^T (S_i X_i)     dX_i = S_i^T (G W_i)                    gathered
               Q = S^T G                dW_j = Q_j^T X_j       dX_j = Q_j W_j   projected
 
 Every sum has a fixed order: results are deterministic always. Half precision is computed in
 float32, but for products of bfloat16 where the CPU has units for them (products.py). Nothing of
-size P x sum C is kept for the backward pass; small calls, which do keep it, do not come here
-(small.py). Products write into `out`, which autocast, already obeyed by the caller, leaves in the
-dtype given.
+size P x sum C is kept for the backward pass but by an expression (grid_sample.py). Products write
+into `out`, which autocast, already obeyed by the caller, leaves in the dtype given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..call.geometry import Geometry
-from ..call.plan import Plan
-from . import native
-from .gathered import Gathered, GatheredBackward
-from .products import product_dtype
-from .projected import Projected, ProjectedBackward
-from .sampling import Sampling
-from .upstream import Targets, Upstream
+from ..call import (
+    CallShape,
+    DenseLayer,
+    Executor,
+    Geometry,
+    Gradients,
+    Linear,
+    Plan,
+    PlanWork,
+    Route,
+    Sampling,
+    Wanted,
+)
+from . import dense, grid_sample, routes
+from .layers import Gathered, GatheredBackward, Projected, ProjectedBackward, Targets
+from .products import Upstream, activate_, multiplies_half, product_dtype
+from .reading import Reading
+from .work import work
 
-__all__ = ["gather", "gather_backward", "linear", "linear_backward"]
-
-FeatureGrads = list[Tensor | None]
+__all__ = ["BACKEND", "CpuBackend"]
 
 
-def _needed(batch_index: Tensor | None, features: Sequence[Tensor]) -> Tensor | None:
-    """Points of a single image need no index."""
-    return batch_index if features[0].shape[0] > 1 else None
+class CpuBackend:
+    """See :class:`pixelnet_triton.call.Backend`."""
+
+    name = "cpu"
+    modes: tuple[str, ...] = ("two_step",)
+
+    def unserved(self, shape: CallShape) -> list[str]:
+        """It serves whatever passes the checks."""
+        return []
+
+    def multiplies(self, dtype: torch.dtype) -> bool:
+        return dtype.itemsize >= 4 or multiplies_half(dtype)
+
+    def strategies(self, shape: CallShape, layer: int) -> tuple[str, ...]:
+        """The two ways to project are one here; without a weight there is nothing to project."""
+        return ("gather", "project_gather") if shape.out_features else ("gather",)
+
+    def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
+        return routes.routes(shape, plan)
+
+    def fits(self, shape: CallShape, plan: Plan, route: Route) -> bool:
+        return routes.fits(shape, plan, route)
+
+    def work(self, shape: CallShape, plan: Plan) -> PlanWork:
+        return work(shape, plan)
+
+    def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
+        assert plan.route is not None
+        ways = {plan.route.forward, plan.route.backward}
+        grids = None
+        if ways & {"expression", "grid_sample"}:
+            grids = grid_sample.Grids.of(geometry, shape)
+        if plan.route.by_autograd and grids is not None:
+            return grid_sample.Expression(grids, shape.ragged, shape.itemsize < 4)
+        return Steps(plan, plan.route, grids)
+
+    def dense(
+        self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+    ) -> DenseLayer:
+        return dense.DenseLayer(features, head, geometry, memory)
 
 
-def gather(
-    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, geometry: Geometry
-) -> Tensor:
+BACKEND = CpuBackend()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Carries a plan out in steps of its own, both passes."""
+
+    plan: Plan
+    route: Route
+    grids: grid_sample.Grids | None
+
+    def forward(self, s: Sampling, head: Linear | None) -> Tensor:
+        if self.grids is not None and self.route.forward == "grid_sample":
+            h = grid_sample.hypercolumns(s, self.grids)
+            if head is None:
+                return h.contiguous()
+            right = head.weight.t()
+            z = torch.mm(h, right) if head.bias is None else torch.addmm(head.bias, h, right)
+            activate_(z, head.activation)
+            return z
+        reading = Reading(s, self.route)
+        if head is None:
+            return _hypercolumns(reading)
+        return _linear(reading, head, self.plan)
+
+    def backward(
+        self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
+    ) -> Gradients:
+        upstream = Upstream(grad, output, product_dtype(grad.dtype))
+        if self.grids is not None and self.route.backward == "grid_sample":
+            return grid_sample.sampled_backward(s, self.grids, head, upstream, wanted)
+        reading = Reading(s, self.route)
+        if head is None:
+            return _hypercolumns_backward(reading, grad, wanted)
+        return _linear_backward(reading, head, self.plan, upstream, wanted)
+
+
+def _hypercolumns(reading: Reading) -> Tensor:
     """h = [S_1 X_1 | ... | S_M X_M], (P, sum C), in the features' dtype."""
-    batch_index = _needed(batch_index, features)
-    call = Sampling(features, points, batch_index, geometry)
-    layers = range(len(features))
-    if not call.empty and native.suits_reading(features, points.shape[0], batch_index, geometry):
-        return native.gather(features, points, geometry).contiguous()
-    out = features[0].new_empty((points.shape[0], call.columns()[-1].stop))
-    for part, piece in call.parts():
-        torch.cat(piece.read(layers), 1, out=out[part])
+    s = reading.s
+    layers = range(len(s.features))
+    out = s.features[0].new_empty((s.total, sum(s.channels)))
+    for points, piece in reading.parts():
+        torch.cat(piece.read(layers), 1, out=out[points])
     return out
 
 
-def gather_backward(
-    grad: Tensor,
-    features: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    *,
-    feature_grads: Sequence[bool],
-    point_grad: bool,
-    deterministic: bool,
-) -> tuple[FeatureGrads, Tensor | None]:
-    """dX_i = S_i^T dh_i, laid out as X_i, and the points' gradient; None where not asked for.
-
-    grad (P, sum C). `deterministic` changes nothing: every sum is ordered anyway.
-    """
-    batch_index = _needed(batch_index, features)
-    call = Sampling(features, points, batch_index, geometry)
-    if call.empty:
-        return _zero_features(features, feature_grads), _zeros(points, point_grad)
-    if not any((*feature_grads, point_grad)):
-        return [None] * len(features), None
-    if not point_grad and native.suits(features, points.shape[0], batch_index, geometry):
-        return native.scatter(grad, features, points, geometry, feature_grads), None
-    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
-    found: dict[int, Tensor] = {}
-    for i, own in enumerate(call.columns()):
-        if feature_grads[i] or point_grad:
-            own_grad = grad[:, own].to(call.dtype).contiguous()
+def _hypercolumns_backward(reading: Reading, grad: Tensor, wanted: Wanted) -> Gradients:
+    """dX_i = S_i^T dh_i, laid out as X_i, and the points' gradient."""
+    s = reading.s
+    points_out = s.points.new_zeros(s.points.shape, dtype=reading.dtype) if wanted.points else None
+    features: list[Tensor | None] = [None] * len(s.features)
+    for i, columns in enumerate(s.columns):
+        if wanted.features[i] or points_out is not None:
+            grad_columns = grad[:, columns].to(reading.dtype).contiguous()
             if points_out is not None:
-                call.add_point_grad(points_out, i, own_grad)
-            found |= call.scatter({i: own_grad}) if feature_grads[i] else {}
-    return _in_order(found, features), _to(points_out, points.dtype)
+                reading.add_point_gradient(points_out, i, grad_columns)
+            if wanted.features[i]:
+                features[i] = reading.write({i: grad_columns})[i]
+    return Gradients(features, _to(points_out, s.points.dtype), None, None)
 
 
-def linear(
-    features: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str | None,
-    plan: Plan,
-) -> Tensor:
+def _linear(reading: Reading, head: Linear, plan: Plan) -> Tensor:
     """act(h W^T + b), (P, D), in the features' dtype; weight (D, sum C), bias (D,) or None."""
-    batch_index = _needed(batch_index, features)
-    plain = not plan.projected and features[0].shape[0] > 0
-    if plain and native.suits_reading(features, points.shape[0], batch_index, geometry):
-        z = native.linear(features, points, geometry, weight, bias)
-        _activate_(z, activation)
-        return z
-    call = Sampling(features, points, batch_index, geometry)
-    if call.empty:
-        return features[0].new_empty((points.shape[0], weight.shape[0]))
-    dtype = product_dtype(weight.dtype)
-    weight, bias = weight.to(dtype), _to(bias, dtype)
-    parts = list(call.parts()) if plan.gathered else []
-    together = plan.projected and len(parts) <= 1
+    s = reading.s
+    features_dtype, dtype = s.features[0].dtype, product_dtype(head.weight.dtype)
+    weight, bias = head.weight.to(dtype), _to(head.bias, dtype)
+    parts = list(reading.parts()) if plan.gathered else []
+    if plan.projected and len(parts) <= 1:
+        # Gathered layers at so few points complete each block while it is in the cache.
+        gathered = Gathered(reading, weight, plan.gathered) if parts else None
+        projected = Projected(reading, weight, bias, plan.projected)
+        return _by_blocks(projected, gathered, head.activation, features_dtype).to(features_dtype)
     if plan.projected:
-        rest = Gathered(call, weight, plan.gathered) if len(parts) == 1 else None
-        first = Projected(call, weight, bias, plan.projected)
-        of_z = features[0].dtype if together else dtype  # if not, the rest is added to it
-        z = _by_blocks(first, rest, activation if together else None, of_z)
+        z = _by_blocks(Projected(reading, weight, bias, plan.projected), None, None, dtype)
     else:
-        z = weight.new_empty((points.shape[0], weight.shape[0]))
-    for part, piece in [] if together else parts:
-        rows = z[part]
+        z = weight.new_empty((s.total, weight.shape[0]))
+    for points, piece in parts:
+        rows = z[points]
         onto = rows if plan.projected else bias
         Gathered(piece, weight, plan.gathered).add_to(rows, slice(None), onto)
-        _activate_(rows, activation)
-    return z.to(features[0].dtype)
+        activate_(rows, head.activation)
+    return z.to(features_dtype)
 
 
 def _by_blocks(
-    first: Projected, rest: Gathered | None, activation: str | None, dtype: torch.dtype
+    projected: Projected, gathered: Gathered | None, activation: str | None, dtype: torch.dtype
 ) -> Tensor:
     """act(z), (P, D), by blocks of columns, each completed while it is in the cache.
 
     In `dtype`, or in the weight's dtype if all of it is one block.
-    `rest` are gathered layers at the same points, if these are few enough to be worked on at once.
     """
     z: Tensor | None = None
-    for columns in first.column_blocks():
-        for part, rows in first.block(columns):
-            if rest is not None:
-                rest.add_to(rows, columns, rows)
-            _activate_(rows, activation)
-            if rows.shape == first.shape:
-                return rows
+    for columns in projected.column_blocks():
+        for points, block in projected.block(columns):
+            if gathered is not None:
+                gathered.add_to(block, columns, block)
+            activate_(block, activation)
+            if block.shape == projected.shape:
+                return block
             if z is None:
-                z = rows.new_empty(first.shape, dtype=dtype)
-            z[part, columns] = rows
-            del rows  # before the next block is made
+                z = block.new_empty(projected.shape, dtype=dtype)
+            z[points, columns] = block
+            del block  # before the next block is made
     assert z is not None
     return z
 
 
-def linear_backward(
-    grad: Tensor,
-    output: Tensor | None,
-    features: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    weight: Tensor,
-    plan: Plan,
-    *,
-    feature_grads: Sequence[bool],
-    point_grad: bool,
-    weight_grad: bool,
-    bias_grad: bool,
-    deterministic: bool,
-) -> tuple[FeatureGrads, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of features, points, weight and bias, for grad = dL/dy (P, D).
+def _linear_backward(
+    reading: Reading, head: Linear, plan: Plan, upstream: Upstream, wanted: Wanted
+) -> Gradients:
+    """Gradients of features, points, weight and bias: some looks at all of G, one after another.
 
-    `output` is y after a ReLU, which masks the gradient; None without.
+    Coarse layers go first: the large gradients come when their scratch memory is free again. With
+    all points in one part one look at G serves both kinds of layers.
     """
-    batch_index = _needed(batch_index, features)
-    upstream = Upstream(grad, output, product_dtype(grad.dtype))
-    plain = not (plan.projected or point_grad) and features[0].shape[0] > 0
-    if plain and native.suits(features, points.shape[0], batch_index, geometry):
-        g = upstream.whole()
-        small, small_weight = native.linear_backward(
-            g, features, points, geometry, weight, feature_grads, weight_grad
-        )
-        return small, None, small_weight, g.sum(0) if bias_grad else None
-    call = Sampling(features, points, batch_index, geometry)
-    if call.empty:
-        zero_bias = grad.new_zeros(weight.shape[0]) if bias_grad else None
-        zero_features = _zero_features(features, feature_grads)
-        return zero_features, _zeros(points, point_grad), _zeros(weight, weight_grad), zero_bias
-    operand = weight.to(upstream.dtype)
-    parts = list(call.parts()) if plan.gathered else []
+    s = reading.s
+    weight = head.weight.to(upstream.dtype)
+    parts = list(reading.parts()) if plan.gathered else []
+    together = len(parts) <= 1
     # What several products add up to is kept in the wider dtype until they all did.
-    once = len(parts) <= 1 and (call.batch == 1 or not plan.projected)
-    weight_dtype = operand.dtype if once else call.dtype
-    weight_out = weight.new_empty(weight.shape, dtype=weight_dtype) if weight_grad else None
-    bias_out = weight.new_zeros(weight.shape[0], dtype=call.dtype) if bias_grad else None
-    points_out = points.new_zeros(points.shape, dtype=call.dtype) if point_grad else None
-    targets = Targets(feature_grads, weight_out, points_out)
-    sums = bias_out  # by whoever sees all of G first
-    # Coarse layers first: the large gradients come when their scratch memory is free again.
-    found: dict[int, Tensor] = {}
-    layers: list[ProjectedBackward | GatheredBackward] = []
+    once = together and (s.batch == 1 or not plan.projected)
+    weight_dtype = weight.dtype if once else reading.dtype
+    weight_out = weight.new_empty(weight.shape, dtype=weight_dtype) if wanted.weight else None
+    bias_out = weight.new_zeros(weight.shape[0], dtype=reading.dtype) if wanted.bias else None
+    points_out = s.points.new_zeros(s.points.shape, dtype=reading.dtype) if wanted.points else None
+    targets = Targets(wanted, weight_out, points_out)
+
+    looks: list[list[type[ProjectedBackward] | type[GatheredBackward]]] = []
     if plan.projected:
-        layers.append(ProjectedBackward(call, operand, plan.projected, targets))
-    if len(parts) != 1 and layers:
-        upstream.pass_to(layers, slice(0, points.shape[0]), sums)
-        found |= _finished(layers)
-        sums = None
-    if plan.gathered:
-        # With all points in one part, one look at G serves both kinds of layers.
-        gathered = GatheredBackward(call, operand, plan.gathered, targets)
-        layers.append(gathered)
-        for part, piece in parts:
-            gathered.start(part, piece)
-            upstream.pass_to(layers, part, sums)
-            gathered.end()
-    found |= _finished(layers)
-    return (
-        _in_order(found, features),
-        _to(points_out, points.dtype),
-        _to(weight_out, weight.dtype),
-        _to(bias_out, grad.dtype),
+        looks.append([ProjectedBackward])
+    if plan.gathered and looks and together:
+        looks[0].append(GatheredBackward)
+    elif plan.gathered:
+        looks.append([GatheredBackward])
+    layers_of = {ProjectedBackward: plan.projected, GatheredBackward: plan.gathered}
+    everything = [(slice(0, s.total), reading)]
+    gradients: dict[int, Tensor] = {}
+    bias_sums = bias_out  # by the first look
+    for kinds in looks:
+        steps = [kind(reading, weight, layers_of[kind], targets) for kind in kinds]
+        for points, piece in everything if together or kinds[0] is ProjectedBackward else parts:
+            _look(steps, upstream, points, piece, bias_sums)
+        bias_sums = None
+        while steps:  # the scratch memory of a step goes before the next one finishes
+            gradients |= steps.pop(0).finish()
+    return Gradients(
+        [gradients.get(i) for i in range(len(s.features))],
+        _to(points_out, s.points.dtype),
+        _to(weight_out, head.weight.dtype),
+        _to(bias_out, upstream.grad.dtype),
     )
 
 
-def _finished(layers: list[ProjectedBackward | GatheredBackward]) -> dict[int, Tensor]:
-    """dX_i of all of them, whose scratch memory goes as soon as it is of no more use."""
-    found: dict[int, Tensor] = {}
-    while layers:
-        found |= layers.pop(0).finish()
-    return found
-
-
-def _activate_(z: Tensor, activation: str | None) -> None:
-    if activation == "relu":
-        z.relu_()
-    elif activation == "gelu":
-        torch.ops.aten.gelu_(z)
-
-
-def _in_order(found: dict[int, Tensor], features: Sequence[Tensor]) -> FeatureGrads:
-    return [found.get(i) for i in range(len(features))]
+def _look(
+    steps: Sequence[GatheredBackward | ProjectedBackward],
+    upstream: Upstream,
+    points: slice,
+    piece: Reading,
+    bias_sums: Tensor | None,
+) -> None:
+    """Show G of some points to all steps; what they allocate for that is free again afterwards."""
+    with ExitStack() as scratch:
+        takers = [scratch.enter_context(step.at(points, piece)) for step in steps]
+        upstream.pass_to(takers, points, bias_sums)
 
 
 def _to(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if tensor is None else tensor.to(dtype)
-
-
-def _zeros(like: Tensor, wanted: bool) -> Tensor | None:
-    return torch.zeros_like(like) if wanted else None
-
-
-def _zero_features(features: Sequence[Tensor], wanted: Sequence[bool]) -> FeatureGrads:
-    return [_zeros(feature, want) for feature, want in zip(features, wanted, strict=True)]

@@ -18,9 +18,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..call.geometry import Geometry, LayerAffine
+from ..call import LayerAffine, Sampling
+from ..call.placing import place
+from .products import compute_dtype
 
-__all__ = ["Corners", "is_exact", "locate"]
+__all__ = ["Corners", "locate"]
 
 Sizes = tuple[tuple[int, int], ...]
 
@@ -63,47 +65,26 @@ class Corners:
         return Corners(self.index.transpose(0, 1).flatten(1), weight, slope)
 
 
-def is_exact(points: Tensor, affine: LayerAffine) -> bool:
-    """Do all points fall on cell centres, so that one corner carries all the weight?
-
-    True of integer points on a map as fine as the image; its gather reads a quarter of the cells.
-    """
-    return not points.is_floating_point() and all(number.is_integer() for number in affine)
-
-
 def locate(
-    points: Tensor,
-    batch_index: Tensor | None,
-    geometry: Geometry,
-    layers: tuple[int, ...],
-    sizes: Sizes,
-    batch: int,
-    dtype: torch.dtype,
-    *,
-    exact: bool = False,
-    slopes: bool = False,
-    stack: bool = False,
+    s: Sampling, *, exact: bool = False, slopes: bool = False, stack: bool = False
 ) -> Corners:
-    """Corners of `layers` of (H_i, W_i) cells; rows are numbered (image, y, x).
+    """Corners of all layers of `s`; rows are numbered (image, y, x).
 
-    points (P, 2), batch_index (P,) or None; `dtype` is that of coordinates and weights. `exact`
-    promises :func:`is_exact`. With `stack` the rows of all layers are numbered in one sequence.
+    `exact` promises :meth:`.Geometry.is_exact` of each. With `stack` the rows of all layers are
+    numbered in one sequence.
     """
-    affine = tuple(geometry.affine[i] for i in layers)
-    sizes = tuple(sizes[i] for i in layers)
-    border = geometry.padding_mode == "border"
+    affine, sizes, points = s.geometry.affine, s.sizes, s.points
+    dtype, border = compute_dtype(s.features[0].dtype), s.geometry.border
     grid = _grid(affine, sizes, dtype, border)
     t = torch.addcmul(grid.offset, grid.scale, points.t().unsqueeze(1).to(dtype))  # (2, M, P)
-    inside = t.clamp(grid.lowest, grid.highest)
-    rows = _first_row_of_image(sizes, batch, batch_index, points.shape[0], stack)
-    if exact or geometry.interpolation == "nearest":
-        return _one_corner(inside.round_(), grid, rows, sizes, border)
+    rows = _first_row_of_image(s, stack)
+    if exact or not s.geometry.bilinear:
+        nearest = t.clamp_(grid.lowest, grid.highest).round_()
+        return _one_corner(nearest, grid, rows, sizes, border)
 
-    low = inside.floor()
-    if border:  # at t = W - 1 all weight goes to the corner above, so that both stay on the map
-        low = torch.minimum(low, grid.last_but_one)
+    low, upper = place(t, grid.lowest, grid.highest, grid.last_low if border else None)
     # 1 - f or f for each corner: (2, M, P, 4)
-    factors = torch.addcmul(grid.at_zero, inside.sub_(low).unsqueeze(-1), grid.rise)
+    factors = torch.addcmul(grid.at_zero, upper.unsqueeze(-1), grid.rise)
     slopes_xy = None
     if slopes:  # border: a clamped coordinate does not move; at integer t the right-hand slope
         moving = (t > 0) & (t < grid.last) if border else torch.ones_like(t, dtype=torch.bool)
@@ -145,7 +126,7 @@ class _Grid:
     scale: Tensor  # (2, M, 1), as are the next five
     offset: Tensor
     last: Tensor
-    last_but_one: Tensor
+    last_low: Tensor
     lowest: Tensor
     highest: Tensor
     corner: Tensor  # (2, 1, 1, 4): 0 or 1, the side of each corner
@@ -166,7 +147,7 @@ def _grid(affine: tuple[LayerAffine, ...], sizes: Sizes, dtype: torch.dtype, bor
         scale=per_layer([layer[0] for layer in affine], [layer[2] for layer in affine]),
         offset=per_layer([layer[1] for layer in affine], [layer[3] for layer in affine]),
         last=last,
-        last_but_one=(last - 1).clamp_min(0),
+        last_low=(last - 1).clamp_min(0),
         lowest=torch.zeros_like(last) if border else torch.full_like(last, -2),
         highest=last if border else last + 1,
         corner=corner,
@@ -197,13 +178,11 @@ def _first_rows(sizes: Sizes, batch: int, stack: bool) -> Tensor:
     return torch.tensor(starts, dtype=dtype, device="cpu") + images * per_image
 
 
-def _first_row_of_image(
-    sizes: Sizes, batch: int, batch_index: Tensor | None, points: int, stack: bool
-) -> Tensor:
+def _first_row_of_image(s: Sampling, stack: bool) -> Tensor:
     """Row of the first cell of each point's image, (M, P), or (M, 1) if there is one image."""
-    first = _first_rows(sizes, batch, stack)
-    if batch == 1:
+    first = _first_rows(s.sizes, s.batch, stack)
+    if s.batch == 1:
         return first
-    if batch_index is not None:
-        return first[:, batch_index.long()]
-    return first.unsqueeze(-1).expand(-1, -1, points // batch).flatten(1)
+    if s.batch_index is not None:
+        return first[:, s.batch_index.long()]
+    return first.unsqueeze(-1).expand(-1, -1, s.total // s.batch).flatten(1)

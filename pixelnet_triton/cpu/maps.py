@@ -2,8 +2,7 @@
 
 A map (B, C, H, W) is *rows* if it is channels_last: (B * H * W, C) is a view, whose rows a bag
 reads directly. It is *planes* if it is contiguous NCHW: (C, H * W) of an image is a view, which
-a matrix product takes transposed, as it is; few points of it are read plane by plane (planes.py).
-Anything else, and half precision, is converted.
+a matrix product takes transposed, as it is. Which way it is read and written: routes.py.
 """
 
 from __future__ import annotations
@@ -18,22 +17,7 @@ from .corners import Corners
 from .planes import planes_to_rows, read_planes, scatter_planes, scatter_transposed
 from .products import compute_dtype, product_dtype
 
-__all__ = [
-    "laid_out_like",
-    "matrices",
-    "new_gradient",
-    "prefers_planes",
-    "read_map",
-    "scatter_maps",
-]
-
-# From so many cells a corner on, touching single cells is cheaper than converting all of them:
-# planes are read and written where they are, and half precision is converted cell by cell.
-SPARSE_CELLS_PER_CORNER = 1
-# In float32 rows nothing is converted, and only the gradient's zeros are saved.
-SPARSE_ROWS_PER_CORNER = 5
-# Up to so many corners, adding them one by one is quicker than sorting them first.
-FEW_ENTRIES = 128
+__all__ = ["laid_out_like", "matrices", "new_gradient", "read_map", "write_maps"]
 
 
 def _is_rows(feature: Tensor) -> bool:
@@ -59,16 +43,56 @@ def _rows(feature: Tensor, dtype: torch.dtype) -> Tensor:
     return rows.view(-1, channels)
 
 
-def _sparse(feature: Tensor, corners: int) -> bool:
-    """Do so many corners touch so few of the cells that these are best treated one by one?"""
-    direct = _is_rows(feature) and feature.dtype == compute_dtype(feature.dtype)
-    ratio = SPARSE_ROWS_PER_CORNER if direct else SPARSE_CELLS_PER_CORNER
-    return _cells(feature) >= ratio * corners
+def read_map(feature: Tensor, corners: Corners, word: str, uniform: bool) -> Tensor:
+    """S X: (B, C, H, W) at corners (P, K) -> (P, C), in the compute dtype.
+
+    `word`: one of the route's for reading. `uniform`: P / B points an image, in order.
+    """
+    dtype = compute_dtype(feature.dtype)
+    if word == "planes":
+        return read_planes(feature, corners, uniform, dtype)
+    if word == "picked":
+        rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
+        picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
+        order = torch.arange(corners.index.numel()).view_as(corners.index)
+        return gather_rows(picked, order, corners.weight)
+    return gather_rows(_rows(feature, dtype), corners.index, corners.weight)
 
 
-def prefers_planes(feature: Tensor, corners: int) -> bool:
-    """Is the map read and written plane by plane? Its columns (P, C) are then best transposed."""
-    return feature.is_contiguous() and not _is_rows(feature) and _sparse(feature, corners)
+def write_maps(
+    features: Sequence[Tensor],
+    corners: Corners,
+    columns: list[Tensor],
+    words: Sequence[str],
+    uniform: bool,
+) -> list[Tensor]:
+    """S_i^T G_i of M layers: columns G_i (P, C_i) brought to the maps, laid out like these.
+
+    Corners (M, P, K), rows numbered by layer; `words` of the route for writing. Lets go of
+    `columns` as it goes: their memory is of use for the next map.
+    """
+    by_layer = [corners.layer(i) for i in range(len(features))]
+    listed = [i for i, word in enumerate(words) if word in ("listed", "turned")]
+    lists: dict[int, TransposedLists] = {}
+    if listed:
+        chosen = corners if len(listed) == len(features) else corners.layers(listed)
+        cells = [_cells(features[i]) for i in listed]
+        lists = dict(zip(listed, TransposedLists.of_layers(chosen, cells), strict=True))
+    gradients: dict[int, Tensor] = {}
+    # The widest first: at the end, with all maps' gradients there, the narrowest table is left.
+    for i in sorted(range(len(features)), key=lambda i: -features[i].shape[1]):
+        feature, taken = features[i], columns[i]
+        columns[i] = taken.new_empty(0)
+        if words[i] == "planes":
+            gradients[i] = scatter_planes(feature, by_layer[i], uniform, taken)
+        elif words[i] == "turned":
+            gradients[i] = scatter_transposed(feature, taken, lists[i])
+        else:
+            rows = _written_rows(feature, by_layer[i], taken, words[i], lists.get(i))
+            batch, channels, height, width = feature.shape
+            rows = rows.view(batch, height, width, channels)
+            gradients[i] = laid_out_like(feature, rows.permute(0, 3, 1, 2))
+    return [gradients[i] for i in range(len(features))]
 
 
 def _cells(feature: Tensor) -> int:
@@ -76,66 +100,17 @@ def _cells(feature: Tensor) -> int:
     return feature.numel() // feature.shape[1]
 
 
-def read_map(feature: Tensor, corners: Corners, uniform: bool) -> Tensor:
-    """S X: (B, C, H, W) at corners (P, K) -> (P, C), in the compute dtype."""
-    dtype = compute_dtype(feature.dtype)
-    if prefers_planes(feature, corners.index.numel()):
-        return read_planes(feature, corners, uniform, dtype)
-    if _is_rows(feature) and feature.dtype != dtype and _sparse(feature, corners.index.numel()):
-        rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
-        picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
-        own = torch.arange(corners.index.numel()).view_as(corners.index)
-        return gather_rows(picked, own, corners.weight)
-    return gather_rows(_rows(feature, dtype), corners.index, corners.weight)
-
-
-def scatter_maps(
-    features: Sequence[Tensor], corners: Corners, grads: list[Tensor], uniform: bool
-) -> list[Tensor]:
-    """S_i^T G_i of M layers: gradients (P, C_i) brought to the maps, laid out like these.
-
-    Corners (M, P, K), rows numbered by layer. Lets go of `grads` as it goes: their memory is of use
-    for the next map.
-    """
-    each = [corners.layer(i) for i in range(len(features))]
-    entries = corners.index[0].numel()
-    few = entries <= FEW_ENTRIES
-    sparse = [_sparse(feature, entries) for feature in features]
-    listed = [i for i, is_sparse in enumerate(sparse) if not (is_sparse or few)]
-    lists: dict[int, TransposedLists] = {}
-    if listed:
-        chosen = corners if len(listed) == len(features) else corners.layers(listed)
-        cells = [_cells(features[i]) for i in listed]
-        lists = dict(zip(listed, TransposedLists.of_layers(chosen, cells), strict=True))
-    out: dict[int, Tensor] = {}
-    # The widest first: at the end, with all maps' gradients there, the narrowest table is left.
-    for i in sorted(range(len(features)), key=lambda i: -features[i].shape[1]):
-        feature, own, grad = features[i], each[i], grads[i]
-        grads[i] = grad.new_empty(0)
-        if prefers_planes(feature, entries):
-            out[i] = scatter_planes(feature, own, uniform, grad)
-        elif i in lists and uniform and feature.is_contiguous() and not _is_rows(feature):
-            out[i] = scatter_transposed(feature, grad, lists[i])
-        else:
-            out[i] = _scatter_rows(feature, own, grad, few, lists.get(i))
-    return [out[i] for i in range(len(features))]
-
-
-def _scatter_rows(
-    feature: Tensor, corners: Corners, grad: Tensor, few: bool, lists: TransposedLists | None
+def _written_rows(
+    feature: Tensor, corners: Corners, columns: Tensor, word: str, lists: TransposedLists | None
 ) -> Tensor:
-    """S^T G as rows (cells, C), seen as a map; of touched cells alone, where there are no lists."""
-    batch, channels, height, width = feature.shape
-    cells = batch * height * width
+    """S^T G as rows (cells, C)."""
     if lists is not None:
-        rows = lists.scatter(grad)
-    elif few:
-        rows = scatter_few(corners, grad, cells)
-    else:
-        touched, lists = TransposedLists.of_touched(corners, cells)
-        rows = feature.new_zeros((cells, channels))
-        rows.index_copy_(0, touched, lists.scatter(grad).to(feature.dtype))
-    return laid_out_like(feature, rows.view(batch, height, width, channels).permute(0, 3, 1, 2))
+        return lists.scatter(columns)
+    if word == "few":
+        return scatter_few(corners, columns, _cells(feature))
+    touched, lists = TransposedLists.of_touched(corners, _cells(feature))
+    rows = feature.new_zeros((_cells(feature), feature.shape[1]))
+    return rows.index_copy_(0, touched, lists.scatter(columns).to(feature.dtype))
 
 
 def matrices(feature: Tensor) -> list[Tensor]:

@@ -1,18 +1,36 @@
-"""Matrix products, and the dtype that goes into them.
+"""Matrix products, the dtype that goes into them, and the upstream gradient they multiply.
+
+    G = dL/dz = dL/dy where y > 0        (P, D)
 
 bfloat16 operands go as they are where the CPU has matrix units for them (Intel's AMX): they
 multiply at eight times the rate of float32 and sum in it. Everything else is multiplied in the
 dtype that it is computed in.
+
+Nothing of the size of G is made: at D = 4,096 a fresh copy of it costs page faults that take as
+long as a fifth of the products, and its memory. A block fits the cache, and every use of it is
+made while it is there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["add_product", "compute_dtype", "multiplies_half", "product_dtype"]
+from .routes import column_blocks
+
+__all__ = [
+    "Upstream",
+    "activate_",
+    "add_product",
+    "compute_dtype",
+    "dtype_of_sums",
+    "multiplies_half",
+    "product_dtype",
+]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -36,6 +54,12 @@ def product_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if multiplies_half(dtype) else compute_dtype(dtype)
 
 
+def dtype_of_sums(points: int, weight: Tensor, wide: torch.dtype) -> torch.dtype:
+    """What G W is summed in, for the operand W = `weight` (D, C): as it is if in one product."""
+    blocks = column_blocks(points, weight.shape[0], weight.element_size())
+    return weight.dtype if len(blocks) == 1 else wide
+
+
 def add_product(out: Tensor, left: Tensor, right: Tensor, onto: Tensor | None) -> None:
     """out = onto + left @ right; `onto` is `out` itself, a row, or None.
 
@@ -52,3 +76,47 @@ def add_product(out: Tensor, left: Tensor, right: Tensor, onto: Tensor | None) -
         torch.mm(left, right, out=out)
     else:
         torch.addmm(onto, left, right, out=out)
+
+
+def activate_(z: Tensor, activation: str | None) -> None:
+    """z = act(z), in place."""
+    if activation == "relu":
+        z.relu_()
+    elif activation == "gelu":
+        torch.ops.aten.gelu_(z)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """G (P, D) = `grad` where `output` is positive; all of it without one. Computed in `dtype`."""
+
+    grad: Tensor
+    output: Tensor | None
+    dtype: torch.dtype
+
+    def block(self, points: slice, columns: slice) -> Tensor:
+        """A piece of G, contiguous."""
+        piece = self.grad[points, columns]
+        if self.output is not None:
+            output = self.output[points, columns]
+            piece = torch.ops.aten.threshold_backward.default(piece, output, 0)
+        return piece.to(self.dtype).contiguous()
+
+    def pass_to(
+        self,
+        takers: Sequence[Callable[[slice, Tensor], None]],
+        points: slice,
+        sums: Tensor | None,
+    ) -> None:
+        """Hand columns (a slice) and G of some points to each taker; add G to `sums` (D,)."""
+        count, out_features = points.stop - points.start, self.grad.shape[1]
+        for columns in column_blocks(count, out_features, self.dtype.itemsize):
+            block = self.block(points, columns)
+            if sums is not None:
+                sums[columns] += block.sum(0)
+            for take in takers:
+                take(columns, block)
+
+    def whole(self) -> Tensor:
+        """G, for calls of few points."""
+        return self.block(slice(None), slice(None))

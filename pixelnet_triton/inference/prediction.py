@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..progress import progress_bar
+from ..tools.progress import progress_bar
 from .tiles import head_at_every_pixel
 
 if TYPE_CHECKING:

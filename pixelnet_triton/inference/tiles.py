@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..call.geometry import layer_geometry
+from ..call import DenseLayer, Linear, layer_geometry
 from ..functional import sparse_hypercolumn
-from .first_layer import FirstLayer, Tile, first_layer
+from .first_layer import first_layer
 
 if TYPE_CHECKING:
     from ..models.head import PixelMLP
@@ -74,17 +74,16 @@ def head_at_every_pixel(
     geometry = layer_geometry(
         [(f.shape[2], f.shape[3]) for f in features], image_size, strides=head.first.strides
     )
-    layer = first_layer(
-        features, weight, bias, head.first.activation, geometry, int(KEPT_SHARE * memory_budget)
-    )
+    linear = Linear(weight, bias, head.first.activation)
+    layer = first_layer(features, linear, geometry, int(KEPT_SHARE * memory_budget))
     shape = _tile_shape(layer, head, image_size, dtype, features[0].device, memory_budget)
     out_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     out = torch.empty((head.out_features, *image_size), dtype=out_dtype, device=features[0].device)
-    for tile in _tiles(image_size, shape):
-        scores = _through(head.rest, layer(tile))  # (pixels, K)
-        target = out[:, tile.y0 : tile.y1, tile.x0 : tile.x1]
-        target.copy_(scores.t().unflatten(1, (tile.rows, tile.columns)))
-        done(tile.pixels)
+    for rows, columns in _tiles(image_size, shape):
+        scores = _through(head.rest, layer(rows, columns))  # (pixels, K)
+        target = out[:, rows, columns]
+        target.copy_(scores.t().view(target.shape))
+        done(len(scores))
     return out
 
 
@@ -117,7 +116,7 @@ def _bytes_per_pixel_of_rest(head: PixelMLP, dtype: torch.dtype) -> int:
 
 
 def _tile_shape(
-    layer: FirstLayer,
+    layer: DenseLayer,
     head: PixelMLP,
     image_size: tuple[int, int],
     dtype: torch.dtype,
@@ -155,8 +154,9 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _tiles(image_size: tuple[int, int], shape: tuple[int, int]) -> Iterator[Tile]:
+def _tiles(image_size: tuple[int, int], shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of pixels."""
     height, width = image_size
     for y in range(0, height, shape[0]):
         for x in range(0, width, shape[1]):
-            yield Tile(y, min(y + shape[0], height), x, min(x + shape[1], width))
+            yield slice(y, min(y + shape[0], height)), slice(x, min(x + shape[1], width))

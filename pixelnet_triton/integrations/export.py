@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from ..call.geometry import Geometry, LayerAffine
+from ..call import Geometry, LayerAffine
+from ..call.placing import place
 
 __all__ = ["AtEveryPixel", "export", "export_onnx", "plain_sparse_hypercolumn"]
 
@@ -170,11 +171,12 @@ def plain_sparse_hypercolumn(
     padding_mode: str,
     activation: str | None,
     plan: str,
+    training: bool,
 ) -> Tensor:
     """The operator `pixelnet_triton::sparse_hypercolumn` in plain ATen: its signature and result.
 
-    Points are ``(P, 2)``, of equally many for each image where `batch_index` is None. `plan` has
-    no say here.
+    Points are ``(P, 2)``, of equally many for each image where `batch_index` is None. `plan` and
+    `training` have no say here.
     """
     dtype = features[0].dtype
     compute = torch.float64 if dtype == torch.float64 else torch.float32
@@ -219,17 +221,8 @@ def _corners(
 ) -> Corners:
     """The cells a point's value is made of: four, or one for the nearest."""
     scale_x, offset_x, scale_y, offset_y = layer
-    tx = points[:, 0] * scale_x + offset_x
-    ty = points[:, 1] * scale_y + offset_y
-    if geometry.padding_mode == "border":
-        tx, ty = tx.clamp(0, width - 1), ty.clamp(0, height - 1)
-    if geometry.interpolation == "nearest":
-        axes_x: list[tuple[Tensor, Tensor | None]] = [(tx.round(), None)]
-        axes_y: list[tuple[Tensor, Tensor | None]] = [(ty.round(), None)]
-    else:
-        left, top = tx.floor(), ty.floor()
-        axes_x = [(left, 1 - (tx - left)), (left + 1, tx - left)]
-        axes_y = [(top, 1 - (ty - top)), (top + 1, ty - top)]
+    axes_x = _axis(points[:, 0] * scale_x + offset_x, width, geometry)
+    axes_y = _axis(points[:, 1] * scale_y + offset_y, height, geometry)
     corners: Corners = []
     for row, share_y in axes_y:
         for column, share_x in axes_x:
@@ -241,6 +234,16 @@ def _corners(
                 share = inside if share is None else share * inside
             corners.append(((image * height + rows.long()) * width + columns.long(), share))
     return corners
+
+
+def _axis(t: Tensor, cells: int, geometry: Geometry) -> list[tuple[Tensor, Tensor | None]]:
+    """The cells of one axis around each position, and their shares."""
+    # Beyond two cells outside the map nothing is left, and far-off points must not overflow.
+    lowest, highest = (0, cells - 1) if geometry.border else (-2, cells + 1)
+    if not geometry.bilinear:
+        return [(t.clamp(lowest, highest).round(), None)]
+    low, upper = place(t, lowest, highest, None)
+    return [(low, 1 - upper), (low + 1, upper)]
 
 
 def _sampled(table: Tensor, corners: Corners) -> Tensor:

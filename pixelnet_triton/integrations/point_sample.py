@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..functional import autocast_enabled, sparse_hypercolumn
+from ..functional import sparse_hypercolumn
+from ..op.prepare import autocast_dtype
 
 __all__ = ["point_features", "point_sample", "point_sample_fine_grained_features"]
 
@@ -177,7 +178,7 @@ def _sample(
         "coordinates": "unit",
     }
     device = points.device.type
-    if not autocast_enabled(device):
+    if autocast_dtype(device) is None:
         return sparse_hypercolumn(features, points, **options)
     with torch.autocast(device, enabled=False):
         # grid_sample and cat promote to the widest dtype under autocast

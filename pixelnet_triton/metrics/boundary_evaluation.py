@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..progress import progress_bar
+from ..tools.progress import progress_bar
 from .boundary_counting import (
     BoundaryCounts,
     Map,

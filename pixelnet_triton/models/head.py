@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..call.geometry import Stride
+from ..call import Plan, Stride
 from ..functional import sparse_hypercolumn
 from ..modules import HypercolumnLinear
-from ..planner import Plan
 
 __all__ = ["GaussianInit", "PixelMLP"]
 

@@ -1,18 +1,16 @@
-"""Choosing, for each layer, whether to project or to sample first."""
+"""Choosing, for each layer, whether to project or to sample first.
 
-from ..call.plan import Plan
-from ..call.profile import DeviceProfile
-from .calibration import calibrate
-from .choose import PLAN_NAMES, forward_only, must_be_alike, resolve_plan
-from .hypercolumn import plan_hypercolumn
+It knows back ends by their protocol alone (:class:`pixelnet_triton.call.Backend`).
+"""
+
+from .choose import chosen_plan, forget_plans, must_be_alike, plan_for, profile_of
+from .cost import CostModel
 
 __all__ = [
-    "PLAN_NAMES",
-    "DeviceProfile",
-    "Plan",
-    "calibrate",
-    "forward_only",
+    "CostModel",
+    "chosen_plan",
+    "forget_plans",
     "must_be_alike",
-    "plan_hypercolumn",
-    "resolve_plan",
+    "plan_for",
+    "profile_of",
 ]

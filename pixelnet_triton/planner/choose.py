@@ -1,80 +1,35 @@
-"""From the name of a plan and the shapes of a call to the plan itself.
+"""From what a caller asks for and the shape of a call to the plan itself, with its route.
 
-Called for every forward and every backward pass, so the answer is kept by shape; nothing here
-looks at values or waits for a device. Both passes of a call ask with the same key, so they get
-the same plan.
+The answer is kept by shape; nothing here looks at values or waits for a device. Both passes of a
+call ask the same question, so they get the same plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
 
-from ..call.plan import PLAN_NAMES, Plan
-from ..call.profile import DeviceProfile
-from ..call.shape import CallShape, LayerShape, bucket
-from ..cpu.products import multiplies_half
+from ..call import PLAN_NAMES, Backend, CallShape, DeviceProfile, Plan
+from ..call.shape import bucket
 from .cost import CostModel
 from .profiles import SHIPPED
 from .store import profile_for
 
-__all__ = [
-    "PLAN_NAMES",
-    "forget_plans",
-    "forward_only",
-    "must_be_alike",
-    "named_plan",
-    "resolve_plan",
-]
-
-_FORWARD_ONLY = "-forward"
+__all__ = ["chosen_plan", "forget_plans", "must_be_alike", "plan_for", "profile_of"]
 
 
-def resolve_plan(
-    name: str,
-    features: Sequence[Tensor],
-    points: int,
-    out_features: int,
-    *,
-    ragged: bool = False,
-    kernels: bool = False,
-    by_shape_alone: bool = False,
-) -> Plan:
-    """The plan that `name` (or an encoded plan) stands for at these shapes.
-
-    `points` counts those of all images; `kernels`: the Triton kernels will compute, wherever the
-    tensors are; `by_shape_alone`: leave out what was measured on this machine. A name from
-    :func:`forward_only` leaves the backward pass out of account.
-    """
-    if ":" in name:
-        return Plan.decode(name)
-    first = features[0]
-    return _resolve(
-        name,
-        tuple([f.shape for f in features]),
-        tuple([f.stride(1) == 1 for f in features]),
-        bucket(points),
-        out_features,
-        first.dtype,
-        first.device,
-        ragged,
-        by_shape_alone or must_be_alike(),
-        torch.get_num_threads(),
-        kernels,
-    )
-
-
-def forward_only(name: str) -> str:
-    """The name of the same plan where no gradient is wanted."""
-    return name + _FORWARD_ONLY
+def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torch.device) -> Plan:
+    """The plan for calls of that shape, by the profile of the device as things stand."""
+    shape = replace(shape, points=bucket(shape.points))
+    alike, threads = must_be_alike(), torch.get_num_threads()
+    return _kept(asked, shape, backend, device, alike, threads)  # type: ignore[arg-type]
 
 
 def forget_plans() -> None:
     """Plan anew from here on, with the profiles that are there now."""
-    _resolve.cache_clear()
+    _kept.cache_clear()
     _profile.cache_clear()
 
 
@@ -86,54 +41,61 @@ def must_be_alike() -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _resolve(
-    name: str,
-    shapes: tuple[torch.Size, ...],
-    channels_last: tuple[bool, ...],
-    points: int,
-    out_features: int,
-    dtype: torch.dtype,
+def _kept(
+    asked: str | Plan,
+    shape: CallShape,
+    backend: Backend,
     device: torch.device,
-    ragged: bool,
-    same_everywhere: bool,
+    alike: bool,
     threads: int,
-    kernels: bool,
 ) -> Plan:
-    layers = tuple(
-        LayerShape(shape[1], shape[2], shape[3], last or shape[1] == 1)
-        for shape, last in zip(shapes, channels_last, strict=True)
-    )
-    training = not name.endswith(_FORWARD_ONLY)
-    name = name.removesuffix(_FORWARD_ONLY)
-    call = CallShape(
-        layers,
-        shapes[0][0],
-        points,
-        out_features,
-        dtype.itemsize,
-        ragged,
-        training,
-        device.type == "cpu" and not kernels and multiplies_half(dtype),
-    )
-    return named_plan(name, call, _profile(device, same_everywhere, threads, kernels))
+    return chosen_plan(asked, shape, backend, _profile(backend.name, device, alike, threads))
 
 
 @lru_cache(maxsize=64)
-def _profile(
-    device: torch.device, same_everywhere: bool, threads: int, kernels: bool
-) -> DeviceProfile:
-    if device.type == "cpu" and kernels:  # kernels on the CPU: plan as for a GPU
+def _profile(name: str, device: torch.device, alike: bool, threads: int) -> DeviceProfile:
+    if name == "gpu" and device.type == "cpu":  # kernels in the interpreter: plan as for a GPU
         return SHIPPED["H200"]
-    return profile_for(device, shipped_only=same_everywhere)
+    return profile_for(device, shipped_only=alike)
 
 
-def named_plan(name: str, call: CallShape, profile: DeviceProfile) -> Plan:
-    """The plan that `name` stands for: "auto" the cheapest, the others as they say."""
-    model = CostModel(call, profile)
-    if name == "auto":
-        return model.cheapest()
-    if name in ("gather", "project"):
-        return model.cheapest_of_kind(name)
-    if name in ("one_pass", "two_step"):
-        return Plan(("gather",) * len(call.layers), name)
-    raise ValueError(f"plan={name!r} is unknown; use one of {PLAN_NAMES}")
+def profile_of(backend: Backend, device: torch.device) -> DeviceProfile:
+    """The profile that calls on that device are planned with, as things stand."""
+    return _profile(backend.name, device, must_be_alike(), torch.get_num_threads())
+
+
+def chosen_plan(
+    asked: str | Plan, shape: CallShape, backend: Backend, profile: DeviceProfile
+) -> Plan:
+    """What `asked` stands for: "auto" the cheapest, other names as they say, a plan itself.
+
+    A plan that is given obeys what the back end has: of strategies that it does not have for a
+    layer, and of a mode, the nearest one that it has.
+    """
+    if isinstance(asked, Plan):
+        keeps = asked.route is not None and asked.route.by_autograd
+        shape = replace(shape, may_keep=shape.may_keep and keeps)
+        return CostModel(shape, backend, profile).routed(_admitted(asked, shape, backend))
+    shape = replace(shape, may_keep=shape.may_keep and asked == "auto")
+    model = CostModel(shape, backend, profile)
+    if asked == "auto":
+        return model.routed(model.cheapest())
+    if asked in ("gather", "project"):
+        return model.routed(model.cheapest_of_kind(asked))
+    if asked in ("one_pass", "two_step"):
+        plan = Plan(("gather",) * len(shape.layers), asked)
+        return model.routed(_admitted(plan, shape, backend))
+    raise ValueError(f"plan={asked!r} is unknown; use one of {PLAN_NAMES}")
+
+
+def _admitted(plan: Plan, shape: CallShape, backend: Backend) -> Plan:
+    strategies = []
+    for i, strategy in enumerate(plan.layers):
+        open_strategies = backend.strategies(shape, i)
+        if strategy not in open_strategies:
+            kind = strategy.split("_")[0]
+            alike = [name for name in open_strategies if name.startswith(kind)]
+            strategy = alike[0] if alike else open_strategies[0]
+        strategies.append(strategy)
+    mode = plan.mode if plan.mode in backend.modes else backend.modes[0]
+    return Plan(tuple(strategies), mode, plan.route)

@@ -1,20 +1,15 @@
-"""The cost model: a pure function of a call's shapes, a plan and a device profile.
+"""The cost model: a pure function of a call's shape, a plan, a back end and a device profile.
 
-    time(plan) = sum over layers of time(layer, strategy, mode) + time(what they share)
-
-and time is linear in the work (work.py), so the best plan is found layer by layer.
+time(plan) = sum over layers of time(layer) + time(what they share),   linear in the work
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import replace
 
+from ..call import Backend, CallShape, DeviceProfile, Plan, PlanWork, Work
 from ..call.estimate import Estimate, Line
-from ..call.plan import Plan
-from ..call.profile import DeviceProfile
-from ..call.shape import CallShape
-from ..call.work import Work
-from . import work_cpu, work_gpu
 
 __all__ = ["CostModel"]
 
@@ -23,102 +18,96 @@ class CostModel:
     """What plans for one call cost on one device.
 
     Args:
-        call: the shapes. profile: the device's rates; its kind tells which back end's work counts.
+        shape: of the call. backend: whose work counts. profile: the device's rates.
     """
 
-    def __init__(self, call: CallShape, profile: DeviceProfile) -> None:
-        self.call = call
+    def __init__(self, shape: CallShape, backend: Backend, profile: DeviceProfile) -> None:
+        self.shape = shape
+        self.backend = backend
         self.profile = profile
-        on_cpu = profile.kind == "cpu"
-        converted = on_cpu and not call.half_products
-        self.costs = profile.costs(max(4, call.itemsize) if converted else call.itemsize)
-        self._counter = work_cpu if on_cpu else work_gpu
-        #: The CPU always takes two steps.
-        self.modes = ("two_step",) if on_cpu else ("two_step", "one_pass")
-        self._layer_seconds = lru_cache(maxsize=None)(self._price_layer)
+        self.costs = profile.costs(shape.operand_size)
+        self._seconds: dict[Plan, float] = {}
 
-    def strategies(self, layer: int) -> tuple[str, ...]:
-        """The strategies open to a layer, gathering first."""
-        return self._counter.strategies(self.call.layers[layer], self.call.ragged)
+    def routed(self, plan: Plan) -> Plan:
+        """The plan with its route: its own where that fits, else the one of least time."""
+        if plan.route is not None and self.backend.fits(self.shape, plan, plan.route):
+            return plan
+        routes = self.backend.routes(self.shape, plan)
+        plans = [replace(plan, route=route) for route in routes]
+        return plans[0] if len(plans) == 1 else min(plans, key=self._price)
 
-    def layer_work(self, layer: int, strategy: str, mode: str, all_gathered: bool) -> Work:
-        """Work that one layer causes by itself, among others that are all gathered or not."""
-        shape = self.call.layers[layer]
-        return self._counter.layer_work(self.call, shape, strategy, mode, all_gathered)
+    def _price(self, plan: Plan) -> float:
+        return self.backend.work(self.shape, plan).total.at(self.costs)
 
-    def shared_work(self, plan: Plan) -> Work:
-        """Work that no single layer causes."""
-        return self._counter.shared_work(self.call, plan)
-
-    def work(self, plan: Plan) -> Work:
-        """All work of the call with this plan."""
-        all_gathered = not plan.projected
-        total = self.shared_work(plan)
-        for i, strategy in enumerate(plan.layers):
-            total += self.layer_work(i, strategy, plan.mode, all_gathered)
-        return total
+    def work(self, plan: Plan) -> PlanWork:
+        """Work of the call with this plan."""
+        return self.backend.work(self.shape, self.routed(plan))
 
     def seconds(self, plan: Plan) -> float:
         """Predicted time of the call with this plan."""
-        all_gathered = not plan.projected
-        return self.shared_work(plan).at(self.costs) + sum(
-            self._layer_seconds(i, strategy, plan.mode, all_gathered)
-            for i, strategy in enumerate(plan.layers)
-        )
-
-    def _price_layer(self, layer: int, strategy: str, mode: str, all_gathered: bool) -> float:
-        return self.layer_work(layer, strategy, mode, all_gathered).at(self.costs)
+        if plan not in self._seconds:
+            self._seconds[plan] = self._price(self.routed(plan))
+        return self._seconds[plan]
 
     def cheapest(self) -> Plan:
         """The plan of least predicted time.
 
-        What layers share depends mostly on whether any is gathered and whether any is projected.
-        So the candidates are, for each mode: all gathered, all projected, each as it likes best;
-        the best of them is then improved by changing one layer at a time.
+        What layers share depends mostly on whether any is gathered and whether any is projected:
+        from either end, and each mode, one layer is changed at a time as long as that helps.
         """
-        kinds = ("gather", "project", "")
-        candidates = [self._each_at_its_best(mode, kind) for mode in self.modes for kind in kinds]
-        best = min(candidates, key=self.seconds)
-        while True:
-            better = min((best, *self._with_one_change(best)), key=self.seconds)
-            if better is best:
-                return best
-            best = better
-
-    def _with_one_change(self, plan: Plan) -> list[Plan]:
-        return [
-            Plan((*plan.layers[:i], strategy, *plan.layers[i + 1 :]), plan.mode)
-            for i, own in enumerate(plan.layers)
-            for strategy in self.strategies(i)
-            if strategy != own
-        ]
+        return min((self._improved(start, "") for start in self._starts("")), key=self.seconds)
 
     def cheapest_of_kind(self, kind: str) -> Plan:
         """The cheapest plan that gathers ("gather") or projects ("project") every layer."""
-        return min((self._each_at_its_best(m, kind) for m in self.modes), key=self.seconds)
+        return min((self._improved(s, kind) for s in self._starts(kind)), key=self.seconds)
 
-    def _each_at_its_best(self, mode: str, kind: str) -> Plan:
-        """The strategies of least cost among those whose name starts with `kind`."""
-        all_gathered = kind == "gather"
+    def _starts(self, kind: str) -> Iterator[Plan]:
+        """All layers gathered, all projected, in each mode."""
+        layers = range(len(self.shape.layers))
+        for end in [kind] if kind else ["gather", "project"]:
+            for mode in self.backend.modes:
+                yield Plan(tuple([self._open(i, end)[0] for i in layers]), mode)
 
-        def best(layer: int) -> str:
-            options = [s for s in self.strategies(layer) if s.startswith(kind)]
-            seconds = [self._layer_seconds(layer, s, mode, all_gathered) for s in options]
-            return options[seconds.index(min(seconds))]
+    def _open(self, layer: int, kind: str) -> list[str]:
+        """The strategies open to a layer whose names start with `kind`."""
+        strategies = self.backend.strategies(self.shape, layer)
+        return [s for s in strategies if s.startswith(kind)] or [strategies[0]]
 
-        return Plan(tuple([best(i) for i in range(len(self.call.layers))]), mode)
+    def _improved(self, plan: Plan, kind: str) -> Plan:
+        while True:
+            better = min((plan, *self._with_one_change(plan, kind)), key=self.seconds)
+            if better is plan:
+                return plan
+            plan = better
+
+    def _with_one_change(self, plan: Plan, kind: str) -> list[Plan]:
+        return [
+            Plan((*plan.layers[:i], strategy, *plan.layers[i + 1 :]), plan.mode)
+            for i, current in enumerate(plan.layers)
+            for strategy in self._open(i, kind)
+            if strategy != current
+        ]
 
     def estimate(self, plan: Plan) -> Estimate:
         """The prediction, line by line."""
+        plan = self.routed(plan)
+        work = self.backend.work(self.shape, plan)
 
-        def line(name: str, strategy: str, work: Work) -> Line:
-            return Line(name, strategy, work.flops, work.bytes, work.at(self.costs))
+        def line(name: str, strategy: str, access: str, amount: Work) -> Line:
+            return Line(name, strategy, access, amount.flops, amount.bytes, amount.at(self.costs))
 
-        all_gathered = not plan.projected
         layers = tuple(
-            line(f"{i}: {shape}", strategy, self.layer_work(i, strategy, plan.mode, all_gathered))
-            for i, (shape, strategy) in enumerate(zip(self.call.layers, plan.layers, strict=True))
+            line(f"{i}: {layer}", plan.layers[i], _access(plan, i), work.layers[i])
+            for i, layer in enumerate(self.shape.layers)
         )
-        shared = line("shared", "", self.shared_work(plan))
+        shared = line("shared", "", "", work.shared)
         gather_first = self.seconds(self.cheapest_of_kind("gather"))
-        return Estimate(str(self.call), str(self.profile), layers, shared, gather_first)
+        route = f"{self.backend.name}: {plan.route}"
+        return Estimate(str(self.shape), str(self.profile), route, layers, shared, gather_first)
+
+
+def _access(plan: Plan, layer: int) -> str:
+    """How a layer's map is read and its gradient written."""
+    assert plan.route is not None
+    read = plan.route.read[layer]
+    return f"{read}, {plan.route.write[layer]}" if plan.route.write else read

@@ -8,46 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import tempfile
 import warnings
 from pathlib import Path
 
 import torch
 
 from ..call.profile import DeviceProfile
+from ..tools.cache import cache_folder, write_json
+from ..tools.machine import device_slug
 from .profiles import shipped_profile
 
-__all__ = [
-    "cache_folder",
-    "device_slug",
-    "load_profile",
-    "profile_for",
-    "profile_path",
-    "save_profile",
-    "write_json",
-]
+__all__ = ["load_profile", "profile_for", "profile_path", "save_profile"]
 
 # Ranks of one job may run with different numbers of threads, and still have to plan alike.
 NOMINAL_THREADS = 4
-
-
-def cache_folder() -> Path:
-    """Where profiles are kept. It need not exist."""
-    own = os.environ.get("PIXELNET_TRITON_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "pixelnet_triton"
-
-
-def device_name(device: torch.device) -> str:
-    """What tells one device from another; a home folder may be shared by many machines."""
-    if device.type != "cpu":
-        return torch.cuda.get_device_name(device)
-    from ..env_report import cpu_name
-
-    return f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def profile_path(device: torch.device) -> Path:
@@ -56,28 +30,9 @@ def profile_path(device: torch.device) -> Path:
     return cache_folder() / f"profile-{device_slug(device, threads)}.json"
 
 
-def device_slug(device: torch.device, more: str = "") -> str:
-    """The device's name, fit for that of a file."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{device_name(device)}{more}".lower()).strip("-")
-
-
 def save_profile(profile: DeviceProfile, path: Path) -> None:
     """Write a profile."""
     write_json(profile.as_dict(), path)
-
-
-def write_json(content: object, path: Path) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load_profile(path: Path) -> DeviceProfile:

@@ -13,8 +13,7 @@ import torch
 from hypothesis import assume, event, example, given
 
 from pixelnet_triton import Plan
-from pixelnet_triton.call.plan import MODES, STRATEGIES
-from pixelnet_triton.planner import PLAN_NAMES
+from pixelnet_triton.call import MODES, PLAN_NAMES, STRATEGIES
 
 from ..cases import Case
 from ..conftest import takes_float64

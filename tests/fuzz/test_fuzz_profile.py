@@ -15,11 +15,11 @@ import torch
 from hypothesis import example, given
 
 from pixelnet_triton.call.profile import RATES
-from pixelnet_triton.planner import resolve_plan
-from pixelnet_triton.planner.choose import forget_plans
+from pixelnet_triton.op import forget_calls
 from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.store import profile_for, profile_path, save_profile
 
+from ..planning import used_plan
 from .examples import examples
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def profile_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PIXELNET_TRITON_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("PIXELNET_TRITON_PROFILE", raising=False)
         yield profile_path(CPU)
-    forget_plans()
+    forget_calls()
 
 
 @st.composite
@@ -67,10 +67,10 @@ def test_any_content_is_used_or_reported(content: bytes, profile_file: Path) -> 
         assert profile == SHIPPED["cpu"].with_threads(torch.get_num_threads())
     rates = [getattr(profile, name) for name in RATES]
     assert all(0 < rate < math.inf for rate in rates)
-    forget_plans()
+    forget_calls()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        assert resolve_plan("auto", [torch.randn(1, 8, 2, 2)], 50, 4).layers
+        assert used_plan("auto", [torch.randn(1, 8, 2, 2)], 50, 4).layers
 
 
 def test_more_brackets_than_the_parser_has_room_for(profile_file: Path) -> None:

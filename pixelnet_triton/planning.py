@@ -8,14 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..call.plan import Plan
-from ..call.profile import DeviceProfile
-from ..call.shape import CallShape, LayerShape, bucket
-from ..cpu.products import multiplies_half
-from .choose import PLAN_NAMES, named_plan
-from .cost import CostModel
-from .profiles import SHIPPED
-from .store import profile_for
+from .call import PLAN_NAMES, Backend, CallShape, DeviceProfile, LayerShape, Plan
+from .call.shape import bucket, layout_of
+from .op import backend_for, backend_named
+from .planner import CostModel, chosen_plan, profile_of
+from .planner.profiles import SHIPPED
 
 __all__ = ["plan_hypercolumn"]
 
@@ -33,6 +30,8 @@ def plan_hypercolumn(
     channels_last: bool | Sequence[bool] | None = None,
     ragged: bool = False,
     training: bool = True,
+    moving_points: bool = False,
+    nearest: bool = False,
     profile: DeviceProfile | str | None = None,
 ) -> Plan:
     r"""How :func:`pixelnet_triton.sparse_hypercolumn` would compute a first layer, and the cost.
@@ -55,6 +54,8 @@ def plan_hypercolumn(
         ragged: whether points come with a batch_index.
         training: plan for forward and backward (the default), or for the forward pass alone, as
             ``"auto"`` does where no gradient is wanted.
+        moving_points: whether the points want a gradient, too.
+        nearest: whether interpolation is ``"nearest"``.
         profile: the device's rates, or the name of shipped ones (``"H200"``, ``"H100"``,
             ``"cpu"``). None takes those of `device`: calibrated, shipped or derived.
 
@@ -86,35 +87,32 @@ def plan_hypercolumn(
         raise TypeError(f"dtype={dtype}; expected one of {[str(d) for d in _DTYPES]}")
     if device is None:
         device = tensors[0].device if tensors else "cpu"
-    rates = _rates(profile, torch.device(device))
-    batch = shapes[0][0]
-    layouts = _layouts(channels_last, tensors, len(shapes))
-    call = CallShape(
-        tuple(
-            LayerShape(c, h, w, last or c == 1)
-            for (_, c, h, w), last in zip(shapes, layouts, strict=True)
-        ),
-        batch,
-        n_points if ragged else n_points * batch,
+    layouts = _layouts(channels_last, tensors, shapes)
+    shape = CallShape(
+        tuple(LayerShape(*s[1:], *layout) for s, layout in zip(shapes, layouts, strict=True)),
+        shapes[0][0],
+        n_points if ragged else n_points * shapes[0][0],
         out_features,
         dtype.itemsize,
         ragged,
         training,
-        rates.kind == "cpu" and multiplies_half(dtype),
+        nearest=nearest,
+        moving_points=moving_points,
     )
-    chosen = plan
-    if isinstance(chosen, str):
-        # The very question that `sparse_hypercolumn` asks, so that the answers agree.
-        asked = replace(call, points=bucket(call.points))
-        chosen = named_plan(chosen, asked, rates)
-    elif not isinstance(chosen, Plan):
+    backend, rates = _rates(profile, shape, torch.device(device))
+    shape = replace(shape, half_products=backend.multiplies(dtype))
+    # The very question that `sparse_hypercolumn` asks, so that the answers agree.
+    asked = replace(shape, points=bucket(shape.points))
+    if isinstance(plan, Plan):
+        if len(plan.layers) != len(shapes):
+            raise ValueError(
+                f"plan has strategies for {len(plan.layers)} layers but features_or_shapes has "
+                f"{len(shapes)}; give one strategy for each layer"
+            )
+    elif not isinstance(plan, str):
         raise TypeError(f"plan={plan!r}; expected a Plan or one of {PLAN_NAMES}")
-    elif len(chosen.layers) != len(shapes):
-        raise ValueError(
-            f"plan has strategies for {len(chosen.layers)} layers but features_or_shapes has "
-            f"{len(shapes)}; give one strategy for each layer"
-        )
-    return replace(chosen, estimate=CostModel(call, rates).estimate(chosen))
+    chosen = chosen_plan(plan, asked, backend, rates)
+    return replace(chosen, estimate=CostModel(shape, backend, rates).estimate(chosen))
 
 
 def _shape(i: int, feature: Tensor | Sequence[int]) -> tuple[int, int, int, int]:
@@ -129,28 +127,35 @@ def _shape(i: int, feature: Tensor | Sequence[int]) -> tuple[int, int, int, int]
 
 
 def _layouts(
-    channels_last: bool | Sequence[bool] | None, tensors: Sequence[Tensor], layers: int
-) -> Sequence[bool]:
-    if channels_last is None:
-        return [f.stride(1) == 1 for f in tensors] if tensors else [True] * layers
-    if isinstance(channels_last, bool):
-        return [channels_last] * layers
-    if len(channels_last) != layers:
+    channels_last: bool | Sequence[bool] | None,
+    tensors: Sequence[Tensor],
+    shapes: Sequence[tuple[int, int, int, int]],
+) -> list[tuple[bool, bool]]:
+    """(channels_last, dense) of each layer."""
+    if channels_last is None and tensors:
+        return [layout_of(tensor) for tensor in tensors]
+    if channels_last is None or isinstance(channels_last, bool):
+        channels_last = [channels_last is not False] * len(shapes)
+    if len(channels_last) != len(shapes):
         raise ValueError(
             f"channels_last has {len(channels_last)} entries; expected one for each of the "
-            f"{layers} layers, or a single bool"
+            f"{len(shapes)} layers, or a single bool"
         )
-    return channels_last
+    return [(last or s[1] == 1, True) for last, s in zip(channels_last, shapes, strict=True)]
 
 
-def _rates(profile: DeviceProfile | str | None, device: torch.device) -> DeviceProfile:
+def _rates(
+    profile: DeviceProfile | str | None, shape: CallShape, device: torch.device
+) -> tuple[Backend, DeviceProfile]:
+    """The back end, and the rates of its device."""
     if profile is None:
-        return profile_for(device)
-    if isinstance(profile, DeviceProfile):
-        return profile
-    if profile not in SHIPPED:
-        raise ValueError(
-            f"profile={profile!r} is unknown; shipped are {tuple(SHIPPED)}, and calibrate() "
-            "measures others"
-        )
-    return SHIPPED[profile]
+        backend = backend_for(shape, device)
+        return backend, profile_of(backend, device)
+    if isinstance(profile, str):
+        if profile not in SHIPPED:
+            raise ValueError(
+                f"profile={profile!r} is unknown; shipped are {tuple(SHIPPED)}, and calibrate() "
+                "measures others"
+            )
+        profile = SHIPPED[profile]
+    return backend_named(profile.kind), profile

@@ -14,20 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..call.plan import Plan
-from ..call.profile import DeviceProfile
-from ..call.shape import CallShape, LayerShape
-from ..call.work import Work
-from ..cpu.products import multiplies_half
-from .choose import forget_plans
-from .cost import CostModel
-from .profiles import shipped_profile
-from .store import device_name, profile_path, save_profile
+if TYPE_CHECKING:
+    import numpy as np
+
+from .call import Backend, CallShape, DeviceProfile, LayerShape, Plan, Work
+from .functional import sparse_hypercolumn
+from .op import backend_for, backend_named, forget_calls
+from .planner import CostModel
+from .planner.profiles import shipped_profile
+from .planner.store import profile_path, save_profile
+from .tools.machine import device_name
 
 __all__ = ["Probe", "calibrate", "fit", "measure"]
 
@@ -70,14 +71,17 @@ def calibrate(
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     start = shipped_profile(where).with_threads(torch.get_num_threads())
-    probes = [Probe(call, plan) for call in _calls(where) for plan in _plans(call, start)]
+    backend = backend_for(_calls(where)[0], where)
+    probes = [Probe(call, plan) for call in _calls(where) for plan in _plans(call, backend)]
     measured = []
     for n, probe in enumerate(probes):
         if verbose:
             print(f"\rcalibrating {where}: {n + 1} of {len(probes)}", end="", file=sys.stderr)
         measured.append(replace(probe, seconds=measure(probe.call, probe.plan, where)))
-    profile = fit(measured, start)
-    errors = [abs(CostModel(p.call, profile).seconds(p.plan) / p.seconds - 1) for p in measured]
+    profile = fit(measured, backend, start)
+    errors = [
+        abs(CostModel(p.call, backend, profile).seconds(p.plan) / p.seconds - 1) for p in measured
+    ]
     profile = replace(
         profile,
         name=device_name(where),
@@ -88,7 +92,7 @@ def calibrate(
         print(f"\r{profile}", file=sys.stderr)
     if save:
         save_profile(profile, profile_path(where))
-        forget_plans()
+        forget_calls()
     return profile
 
 
@@ -127,25 +131,32 @@ def _calls(device: torch.device) -> list[CallShape]:
         for layers, batch, points, width, ragged in shapes
         for training in (False, True)
     ]
-    if on_cpu and multiplies_half(torch.bfloat16):  # only their products differ
+    if on_cpu and backend_named("cpu").multiplies(torch.bfloat16):  # only their products differ
         calls += [
             CallShape(stack(*three), 1, 2000, width, 2, half_products=True) for width in (512, 2048)
         ]
     return calls
 
 
-def _plans(call: CallShape, profile: DeviceProfile) -> list[Plan]:
-    """Each strategy for all layers, in each mode that makes a difference; and a mixture."""
+def _plans(call: CallShape, backend: Backend) -> list[Plan]:
+    """Each strategy for all layers, in each mode, by each route; and a mixture."""
     layers = len(call.layers)
-    plans = [Plan(("gather",) * layers, "two_step"), Plan(("project_gather",) * layers, "two_step")]
-    if layers > 1:
-        plans.append(Plan(("gather",) + ("project_gather",) * (layers - 1), "two_step"))
-    if profile.kind == "gpu":
-        plans.append(Plan(("gather",) * layers, "one_pass"))
-        model = CostModel(call, profile)
-        if all("project_product" in model.strategies(i) for i in range(layers)):
-            plans.append(Plan(("project_product",) * layers, "two_step"))
-    return plans
+    strategies = backend.strategies(call, 0)
+    uniform = [
+        Plan((strategy,) * layers, mode)
+        for mode in backend.modes
+        for strategy in strategies
+        if all(strategy in backend.strategies(call, i) for i in range(layers))
+        and (mode == "two_step" or strategy == "gather")
+    ]
+    mixed = (
+        [Plan(("gather",) + ("project_gather",) * (layers - 1), "two_step")] if layers > 1 else []
+    )
+    return [
+        replace(plan, route=route)
+        for plan in uniform + mixed[: layers - 1]
+        for route in backend.routes(call, plan)
+    ]
 
 
 def measure(call: CallShape, plan: Plan, device: torch.device) -> float:
@@ -171,8 +182,6 @@ def measure(call: CallShape, plan: Plan, device: torch.device) -> float:
 
 def prepared(call: CallShape, plan: Plan | str, device: torch.device) -> Callable[[], None]:
     """The call on random inputs, ready to run: forward, or forward and backward."""
-    from ..functional import sparse_hypercolumn  # it imports this package
-
     maps, points, index, weight = random_inputs(call, device)
 
     def once() -> None:
@@ -217,20 +226,22 @@ def random_inputs(
     return maps, points, index, weight
 
 
-def fit(probes: list[Probe], start: DeviceProfile) -> DeviceProfile:
+def fit(probes: list[Probe], backend: Backend, start: DeviceProfile) -> DeviceProfile:
     """The profile whose predictions are nearest to the probes' seconds, in relative terms.
 
     Minimises the sum over probes of (predicted / measured - 1)^2, plus a small penalty on
     (cost / shipped cost - 1)^2, over costs within BOUNDS of the shipped ones: by coordinate
     descent, which for a convex quadratic under bounds on each variable finds the minimum.
     """
+    import numpy as np  # `import pixelnet_triton` needs torch alone
+
     kinds = Work._fields
     itemsizes = sorted({probe.call.itemsize for probe in probes})
     variables = [(kind, size) for kind in kinds for size in _sizes(kind, itemsizes)]
     shares = np.zeros((len(probes), len(variables)))
     for row, probe in enumerate(probes):
-        model = CostModel(probe.call, start)
-        work, costs = model.work(probe.plan), model.costs
+        model = CostModel(probe.call, backend, start)
+        work, costs = model.work(probe.plan).total, model.costs
         for column, (kind, size) in enumerate(variables):
             if size in (None, probe.call.itemsize):
                 shares[row, column] = getattr(work, kind) * getattr(costs, kind) / probe.seconds
@@ -256,6 +267,8 @@ def _sizes(kind: str, itemsizes: list[int]) -> list[int] | list[None]:
 
 def _bounded_least_squares(shares: np.ndarray) -> np.ndarray:
     """Factors f in BOUNDS of least |shares f - 1|^2 + TOWARDS_SHIPPED^2 |f - 1|^2."""
+    import numpy as np
+
     normal = shares.T @ shares + TOWARDS_SHIPPED**2 * np.eye(shares.shape[1])
     right = shares.sum(0) + TOWARDS_SHIPPED**2
     factors = np.ones(len(right))

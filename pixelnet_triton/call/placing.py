@@ -1,0 +1,29 @@
+"""Bilinear placing on one axis, once: corners, spans of pixels and the export all call this.
+
+low = floor(t),   upper = t - low        value = (1 - upper) cell[low] + upper cell[low + 1]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["place"]
+
+
+def place(t: Tensor, lowest: Any, highest: Any, last_low: Any) -> tuple[Tensor, Tensor]:
+    """The lower of the two cells around each position, and the weight of the upper one.
+
+    Args:
+        t: positions in cells, cell centres at integers. The bounds are numbers or tensors.
+        lowest, highest: bounds that t is clamped to: the outermost cells for border padding; a
+            cell or more outside them, where no weight is left, for zero padding.
+        last_low: the greatest lower cell, last - 1 for border padding: at t = last all the weight
+            goes to the upper cell, so that both lie on the map. None leaves floor(t).
+    """
+    inside = t.clamp(lowest, highest)
+    low = inside.floor()
+    if last_low is not None:
+        low = low.clamp(max=last_low)
+    return low, inside - low

@@ -1,0 +1,214 @@
+"""Few points: PyTorch's own sampling kernels, whose dispatch costs less than that of lists.
+
+    z^T = W [S_1 X_1 | ...]^T + b        dW = G^T [S_1 X_1 | ...]        (S_i^T G W_i) by layer
+
+`grid_sample` takes g = (2 t + 1) / W - 1 for a position t in cells, which is affine in the point
+as t is: one operator makes the grids of all layers. It writes channels first, (B, C_i, N), so
+the hypercolumns are transposed here: views, where there is one image. Calls of few points are
+bound by the 2-5 us that an operator takes to dispatch; everything here is as few as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, linear
+
+from ..call import CallShape, Geometry, Gradients, LayerAffine, Linear, Sampling, Wanted
+from .maps import laid_out_like
+from .products import Upstream, product_dtype
+
+__all__ = ["Expression", "Grids", "hypercolumns", "sampled_backward"]
+
+BILINEAR = 0
+PADDING = {"zeros": 0, "border": 1}
+
+
+@dataclass(frozen=True)
+class Grids:
+    """grid = scale * point + offset of each layer, in double precision.
+
+    scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
+    image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
+    """
+
+    scale: Tensor
+    offset: Tensor
+    padding: int
+
+    @staticmethod
+    def of(geometry: Geometry, shape: CallShape) -> Grids:
+        """Those of maps of that shape."""
+        sizes = tuple([(layer.rows, layer.columns) for layer in shape.layers])
+        return Grids(*_grid_affine(geometry.affine, sizes), PADDING[geometry.padding_mode])
+
+    def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
+        """[S_1 X_1 | ...] as (B, sum C_i, 1, N), for points (B, N, 2) or (P, 2)."""
+        grids = self.at(features, points)
+        planes = [
+            torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, False)
+            for feature, grid in zip(features, grids, strict=True)
+        ]
+        return planes[0] if len(planes) == 1 else torch.cat(planes, 1)
+
+    def at(self, features: Sequence[Tensor], points: Tensor) -> Sequence[Tensor]:
+        """The grid of each layer, (B, 1, N, 2)."""
+        batch, dtype = features[0].shape[0], features[0].dtype
+        if self.scale.dim() == 1:
+            grid = torch.addcmul(self.offset, self.scale, points).to(dtype)
+            return (grid.reshape(batch, 1, -1, 2),) * len(features)
+        grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2)).to(dtype)
+        return grids.reshape(len(features), batch, 1, -1, 2).unbind(0)
+
+
+@lru_cache(maxsize=256)
+def _grid_affine(
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
+) -> tuple[Tensor, Tensor]:
+    scale, offset = [], []
+    for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
+        scale.append([[2 * sx / width, 2 * sy / height]])
+        offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
+    both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
+    if torch.allclose(both, both[:, :1], rtol=1e-13, atol=1e-13):  # a rounding error of doubles
+        both = both[:, 0, 0].clone()
+    return both[0], both[1]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """y = act([S_1 X_1 | ...] W^T + b) as an expression that autograd differentiates.
+
+    It keeps the hypercolumns for the backward pass, and what it converts of half precision; the
+    gradients of maps come as `grid_sample` makes them, contiguous in NCHW.
+    """
+
+    grids: Grids
+    ragged: bool
+    half: bool
+
+    def forward(self, s: Sampling, head: Linear | None) -> Tensor:
+        """(..., D), or (..., sum C_i) without a head, for points (..., 2)."""
+        features, points = s.features, s.points
+        batch = features[0].shape[0]
+        if self.half:
+            features = [feature.float() for feature in features]
+        if self.ragged and s.batch_index is not None:
+            rows = self._ragged(features, points, s.batch_index)
+        elif batch == 1:
+            planes = self.grids.planes(features, points)
+            rows = planes.view(planes.shape[1], planes.shape[3]).t()  # (P, sum C)
+        else:
+            rows = self.grids.planes(features, points).squeeze(2).transpose(1, 2)  # (B, N, sum C)
+            if points.dim() == 2:
+                rows = rows.flatten(0, 1)
+        if head is None:
+            value = rows.to(s.features[0].dtype, memory_format=torch.contiguous_format)
+        elif self.half:
+            value = _in_half(rows, head, s.features[0].dtype)
+        else:
+            value = linear(rows, head.weight, head.bias)
+        if head is not None and head.activation is not None:
+            value = value.relu_() if head.activation == "relu" else gelu(value)
+        return value.unsqueeze(0) if value.dim() < points.dim() else value
+
+    def _ragged(self, features: Sequence[Tensor], points: Tensor, index: Tensor) -> Tensor:
+        """(P, sum C_i), the points of all images padded to equally many, if that is not much."""
+        batch, index = features[0].shape[0], index.long()
+        counts = index.bincount(minlength=batch)
+        order = index.argsort(stable=True)
+        longest = int(counts.max())
+        if batch * longest <= 2 * len(points):
+            padded = _padded(points, index, order, counts, longest)
+            planes = self.grids.planes(features, padded.points)
+            return planes.squeeze(2).transpose(1, 2).flatten(0, 1).index_select(0, padded.row)
+        images = zip(*[feature.split(1) for feature in features], strict=True)
+        sorted_points = points.index_select(0, order).split(counts.tolist())
+        rows = [
+            self.grids.planes(maps, own_points)[0, :, 0].t()
+            for maps, own_points in zip(images, sorted_points, strict=True)
+            if len(own_points)
+        ]
+        return torch.cat(rows).index_select(0, order.argsort())
+
+    def backward(
+        self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
+    ) -> Gradients:
+        raise RuntimeError("autograd differentiates an expression by itself")
+
+
+def _in_half(rows: Tensor, head: Linear, dtype: torch.dtype) -> Tensor:
+    """(..., D) in `dtype`, the product made in the dtype that this CPU multiplies."""
+    operand = product_dtype(dtype)
+    bias = None if head.bias is None else head.bias.to(operand)
+    return linear(rows.to(operand), head.weight.to(operand), bias).to(dtype)
+
+
+class _Padded(NamedTuple):
+    """Ragged points as equally many an image, (B, N, 2), and the row that each point became."""
+
+    points: Tensor
+    row: Tensor
+
+
+def _padded(points: Tensor, index: Tensor, order: Tensor, counts: Tensor, longest: int) -> _Padded:
+    batch = len(counts)
+    shift = torch.arange(0, batch * longest, longest) - counts.cumsum(0) + counts
+    row = torch.empty_like(order)
+    row[order] = torch.arange(len(order)) + shift[index[order]]
+    padded = points.new_zeros((batch * longest, 2)).index_copy_(0, row, points)
+    return _Padded(padded.view(batch, longest, 2), row)
+
+
+def hypercolumns(s: Sampling, grids: Grids) -> Tensor:
+    """[S_1 X_1 | ...], (P, sum C_i); for one image the transpose of a contiguous matrix."""
+    planes = grids.planes(s.features, s.points)
+    if planes.shape[0] == 1:
+        return planes.view(planes.shape[1], planes.shape[3]).t()
+    return planes.squeeze(2).transpose(1, 2).reshape(-1, planes.shape[1])
+
+
+def sampled_backward(
+    s: Sampling, grids: Grids, head: Linear | None, upstream: Upstream, wanted: Wanted
+) -> Gradients:
+    """All gradients but that of the points, which has steps where these kernels have none."""
+    grad = upstream.whole()
+    weight = None
+    if head is None:
+        columns = grad
+    else:
+        if wanted.weight:
+            weight = torch.mm(grad.t(), hypercolumns(s, grids))
+        if s.batch == 1:  # (C, P): planes, as the kernel likes them
+            columns = torch.mm(head.weight.t(), grad.t()).t() if wanted.layers else grad
+        else:
+            columns = torch.mm(grad, head.weight) if wanted.layers else grad
+    features = _scattered(s, grids, columns, wanted)
+    return Gradients(features, None, weight, grad.sum(0) if wanted.bias else None)
+
+
+def _scattered(s: Sampling, grids: Grids, columns: Tensor, wanted: Wanted) -> list[Tensor | None]:
+    """S_i^T G_i, laid out as X_i, for columns = [G_1 | ...], (P, sum C_i)."""
+    gradients: list[Tensor | None] = [None] * len(s.features)
+    if not wanted.layers:
+        return gradients
+    planes = columns.reshape(s.batch, -1, columns.shape[1]).transpose(1, 2).unsqueeze(2)
+    grid_of = grids.at(s.features, s.points)
+    for i, of_layer in enumerate(s.columns):
+        if wanted.features[i]:
+            written = torch.ops.aten.grid_sampler_2d_backward(
+                planes[:, of_layer],
+                s.features[i],
+                grid_of[i],
+                BILINEAR,
+                grids.padding,
+                False,
+                (True, False),
+            )[0]
+            gradients[i] = laid_out_like(s.features[i], written)
+    return gradients

@@ -1,0 +1,237 @@
+"""How the CPU carries a plan out, as a pure function of shapes: every choice stands here.
+
+    forward, backward   expression    grid_sample + cat + linear, differentiated by autograd, which
+                        autograd      keeps the hypercolumns: fewest operators
+                        grid_sample   the same kernels, called again for the backward pass
+                        lists         corners found once, maps read and written by lists of cells
+
+    read    rows        (cells, C) is a view of the map, of which lists read rows
+            picked      rows of half precision: the cells touched are converted
+            planes      NCHW: read plane by plane
+            converted   the map is turned into float32 rows first
+            projected   the map is multiplied first, its projected rows are read
+            sampled     by grid_sample
+    write   few         corners are added one by one
+            touched     sorted corners, written to the cells that are touched
+            listed      sorted corners, all cells written in order
+            turned      the same, turned into planes on the way
+            planes      NCHW: plane by plane
+            projected   Q = S^T G, then dX = Q W
+            sampled     by grid_sample's backward
+
+Where several ways are open the planner takes the one whose work costs least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..call import CallShape, Plan, Route
+
+__all__ = [
+    "PART_POINTS",
+    "PART_POINTS_OF_ONE_IMAGE",
+    "admissible_reads",
+    "admissible_writes",
+    "blocks",
+    "column_blocks",
+    "fits",
+    "in_one_part",
+    "parts",
+    "routes",
+]
+
+# What an expression may keep for its backward pass, in values: a megabyte of hypercolumns in
+# float32; two where layers are thin (channels on average) and finding corners is most of the work.
+KEPT_VALUES = 1 << 18
+KEPT_VALUES_OF_THIN, THIN = 1 << 19, 64
+# Half-precision maps, and weights unless they are multiplied as they are, that an expression
+# converts to float32 and keeps: 8 MB.
+KEPT_CONVERTED = 1 << 21
+
+# From so many cells a corner on, single cells are touched rather than all of them converted.
+SPARSE_CELLS_PER_CORNER = 1
+# Rows that need no conversion are read where they lie; only the zeros of a gradient are saved.
+SPARSE_ROWS_PER_CORNER = 5
+# Up to so many corners, adding them one by one is quicker than sorting them first.
+FEW_CORNERS = 128
+
+# Points worked on together: their columns and their rows of the output stay in the cache, and a
+# product of 2,000 rows runs at the rate of one of 10,000.
+PART_POINTS = 2048
+# One image is divided only above this: dividing repeats the conversion of maps that need one.
+PART_POINTS_OF_ONE_IMAGE = 16384
+
+# One block of output columns: malloc hands it out again without fresh pages (20 MB raised the peak
+# of 10,000 x 4,096 outputs by a third). Short rows keep one image's table in the L2 cache, but
+# every block starts its operators' threads anew: no more blocks than needed.
+BLOCK_BYTES = 1 << 22
+COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
+
+
+def routes(shape: CallShape, plan: Plan) -> list[Route]:
+    """All routes open to a plan, with the access to each map that suits it best."""
+    gathers_all = not plan.projected
+    ways = []
+    if gathers_all and _sampled_alike(shape) and _may_keep(shape):
+        ways.append(("expression", "autograd"))
+    passes = ["lists"]
+    if gathers_all and _sampled_alike(shape) and not shape.ragged and shape.itemsize >= 4:
+        passes.append("grid_sample")
+    for forward in passes:
+        # The derivative with respect to points needs the corners and their slopes.
+        backward = ["lists"] if shape.moving_points else passes
+        ways += [(forward, way) for way in backward]
+    # Without a backward pass ways differ by the forward pass alone.
+    ways = list(dict.fromkeys((forward, way if shape.training else "") for forward, way in ways))
+    return [_route(shape, plan, forward, backward) for forward, backward in ways]
+
+
+def _route(shape: CallShape, plan: Plan, forward: str, backward: str) -> Route:
+    read, write = [], []
+    for i, strategy in enumerate(plan.layers):
+        projected = strategy != "gather"
+        read.append("projected" if projected else _read(shape, i, forward))
+        write.append("projected" if projected else _write(shape, i, backward))
+    return Route(
+        forward, backward, tuple(read), tuple(write) if backward else (), forward == "expression"
+    )
+
+
+def fits(shape: CallShape, plan: Plan, route: Route) -> bool:
+    """Can a call of that shape be carried out so?"""
+    ways = {(open_route.forward, open_route.backward) for open_route in routes(shape, plan)}
+    if (route.forward, route.backward) not in ways or len(route.read) != len(plan.layers):
+        return False
+    if len(route.write) != (len(plan.layers) if shape.training else 0):
+        return False
+    layers = range(len(plan.layers))
+    readable = [_words(shape, plan, i, route.forward, admissible_reads) for i in layers]
+    reads = all(route.read[i] in readable[i] for i in layers)
+    if not route.write:
+        return reads
+    writable = [_words(shape, plan, i, route.backward, admissible_writes) for i in layers]
+    return reads and all(route.write[i] in writable[i] for i in layers)
+
+
+def _words(
+    shape: CallShape, plan: Plan, layer: int, way: str, open_words: Callable[..., tuple[str, ...]]
+) -> tuple[str, ...]:
+    if plan.layers[layer] != "gather":
+        return ("projected",)
+    return open_words(shape, layer) if way == "lists" else ("sampled",)
+
+
+def _sampled_alike(shape: CallShape) -> bool:
+    """Do PyTorch's sampling kernels take such maps, and compute what this library defines?
+
+    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice,
+    but nearest cells would at ties; and they compute no gradient of points as this library does.
+    """
+    dense = all(layer.dense for layer in shape.layers)
+    return dense and not shape.nearest and shape.points > 0 and shape.batch > 0
+
+
+def _may_keep(shape: CallShape) -> bool:
+    """Is what autograd keeps of the expression within bounds?"""
+    if not shape.may_keep or shape.moving_points:
+        return False
+    if not shape.training:
+        return True
+    points = shape.points + shape.points // 8  # planned for points rounded by an eighth at most
+    thin = shape.channels <= THIN * len(shape.layers)
+    converted = 0
+    if shape.itemsize < 4:
+        converted = shape.batch * sum([layer.channels * layer.cells for layer in shape.layers])
+        converted += 0 if shape.half_products else shape.channels * shape.out_features
+    most = KEPT_VALUES_OF_THIN if thin else KEPT_VALUES
+    return points * shape.channels <= most and converted <= KEPT_CONVERTED
+
+
+def _is_rows(shape: CallShape, layer: int) -> bool:
+    return shape.layers[layer].dense and shape.layers[layer].channels_last
+
+
+def _is_planes(shape: CallShape, layer: int) -> bool:
+    return shape.layers[layer].dense and not shape.layers[layer].channels_last
+
+
+def _entries(shape: CallShape, layer: int) -> int:
+    """Corners of all points."""
+    return shape.points * shape.corners(layer)
+
+
+def _sparse(shape: CallShape, layer: int, cells_per_corner: int) -> bool:
+    """Do the corners touch so few of the cells that these are best treated one by one?"""
+    cells = shape.batch * shape.layers[layer].cells
+    return cells >= cells_per_corner * _entries(shape, layer)
+
+
+def admissible_reads(shape: CallShape, layer: int) -> tuple[str, ...]:
+    """The words for reading a gathered map by lists, the best one first."""
+    if _is_rows(shape, layer):
+        if shape.itemsize >= 4:
+            return ("rows",)
+        sparse = _sparse(shape, layer, SPARSE_CELLS_PER_CORNER)
+        return ("picked", "converted") if sparse else ("converted", "picked")
+    if _is_planes(shape, layer):
+        sparse = _sparse(shape, layer, SPARSE_CELLS_PER_CORNER)
+        return ("planes", "converted") if sparse else ("converted", "planes")
+    return ("converted",)
+
+
+def admissible_writes(shape: CallShape, layer: int) -> tuple[str, ...]:
+    """The words for writing the gradient of a gathered map by lists, the best one first."""
+    direct = _is_rows(shape, layer) and shape.itemsize >= 4
+    ratio = SPARSE_ROWS_PER_CORNER if direct else SPARSE_CELLS_PER_CORNER
+    sparse = _sparse(shape, layer, ratio)
+    words = ["touched", "listed"] if sparse else ["listed", "touched"]
+    if _is_planes(shape, layer):
+        if not shape.ragged:
+            words.insert(words.index("listed"), "turned")
+        words.insert(0 if sparse else len(words), "planes")
+    few = _entries(shape, layer) <= FEW_CORNERS and words[0] != "planes"
+    words.insert(0 if few else len(words), "few")
+    return tuple(words)
+
+
+def _read(shape: CallShape, layer: int, forward: str) -> str:
+    return admissible_reads(shape, layer)[0] if forward == "lists" else "sampled"
+
+
+def _write(shape: CallShape, layer: int, backward: str) -> str:
+    return admissible_writes(shape, layer)[0] if backward == "lists" else "sampled"
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """0 .. length in slices of `size`, the last of which may be shorter."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def column_blocks(points: int, out_features: int, itemsize: int) -> list[slice]:
+    """The columns of `points` rows of outputs, in blocks that are worked on together.
+
+    `itemsize`: bytes of an operand of the products.
+    """
+    width = BLOCK_BYTES // itemsize // max(points, 1) // COLUMN_BLOCK * COLUMN_BLOCK
+    return blocks(out_features, min(max(width, COLUMN_BLOCK), WIDEST_BLOCK))
+
+
+def parts(points: int, batch: int, ragged: bool) -> Iterator[tuple[slice, slice]]:
+    """Slices of points and of images: several whole images, or some points of one image."""
+    if ragged:
+        for part in blocks(points, PART_POINTS_OF_ONE_IMAGE):
+            yield part, slice(0, batch)
+        return
+    per_image = points // batch
+    together = max(1, PART_POINTS // per_image)
+    for images in blocks(batch, together):
+        first = images.start * per_image
+        for part in blocks((images.stop - images.start) * per_image, PART_POINTS_OF_ONE_IMAGE):
+            yield slice(first + part.start, first + part.stop), images
+
+
+def in_one_part(points: int, batch: int, ragged: bool) -> bool:
+    """Are all points worked on together?"""
+    together = batch if ragged else max(1, PART_POINTS // max(points // max(batch, 1), 1))
+    return batch <= together and points <= PART_POINTS_OF_ONE_IMAGE

@@ -1,0 +1,150 @@
+"""Eager calls: `torch.autograd.Function` over the two passes of an executor.
+
+A Python custom op costs some 55 microseconds of host time a call more than a function (67 against
+13 as measured), which is what a small layer takes: the operator is for tracing (registration.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..call import Linear, Sampling, Wanted
+from .compute import compute_backward, compute_forward
+from .prepare import Prepared
+
+__all__ = ["SECOND_DERIVATIVE", "SparseHypercolumn", "TransformedHypercolumn", "refuse_gelu"]
+
+SECOND_DERIVATIVE = (
+    "sparse_hypercolumn is differentiable once; its backward was to be differentiated again. "
+    "Compute this part with pixelnet_triton.reference.sparse_hypercolumn, which is plain PyTorch "
+    "and differentiable any number of times, or leave create_graph=True out"
+)
+
+
+def refuse_gelu(activation: str | None) -> None:
+    """Without grad mode GELU is part of the operator: only a derivative is refused."""
+    if activation == "gelu":
+        raise RuntimeError("gelu is differentiated outside the operator; pass activation=None")
+
+
+def _rows(tensor: Tensor, points: Tensor) -> Tensor:
+    """(B, N, ...) as (P, ...), where the points are (B, N, 2)."""
+    return tensor if points.dim() == 2 else tensor.flatten(0, 1)
+
+
+def _forward(
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    call: Prepared,
+    features: Sequence[Tensor],
+) -> Tensor:
+    s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+    head = None if weight is None else Linear(weight, bias, call.activation)
+    assert call.executor is not None
+    value = compute_forward(call.executor, s, head)
+    if points.dim() == 2:
+        return value
+    # No view in the eyes of autograd, which lets nobody change a function's view in place; and
+    # nothing else may hold on to `value`, since their versions are counted apart.
+    return torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
+
+
+class SparseHypercolumn(torch.autograd.Function):
+    """The eager door. With `setup_context`, torch would inspect the signature: 50 us a call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        points: Tensor,
+        batch_index: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        call: Prepared,
+        *features: Tensor,
+    ) -> Tensor:
+        output = _forward(points, batch_index, weight, bias, call, features)
+        mask = output if call.activation == "relu" else None
+        ctx.call = call
+        ctx.save_for_backward(points, batch_index, weight, mask, *features)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_gelu(ctx.call.activation)
+        points, batch_index, weight, output, *features = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        wanted = Wanted(needs[5:], needs[0], needs[2], needs[3])
+        rows, grad = _rows(points, points), _rows(grads[0], points)
+        output = None if output is None else output.view(grad.shape)
+        arguments = (grad, rows, batch_index, weight, output, ctx.call, wanted, *features)
+        if torch.is_grad_enabled():  # with create_graph=True: as a function of its own
+            gradients = _SparseHypercolumnBackward.apply(*arguments)
+        else:
+            gradients = _backward(*arguments)
+        points_grad, weight_grad, bias_grad, *feature_grads = gradients
+        if points_grad is not None:
+            points_grad = points_grad.view(points.shape)
+        return (points_grad, None, weight_grad, bias_grad, None, *feature_grads)
+
+
+def _backward(
+    grad: Tensor,
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    output: Tensor | None,
+    call: Prepared,
+    wanted: Wanted,
+    *features: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of points (P, 2), weight, bias and features."""
+    s = Sampling(features, points, batch_index, call.geometry)
+    head = None if weight is None else Linear(weight, None, call.activation)
+    assert call.executor is not None
+    gradients = compute_backward(call.executor, s, head, grad, output, wanted)
+    return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+
+
+class TransformedHypercolumn(torch.autograd.Function):
+    """The same for torch.func, which asks for `setup_context`."""
+
+    @staticmethod
+    def forward(
+        points: Tensor,
+        batch_index: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        call: Prepared,
+        *features: Tensor,
+    ) -> Tensor:
+        return _forward(points, batch_index, weight, bias, call, features)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        points, batch_index, weight, _, ctx.call, *features = inputs
+        mask = output if ctx.call.activation == "relu" else None
+        ctx.save_for_backward(points, batch_index, weight, mask, *features)
+
+    backward = SparseHypercolumn.backward
+
+
+class _SparseHypercolumnBackward(torch.autograd.Function):
+    """The first derivative, as a function whose own derivative is refused by name."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor | None, ...]:
+        return _backward(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to keep; but torch.func takes only functions that have this method."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(SECOND_DERIVATIVE)

@@ -1,0 +1,285 @@
+"""`prepare`: all that follows from shapes, dtypes, layouts and options, worked out once.
+
+Checks, geometry, plan, route and executor take some hundred microseconds; most calls are like one
+before, and finding what is remembered of it takes three. In a training loop it is ten, because
+the interpreter's code is out of the caches by then: every Python function less counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..call import (
+    Backend,
+    CallShape,
+    Executor,
+    Geometry,
+    Options,
+    Plan,
+    Sampling,
+    Stride,
+    layer_geometry,
+)
+from ..call.checks import check_call, check_maps, check_names
+from ..call.shape import layer_shape
+from ..planner import forget_plans, must_be_alike, plan_for
+from .dispatch import backend_for
+
+__all__ = [
+    "Prepared",
+    "autocast_dtype",
+    "cast",
+    "forget_calls",
+    "prepare",
+    "prepare_executor",
+    "served_shape",
+    "shape_of",
+]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call of this kind passed all checks; this is how it is computed.
+
+    Args:
+        geometry: how its points fall onto its maps.
+        activation: the one within the operator. gelu_outside: GELU follows it, since its
+            derivative needs its input: where gradients are wanted, autograd is to keep that.
+        training: a gradient is wanted.
+        cast: the autocast dtype, which maps, weight and bias are brought to.
+        plan: what was asked for; with its route where there is an executor.
+        executor: computes it; None while tracing, and for subclasses of tensors.
+        transformed: within a transform of torch.func.
+    """
+
+    geometry: Geometry
+    activation: str | None
+    gelu_outside: bool
+    training: bool
+    cast: torch.dtype | None
+    plan: str | Plan
+    executor: Executor | None
+    transformed: bool
+
+    @property
+    def by_autograd(self) -> bool:
+        """Is it an expression that autograd differentiates?"""
+        plan = self.plan
+        return isinstance(plan, Plan) and plan.route is not None and plan.route.by_autograd
+
+
+_KNOWN: dict[object, Prepared] = {}
+_MOST_KNOWN = 1024
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def prepare(
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    options: Options,
+) -> Prepared:
+    """Raise for what cannot be served; else how calls of this kind are computed."""
+    key = _signature(features, (points, weight, bias, batch_index), options)
+    try:
+        known = None if key is None else _KNOWN.get(key)
+    except TypeError:  # some option is not hashable: the checks will name it
+        key = known = None
+    if known is None:
+        known = _examined(features, points, batch_index, weight, bias, options, key is not None)
+        if key is not None:
+            if len(_KNOWN) >= _MOST_KNOWN:
+                _KNOWN.clear()
+            _KNOWN[key] = known
+    return known
+
+
+def forget_calls() -> None:
+    """Prepare and plan anew from here on, with the profiles and settings that are there now."""
+    _KNOWN.clear()
+    forget_plans()
+
+
+def _signature(
+    features: Sequence[Tensor], tensors: Sequence[Tensor | None], options: Options
+) -> object:
+    """All that checks and choices look at, hashable; None for anything out of the ordinary.
+
+    That is: while tracing, under a transform of torch.func, for subclasses of tensors, and for
+    arguments of other types than they should have. `tensors`: points, weight, bias, batch_index.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    if type(features) not in (list, tuple) or type(options.plan) not in (str, Plan):
+        return None
+    facts: list[object] = []
+    wanted = False
+    for feature in features:
+        if type(feature) not in _PLAIN:
+            return None
+        place = feature.is_cpu or feature.device  # making the latter takes longer
+        facts += (feature.shape, feature.stride(), feature.dtype, place)
+        wanted = wanted or feature.requires_grad
+    for tensor in tensors:
+        if tensor is None:
+            facts.append(None)
+        elif type(tensor) in _PLAIN:
+            place = tensor.is_cpu or tensor.device
+            facts += (tensor.shape, tensor.dtype, place, tensor.requires_grad)
+        else:
+            return None
+    numbers = _numbers(options.image_size, options.strides)
+    if numbers is None:
+        return None
+    device = "cpu" if features and features[0].is_cpu else "cuda"
+    state = (
+        wanted,
+        torch.is_grad_enabled(),
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        must_be_alike(),
+        torch.get_num_threads(),
+    )
+    # Of numbers that are equal, such as 1 and True, not all may be served.
+    return (*facts, *numbers, *options[3:], options.activation, type(options.align_corners), state)
+
+
+def _numbers(image_size: tuple[int, int], strides: Sequence[Stride] | None) -> tuple | None:
+    """Both with the types of their numbers, because 1 == 1.0 == True are one key; None if odd."""
+    if type(image_size) not in (tuple, torch.Size):
+        return None
+    if strides is None:
+        plain = len(image_size) == 2 and type(image_size[0]) is type(image_size[1]) is int
+        return (image_size,) if plain else None
+    if type(strides) not in (list, tuple):
+        return None
+    kinds = tuple([type(number) for number in (*image_size, *strides)])
+    return (image_size, tuple(strides), kinds) if {int, float}.issuperset(kinds) else None
+
+
+def _examined(
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    options: Options,
+    ordinary: bool,
+) -> Prepared:
+    """`ordinary`: nothing is traced or transformed, and all tensors are plain ones."""
+    check_names(options, weight)
+    check_maps(features)
+    dtype = autocast_dtype(features[0].device.type)
+    if dtype is not None:
+        features, weight, bias = cast(dtype, features, weight, bias)
+    check_call(features, points, batch_index, weight, bias, options)
+    geometry = layer_geometry(
+        [(f.shape[2], f.shape[3]) for f in features],
+        (options.image_size[0], options.image_size[1]),
+        strides=options.strides,
+        interpolation=options.interpolation,
+        align_corners=options.align_corners,
+        padding_mode=options.padding_mode,
+        coordinates=options.coordinates,
+    )
+    differentiable = (*features, points, weight, bias)
+    training = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in differentiable
+    )
+    plan, executor = options.plan, None
+    traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN
+    if not traced:
+        rows = points if points.dim() == 2 else points.flatten(0, 1)
+        shape = shape_of(
+            Sampling(features, rows, batch_index, geometry),
+            weight,
+            training=training,
+            moving_points=training and points.requires_grad,
+            may_keep=ordinary and dtype is None,
+        )
+        plan, executor = prepare_executor(plan, shape, geometry, features[0])
+    by_autograd = executor is not None and plan.route.by_autograd  # type: ignore[union-attr]
+    outside = options.activation == "gelu" and training and not by_autograd
+    return Prepared(
+        geometry,
+        None if outside else options.activation,
+        outside,
+        training,
+        dtype,
+        plan,
+        executor,
+        not traced and torch._C._are_functorch_transforms_active(),
+    )
+
+
+def prepare_executor(
+    asked: str | Plan, shape: CallShape, geometry: Geometry, feature: Tensor
+) -> tuple[Plan, Executor]:
+    """The plan for calls of that shape, with maps like `feature`, and what carries it out."""
+    backend, shape = served_shape(shape, feature)
+    plan = plan_for(asked, shape, backend, feature.device)
+    return plan, backend.executor(shape, geometry, plan)
+
+
+def served_shape(shape: CallShape, feature: Tensor) -> tuple[Backend, CallShape]:
+    """The back end for maps like `feature`, and the shape with what depends on the back end."""
+    backend = backend_for(shape, feature.device)
+    # To the CPU points of one image are nothing special; kernels are checked against bounds.
+    ragged = shape.ragged and (backend.name == "gpu" or shape.batch > 1)
+    multiplies = backend.multiplies(feature.dtype)
+    return backend, replace(shape, ragged=ragged, half_products=multiplies)
+
+
+def shape_of(
+    s: Sampling,
+    weight: Tensor | None,
+    *,
+    training: bool,
+    moving_points: bool,
+    may_keep: bool = False,
+) -> CallShape:
+    """The shape of a call, as far as it does not depend on the back end."""
+    layers = [
+        layer_shape(feature, s.geometry.is_exact(i, s.points))
+        for i, feature in enumerate(s.features)
+    ]
+    return CallShape(
+        tuple(layers),
+        s.batch,
+        s.total,
+        0 if weight is None else weight.shape[0],
+        s.features[0].element_size(),
+        s.batch_index is not None,
+        training,
+        nearest=not s.geometry.bilinear,
+        moving_points=moving_points,
+        may_keep=may_keep,
+    )
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The dtype of autocast, where it is on for that type of device and the device has any."""
+    # torch.amp.is_autocast_available would say the latter, but breaks graphs in torch 2.6
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
+def cast(
+    dtype: torch.dtype, features: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None
+) -> tuple[Sequence[Tensor], Tensor | None, Tensor | None]:
+    """Maps, weight and bias in the autocast dtype; points never."""
+
+    def converted(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return (
+        [converted(f) for f in features],
+        converted(weight) if isinstance(weight, Tensor) else weight,
+        converted(bias) if isinstance(bias, Tensor) else bias,
+    )

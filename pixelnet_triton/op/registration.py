@@ -1,0 +1,177 @@
+"""The operator `pixelnet_triton::sparse_hypercolumn` and its backward, registered with torch.
+
+For tracing (torch.compile, torch.export, FakeTensor) and for tensor subclasses. What is known of
+the shapes while tracing may be symbols, so the operator plans when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..call import Executor, Geometry, Linear, Plan, Sampling, Wanted
+from .compute import compute_backward, compute_forward, empty_output
+from .eager import SECOND_DERIVATIVE, refuse_gelu
+from .prepare import Prepared, prepare_executor, shape_of
+
+__all__ = ["traced"]
+
+
+def _executor(
+    s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
+) -> Executor:
+    asked = Plan.decode(plan) if ":" in plan else plan
+    shape = shape_of(s, weight, training=training, moving_points=moving_points)
+    return prepare_executor(asked, shape, s.geometry, s.features[0])[1]
+
+
+# Written out: up to torch 2.6 schemata cannot be inferred from list[Tensor].
+@torch.library.custom_op(
+    "pixelnet_triton::sparse_hypercolumn",
+    mutates_args=(),
+    schema="(Tensor points, Tensor? batch_index, Tensor? weight, Tensor? bias, Tensor[] features, "
+    "float[] affine, str interpolation, str padding_mode, str? activation, str plan, "
+    "bool training) -> Tensor",
+)
+def _operator(
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    features: list[Tensor],
+    affine: list[float],
+    interpolation: str,
+    padding_mode: str,
+    activation: str | None,
+    plan: str,
+    training: bool,
+) -> Tensor:
+    geometry = Geometry.from_flat(affine, interpolation, padding_mode)
+    s = Sampling(features, points, batch_index, geometry)
+    head = None if weight is None else Linear(weight, bias, activation)
+    if s.empty:
+        return empty_output(s, head)
+    return compute_forward(_executor(s, weight, plan, training, False), s, head)
+
+
+@_operator.register_fake
+def _operator_fake(
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    features: list[Tensor],
+    *settings: Any,
+) -> Tensor:
+    columns = sum(f.shape[1] for f in features) if weight is None else weight.shape[0]
+    return features[0].new_empty((points.shape[0], columns))
+
+
+@torch.library.custom_op(
+    "pixelnet_triton::sparse_hypercolumn_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor points, Tensor? batch_index, Tensor? weight, Tensor? output, "
+    "Tensor[] features, float[] affine, str interpolation, str padding_mode, str plan, "
+    "bool[] needs) -> Tensor[]",
+)
+def _operator_backward(
+    grad: Tensor,
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    output: Tensor | None,
+    features: list[Tensor],
+    affine: list[float],
+    interpolation: str,
+    padding_mode: str,
+    plan: str,
+    needs: list[bool],
+) -> list[Tensor]:
+    s = Sampling(
+        features, points, batch_index, Geometry.from_flat(affine, interpolation, padding_mode)
+    )
+    wanted = Wanted(tuple(needs[3:]), *needs[:3])
+    head = None if weight is None else Linear(weight, None, None if output is None else "relu")
+    executor = _executor(s, weight, plan, True, wanted.points)
+    gradients = compute_backward(executor, s, head, grad, output, wanted)
+    in_order = (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+    return [g if g is not None else grad.new_empty(0) for g in in_order]
+
+
+@_operator_backward.register_fake
+def _operator_backward_fake(
+    grad: Tensor,
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    output: Tensor | None,
+    features: list[Tensor],
+    affine: list[float],
+    interpolation: str,
+    padding_mode: str,
+    plan: str,
+    needs: list[bool],
+) -> list[Tensor]:
+    bias_like = grad.new_empty(grad.shape[1])
+    likes = [points, weight, bias_like, *features]
+    return [
+        torch.empty_like(like) if need and like is not None else grad.new_empty(0)
+        for like, need in zip(likes, needs, strict=True)
+    ]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    points, batch_index, weight, bias, features, *settings, activation, plan, _training = inputs
+    differentiable = (points, weight, bias, *features)
+    ctx.needs = [t is not None and t.requires_grad for t in differentiable]
+    ctx.activation, ctx.settings = activation, (*settings, plan)
+    mask = output if activation == "relu" else None
+    ctx.save_for_backward(points, batch_index, weight, mask, *features)
+
+
+def _derivative(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    refuse_gelu(ctx.activation)
+    points, batch_index, weight, output, *features = ctx.saved_tensors
+    gradients = _operator_backward(
+        grad, points, batch_index, weight, output, features, *ctx.settings, ctx.needs
+    )
+    points_grad, weight_grad, bias_grad, *feature_grads = (
+        g if need else None for g, need in zip(gradients, ctx.needs, strict=True)
+    )
+    return (points_grad, None, weight_grad, bias_grad, feature_grads, *(None,) * 6)
+
+
+def _refuse(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError(SECOND_DERIVATIVE)
+
+
+_operator.register_autograd(_derivative, setup_context=_setup)
+_operator_backward.register_autograd(_refuse)
+
+
+def traced(
+    call: Prepared,
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """The prepared call as an operator: (B, N, ...) for points (B, N, 2), else (P, ...)."""
+    value = _operator(
+        points if points.dim() == 2 else points.flatten(0, 1),
+        batch_index,
+        weight,
+        bias,
+        list(features),
+        call.geometry.flat(),
+        call.geometry.interpolation,
+        call.geometry.padding_mode,
+        call.activation,
+        call.plan if isinstance(call.plan, str) else call.plan.encode(),
+        call.training,
+    )
+    return value if points.dim() == 2 else value.unflatten(0, points.shape[:2])

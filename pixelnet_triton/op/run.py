@@ -1,0 +1,44 @@
+"""`run`: a prepared call by the door that is open to it.
+
+- an expression, which autograd differentiates by itself, where the route says so;
+- `torch.autograd.Function`, for all other eager calls (eager.py);
+- `torch.library` custom ops, for tracing and for tensor subclasses (registration.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..call import Linear, Sampling
+from .compute import compute_forward
+from .eager import SparseHypercolumn, TransformedHypercolumn
+from .prepare import Prepared, cast
+from .registration import traced
+
+__all__ = ["run"]
+
+
+def run(
+    call: Prepared,
+    features: Sequence[Tensor],
+    points: Tensor,
+    batch_index: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """(B, N, sum C) or (B, N, D) for points (B, N, 2); (P, ...) for points (P, 2)."""
+    if call.cast is not None:
+        features, weight, bias = cast(call.cast, features, weight, bias)
+    if call.executor is None:
+        value = traced(call, features, points, batch_index, weight, bias)
+    elif call.by_autograd:
+        head = None if weight is None else Linear(weight, bias, call.activation)
+        s = Sampling(features, points, batch_index, call.geometry)
+        value = compute_forward(call.executor, s, head)
+    else:
+        door = TransformedHypercolumn if call.transformed else SparseHypercolumn
+        value = door.apply(points, batch_index, weight, bias, call, *features)
+    return F.gelu(value) if call.gelu_outside else value

@@ -1,0 +1,1 @@
+"""What stands below everything and knows of nothing here: files, the machine, progress bars."""

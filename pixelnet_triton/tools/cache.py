@@ -1,0 +1,36 @@
+"""Files that the library keeps for itself, in the user's cache folder.
+
+PIXELNET_TRITON_CACHE   the folder, instead of $XDG_CACHE_HOME/pixelnet_triton
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["cache_folder", "write_json"]
+
+
+def cache_folder() -> Path:
+    """Where files are kept. It need not exist."""
+    chosen = os.environ.get("PIXELNET_TRITON_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "pixelnet_triton"
+
+
+def write_json(content: object, path: Path) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
