@@ -93,7 +93,7 @@ def test_more_work_never_costs_less(profile: Any) -> None:
             replace(call, layers=(replace(first, rows=2 * first.rows), *others)),
         ]
         model, inference = (model_of(replace(call, training=t), profile) for t in (True, False))
-        options = [model.strategies(i) for i in range(len(layers))]
+        options = [model.backend.strategies(model.shape, i) for i in range(len(layers))]
         for mode in model.backend.modes:
             plan = Plan(tuple(source.choice(own) for own in options), mode)
             assert model.seconds(plan) > inference.seconds(plan)
@@ -106,7 +106,7 @@ def test_auto_is_the_cheapest_of_all_plans(profile: Any) -> None:
     source = random.Random(1)
     for _ in range(60):
         model = model_of(random_call(source), profile)
-        options = [model.strategies(i) for i in range(len(model.shape.layers))]
+        options = [model.backend.strategies(model.shape, i) for i in range(len(model.shape.layers))]
         every = [Plan(s, mode) for s in itertools.product(*options) for mode in model.backend.modes]
         least = min(model.seconds(plan) for plan in every)
         assert model.seconds(model.cheapest()) == pytest.approx(least, rel=1e-12)

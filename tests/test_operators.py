@@ -79,7 +79,7 @@ class TestRegistration:
     @pytest.mark.parametrize("case", OPERATOR_CASES, ids=case_id)
     def test_backward_operator(self, case: Case, device: torch.device) -> None:
         inputs = build(case, device)
-        points, batch_index, weight, bias, features, *settings, activation, plan = (
+        points, batch_index, weight, bias, features, *settings, activation, plan, _ = (
             operator_arguments(inputs)
         )
         output = OPERATORS.sparse_hypercolumn(*operator_arguments(inputs))

@@ -18,7 +18,14 @@ from torch import Tensor
 from .bags import TransposedLists
 from .corners import Corners
 
-__all__ = ["planes_to_rows", "read_planes", "scatter_planes", "scatter_transposed"]
+__all__ = [
+    "images_together",
+    "planes_to_rows",
+    "read_planes",
+    "scatter_planes",
+    "scatter_transposed",
+    "strips",
+]
 
 # Planes are read, and turned into rows, in strips of 1 MB an image, of all images at once (turning
 # 256@128: 1.5 ms against 3.3 as a whole; 4 x 512@14: 0.07 against 0.26 image by image), and in
@@ -34,7 +41,7 @@ MANY_CELLS = 2048
 
 def planes_to_rows(out: Tensor, planes: Tensor) -> None:
     """out (B, n, C) = planes (B, C, n), converted to its dtype."""
-    for strip in _strips(planes.shape[1], planes.shape[2]):
+    for strip in strips(planes.shape[1], planes.shape[2]):
         out[:, :, strip] = planes[:, strip].transpose(1, 2)
 
 
@@ -43,7 +50,7 @@ def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.d
     out = torch.empty(feature.shape[1], corners.index.shape[0], dtype=dtype)
     planes = feature.flatten(2)  # (B, C, H W)
     for group in _groups(feature, corners, uniform):
-        for strip in _strips(feature.shape[1], group.cells.numel()):
+        for strip in strips(feature.shape[1], group.cells.numel()):
             own = planes[group.images, strip]  # (b, c, H W)
             corner = own.gather(2, group.cells.expand(-1, own.shape[1], -1)).to(dtype)
             if group.weight is not None:  # (b, c, K N) -> (b, c, N)
@@ -58,7 +65,7 @@ def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tenso
     planes, columns = out.flatten(2), grad.t()
     for group in _groups(feature, corners, uniform):
         images = group.cells.shape[0]
-        for strip in _strips(feature.shape[1], group.cells.numel()):
+        for strip in strips(feature.shape[1], group.cells.numel()):
             own = planes[group.images, strip]  # (b, c, H W)
             added = columns[strip, group.points].unflatten(1, (images, -1)).transpose(0, 1)
             if group.weight is not None:  # (b, c, N) -> (b, c, K N)
@@ -111,7 +118,7 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
         together = 1
     else:
         counts = [total // batch] * batch
-        together = max(1, STRIP_VALUES // (channels * max(per_point * counts[0], 1)))
+        together = images_together(channels, per_point * counts[0])
     groups, start = [], 0
     for first in range(0, batch, together):
         images = slice(first, min(first + together, batch))
@@ -131,7 +138,12 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
     return groups
 
 
-def _strips(channels: int, entries: int) -> list[slice]:
+def images_together(channels: int, entries: int) -> int:
+    """How many images are worked on together, with so many corners each."""
+    return max(1, STRIP_VALUES // (channels * max(entries, 1)))
+
+
+def strips(channels: int, entries: int) -> list[slice]:
     """Planes in slices of which each has some STRIP_VALUES values, of `entries` a plane."""
     width = max(STRIP, STRIP_VALUES // max(entries, 1) // STRIP * STRIP)
     return [slice(at, min(at + width, channels)) for at in range(0, channels, width)]

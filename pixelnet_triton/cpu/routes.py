@@ -36,7 +36,7 @@ __all__ = [
     "blocks",
     "column_blocks",
     "fits",
-    "in_one_part",
+    "part_count",
     "parts",
     "routes",
 ]
@@ -231,7 +231,12 @@ def parts(points: int, batch: int, ragged: bool) -> Iterator[tuple[slice, slice]
             yield slice(first + part.start, first + part.stop), images
 
 
-def in_one_part(points: int, batch: int, ragged: bool) -> bool:
-    """Are all points worked on together?"""
-    together = batch if ragged else max(1, PART_POINTS // max(points // max(batch, 1), 1))
-    return batch <= together and points <= PART_POINTS_OF_ONE_IMAGE
+def part_count(points: int, batch: int, ragged: bool) -> int:
+    """How many :func:`parts` there are."""
+    if points == 0 or batch == 0:
+        return 1
+    if ragged:
+        return -(-points // PART_POINTS_OF_ONE_IMAGE)
+    per_image = max(points // batch, 1)
+    together = min(max(1, PART_POINTS // per_image), batch)
+    return -(-batch // together) * -(-together * per_image // PART_POINTS_OF_ONE_IMAGE)

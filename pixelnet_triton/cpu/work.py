@@ -8,15 +8,20 @@ P points, C channels, D outputs, cells = B H_i W_i; a point has K corners (4, or
     project    cells x C x D, P D K corners of projected    P D K corners collected into Q,
                rows read                                    cells x C x D twice (dW_i and dX_i)
 
-tests/test_cpu_work.py runs calls and counts FLOPs and operators.
+Operators are what PyTorch dispatches, views included; what autograd records counts twice. The
+counts are averages over shapes: tests/test_cpu_work.py runs calls, and counts FLOPs and operators.
 """
 
 from __future__ import annotations
 
 from ..call import CallShape, Plan, PlanWork, Route, Work
-from .routes import column_blocks, in_one_part
+from .planes import images_together, strips
+from .routes import column_blocks, part_count
 
-__all__ = ["work"]
+__all__ = ["FUNCTION_OPERATORS", "work"]
+
+# What a pass through `torch.autograd.Function` takes, in operators; an expression has none of it.
+FUNCTION_OPERATORS = 8
 
 # Of twice the values, what the sampling kernels take there and back, the share of the way there.
 SAMPLED_FORWARD = 0.65
@@ -38,7 +43,8 @@ class _Count:
         self.converts = shape.operand_size != shape.itemsize  # operands, before products
         self.mixed = shape.operand_size != self.itemsize  # what is summed is wider than operands
         self.blocks = len(column_blocks(shape.points, shape.out_features, shape.operand_size))
-        self.together = in_one_part(max(shape.points, 1), shape.batch, shape.ragged)
+        self.parts = part_count(shape.points, shape.batch, shape.ragged)
+        self.together = self.parts == 1
         self.output = float(shape.points * shape.out_features * shape.operand_size)
 
     # One layer
@@ -71,7 +77,7 @@ class _Count:
         if way != "lists":
             values = SAMPLED_FORWARD * shape.points * shape.layers[i].channels
             converted = Work(streams=1.5 * self._map(i), operators=2) if half else Work()
-            return Work(sampled_values=values, streams=columns, operators=2) + converted
+            return Work(sampled_values=values, streams=columns, operators=1.3) + converted
         corners = shape.corners(i) * columns
         word = self.route.read[i]
         if word == "planes":
@@ -79,41 +85,59 @@ class _Count:
                 strided_reads=corners,
                 streams=columns + (2 * corners if half else 0.0),
                 located_points=shape.points,
-                operators=8 * shape.batch,
+                operators=self._plane_operators(i, 13),
             )
-        work = Work(map_reads=corners, streams=columns, located_points=shape.points, operators=4)
+        work = Work(
+            map_reads=corners,
+            streams=columns,
+            located_points=shape.points,
+            operators=10 * self.parts,
+        )
         if word == "picked":
-            return work + Work(streams=2 * corners, operators=5)
+            return work + Work(streams=2 * corners, operators=5 * self.parts)
         if word == "converted":
-            return work + Work(streams=2 * self._map(i), operators=3)
+            return work + Work(streams=2 * self._map(i), operators=5 * self.parts)
         return work
+
+    def _plane_operators(self, i: int, a_strip: int) -> float:
+        """Operators on groups of images, and on strips of their planes."""
+        shape, channels = self.shape, self.shape.layers[i].channels
+        entries = shape.corners(i) * shape.points // max(shape.batch, 1)
+        together = 1 if shape.ragged else min(images_together(channels, entries), shape.batch)
+        groups = -(-shape.batch // together)
+        return 6 + groups * (16 + a_strip * len(strips(channels, entries * together)))
 
     def _gathered_backward(self, i: int) -> Work:
         shape, columns, way = self.shape, self._columns(i), self.route.backward
         work = self._products(i, 2 * shape.points)
-        work += Work(streams=columns + self._map(i), operators=10)
+        work += Work(streams=columns + self._map(i))
         half = shape.itemsize < 4
-        if way in ("autograd", "grid_sample"):
+        channels_last = shape.layers[i].channels_last
+        if way != "lists":
             values = (2 - SAMPLED_FORWARD) * shape.points * shape.layers[i].channels
-            work += Work(sampled_values=values, operators=3)
+            work += Work(sampled_values=values, operators=2.3)
             if way == "autograd":
-                return work + (Work(streams=1.5 * self._map(i), operators=2) if half else Work())
+                recorded = Work(operators=1.3)
+                converted = Work(streams=1.5 * self._map(i), operators=4) if half else Work()
+                return work + recorded + converted
             # Planes are written: rows are made of them.
-            turned = 2 * self._map(i) if shape.layers[i].channels_last else 0.0
-            return work + self._read(i, way) + Work(streams=turned)
-        work += self._read(i, way)
+            turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
+            return work + self._read(i, way) + turned
+        work += self._read(i, way) + Work(operators=5 * self.parts)
         corners, word = shape.corners(i) * columns, self.route.write[i]
         if word == "planes":
             summed = 2 * self._map(i) if half else 0.0  # in float32
-            return work + Work(strided_reads=corners, streams=summed, operators=9 * shape.batch)
+            return work + Work(
+                strided_reads=corners, streams=summed, operators=self._plane_operators(i, 18)
+            )
         # Corners are sorted by cell, too.
-        work += Work(scatters=corners, located_points=2 * shape.points, operators=4)
-        layer = shape.layers[i]
-        if layer.dense and layer.channels_last and not half:
+        operators = {"few": 10, "touched": 14, "listed": 11, "turned": 16}[word]
+        work += Work(scatters=corners, located_points=2 * shape.points, operators=operators)
+        if shape.layers[i].dense and channels_last and not half:
             return work
         if word in ("few", "touched"):
-            return work + Work(streams=corners, operators=6)
-        return work + Work(streams=2 * self._map(i), operators=3 * shape.batch)
+            return work + Work(streams=corners)
+        return work + Work(streams=2 * self._map(i))
 
     def _matrices(self, i: int) -> int:
         """Products that a projected layer takes: planes are multiplied image by image."""
@@ -143,7 +167,7 @@ class _Count:
             projected_reads=self._projected_corners(i),
             streams=self._table(i) + self.blocks * self._map(i) + self._conversion(i),
             located_points=self.shape.points,
-            operators=8 * self.blocks * self._matrices(i),
+            operators=(3 + 4 * self.blocks) * self._matrices(i),
         )
 
     def _projected_backward(self, i: int) -> Work:
@@ -154,31 +178,38 @@ class _Count:
             collects=self._projected_corners(i),
             streams=self._table(i) + 2 * self.blocks * self._map(i) + 2 * self._conversion(i),
             located_points=2 * self.shape.points,
-            operators=20 + 7 * self.blocks * self._matrices(i),
+            operators=(4 + 8 * self.blocks) * self._matrices(i),
         )
 
     # What layers share
 
     def shared(self) -> Work:
         """The output, and the operators that serve all layers at once."""
-        training = bool(self.route.backward)
-        if self.route.by_autograd:
-            work = Work(streams=self.output, operators=3 + 12 * self.shape.ragged)
-            return work + Work(streams=self.output, operators=25) if training else work
-        work = Work(operators=20 if training else 12)
-        if self.plan.gathered:
-            work += self._gathered_shared(training)
-        if self.plan.projected:
-            # What is interpolated in float32 and multiplied in half precision is converted on
-            # the way; blocks of columns are copied to their places where there are several.
-            mixed = 3 * self.output if self.mixed else 0.0
-            added = mixed if self.plan.gathered else 0.0
-            work += Work(streams=self.output + added, operators=31 + 6 * self.blocks)
-            if training:
-                work += Work(streams=self.output + mixed, operators=25 + 25 * self.blocks)
-        return work
+        work = self._shared(self.route.forward, backward=False)
+        passes = 1
+        if self.route.backward:
+            if self.route.by_autograd:  # the forward pass is recorded
+                work += Work(operators=work.operators)
+            work += self._shared(self.route.backward, backward=True)
+            passes = 2
+        return work + Work(operators=0 if self.route.by_autograd else passes * FUNCTION_OPERATORS)
 
-    def _gathered_shared(self, training: bool) -> Work:
+    def _shared(self, way: str, backward: bool) -> Work:
+        """Of one pass."""
+        several = self.shape.batch > 1
+        if way == "lists":
+            work = Work(operators=3 if backward else 5)
+            if self.plan.gathered:
+                work += self._gathered_shared(backward)
+            return work + self._projected_shared(backward) if self.plan.projected else work
+        ragged = self.shape.ragged
+        if way in ("expression", "autograd"):
+            operators = 10 + 3 * ragged if backward else 10 + 4 * several + 18 * ragged
+        else:
+            operators = 21 if backward else 11 + 2 * several
+        return Work(streams=self.output, operators=operators)
+
+    def _gathered_shared(self, backward: bool) -> Work:
         """Adjacent gathered layers share a product, which reads and writes the output.
 
         The first one only writes it, unless projected layers came first; then all points in one
@@ -187,16 +218,26 @@ class _Count:
         """
         gathered, projected = self.plan.gathered, bool(self.plan.projected)
         runs = sum(i - 1 not in gathered for i in gathered)
-        passes = 2 * runs - 1
+        several = 5 * (self.shape.batch > 1)
+        if backward:
+            passes = 2 * runs - 1 - (projected and self.together)
+            operators = 23 + several + self.parts * (1 + 6 * runs + self.blocks * (3 + 3 * runs))
+            return Work(streams=self.output * passes, operators=operators)
+        passes, products = 2 * runs - 1, runs * self.parts
         if projected:
             passes = 0 if self.together else 2 * runs
-        lists = self.route.forward == "lists"
-        work = Work(streams=self.output * passes, operators=(33 if lists else 6) + 3 * (runs - 1))
-        if training:
-            backward_passes = 2 * runs - 1 - (projected and self.together)
-            lists = self.route.backward == "lists"
-            work += Work(
-                streams=self.output * backward_passes,
-                operators=(95 if lists else 36) + 6 * (runs - 1),
-            )
-        return work
+            products = runs * (self.blocks if self.together else self.parts)
+        operators = 8 + several + 9 * self.parts + 4 * products
+        return Work(streams=self.output * passes, operators=operators)
+
+    def _projected_shared(self, backward: bool) -> Work:
+        """Blocks of columns are copied to their places where there are several.
+
+        What is interpolated in float32 and multiplied in half precision is converted on the way.
+        """
+        mixed = 3 * self.output if self.mixed else 0.0
+        if backward:
+            return Work(streams=self.output + mixed, operators=33 + 3 * self.blocks)
+        added = mixed if self.plan.gathered else 0.0
+        operators = 16 + 3 * (self.shape.batch > 1) + 12 * self.blocks
+        return Work(streams=self.output + added, operators=operators)

@@ -158,7 +158,10 @@ def _numbers(image_size: tuple[int, int], strides: Sequence[Stride] | None) -> t
         return (image_size,) if plain else None
     if type(strides) not in (list, tuple):
         return None
-    kinds = tuple([type(number) for number in (*image_size, *strides)])
+    numbers = [*image_size]
+    for stride in strides:
+        numbers += stride if type(stride) is tuple else (stride,)
+    kinds = tuple([type(number) for number in numbers])
     return (image_size, tuple(strides), kinds) if {int, float}.issuperset(kinds) else None
 
 
