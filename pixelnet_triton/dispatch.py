@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .call.checks import check_values
 from .call.geometry import Geometry
+from .call.linear import Linear, Wanted
+from .call.sampling import Sampling
 from .planner import Plan, forward_only, resolve_plan
 
 __all__ = ["backend_for", "backward_rows", "empty_output", "forward_rows", "small_call"]
 
 
-def backend_for(tensor: Tensor) -> ModuleType:
+def backend_for(tensor: Tensor) -> Any:
     """The module that computes for `tensor`: :mod:`pixelnet_triton.gpu` or ``.cpu``.
 
     ``PIXELNET_TRITON_BACKEND=triton`` sends CPU tensors to the kernels too, which is of use with
@@ -32,16 +34,10 @@ def backend_for(tensor: Tensor) -> ModuleType:
         raise ValueError(f"PIXELNET_TRITON_BACKEND={choice!r}; use auto, torch or triton")
     device = tensor.device.type
     if device == "cuda" or (device == "cpu" and choice == "triton"):
-        try:
-            from . import gpu
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "triton":
-                raise
-            raise RuntimeError(
-                f"the features are on {tensor.device}, which needs Triton, and Triton is not "
-                "installed. Install it (pip install triton), or move the tensors to the CPU"
-            ) from error
-        return gpu
+        from .gpu import BACKEND
+
+        BACKEND.load(tensor.device)
+        return BACKEND
     if device == "cpu":
         from . import cpu
 
@@ -51,7 +47,7 @@ def backend_for(tensor: Tensor) -> ModuleType:
 
 def _plan_for(
     name: str,
-    backend: ModuleType,
+    backend: Any,
     features: Sequence[Tensor],
     points: int,
     batch_index: Tensor | None,
@@ -71,8 +67,8 @@ def _plan_for(
     )
 
 
-def _is_kernels(backend: ModuleType) -> bool:
-    return backend.__name__.endswith(".gpu")
+def _is_kernels(backend: Any) -> bool:
+    return getattr(backend, "name", "") == "gpu"
 
 
 def forward_rows(
@@ -90,9 +86,15 @@ def forward_rows(
     check_values(points, batch_index, features[0].shape[0])
     if points.shape[0] == 0:
         return empty_output(features, points, weight)
+    chosen = None
+    if weight is not None:
+        chosen = _plan_for(plan, backend, features, points.shape[0], batch_index, weight)
+    if _is_kernels(backend):
+        s = Sampling(features, points, batch_index, geometry)
+        head = None if weight is None else Linear(weight, bias, activation)
+        return backend.forward(s, head, chosen)
     if weight is None:
         return backend.gather(features, points, batch_index, geometry)
-    chosen = _plan_for(plan, backend, features, points.shape[0], batch_index, weight)
     return backend.linear(features, points, batch_index, geometry, weight, bias, activation, chosen)
 
 
@@ -126,6 +128,15 @@ def backward_rows(
             for f, need in zip(features, need_features, strict=True)
         ]
     backend = backend_for(features[0])
+    if _is_kernels(backend):
+        s = Sampling(features, points, batch_index, geometry)
+        head, chosen = None, None
+        if weight is not None:
+            head = Linear(weight, None, None)
+            chosen = _plan_for(plan, backend, features, points.shape[0], batch_index, weight)
+        wanted = Wanted(tuple(need_features), need_points, need_weight, need_bias)
+        found = backend.backward(s, head, chosen, grad, output, wanted)
+        return [found.points, found.weight, found.bias, *found.features]
     deterministic = torch.are_deterministic_algorithms_enabled()
     if weight is None:
         feature_grads, points_grad = backend.gather_backward(

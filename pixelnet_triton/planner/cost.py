@@ -14,7 +14,8 @@ from ..call.plan import Plan
 from ..call.profile import DeviceProfile
 from ..call.shape import CallShape
 from ..call.work import Work
-from . import work_cpu, work_gpu
+from ..gpu import BACKEND
+from . import work_cpu
 
 __all__ = ["CostModel"]
 
@@ -32,23 +33,31 @@ class CostModel:
         on_cpu = profile.kind == "cpu"
         converted = on_cpu and not call.half_products
         self.costs = profile.costs(max(4, call.itemsize) if converted else call.itemsize)
-        self._counter = work_cpu if on_cpu else work_gpu
+        self._on_cpu = on_cpu
         #: The CPU always takes two steps.
         self.modes = ("two_step",) if on_cpu else ("two_step", "one_pass")
         self._layer_seconds = lru_cache(maxsize=None)(self._price_layer)
 
     def strategies(self, layer: int) -> tuple[str, ...]:
         """The strategies open to a layer, gathering first."""
-        return self._counter.strategies(self.call.layers[layer], self.call.ragged)
+        if self._on_cpu:
+            return work_cpu.strategies(self.call.layers[layer], self.call.ragged)
+        return BACKEND.strategies(self.call, layer)
 
     def layer_work(self, layer: int, strategy: str, mode: str, all_gathered: bool) -> Work:
         """Work that one layer causes by itself, among others that are all gathered or not."""
-        shape = self.call.layers[layer]
-        return self._counter.layer_work(self.call, shape, strategy, mode, all_gathered)
+        if self._on_cpu:
+            shape = self.call.layers[layer]
+            return work_cpu.layer_work(self.call, shape, strategy, mode, all_gathered)
+        others = ["gather" if all_gathered else "project_gather"] * len(self.call.layers)
+        others[layer] = strategy
+        return BACKEND.work(self.call, Plan(tuple(others), mode)).layers[layer]
 
     def shared_work(self, plan: Plan) -> Work:
         """Work that no single layer causes."""
-        return self._counter.shared_work(self.call, plan)
+        if self._on_cpu:
+            return work_cpu.shared_work(self.call, plan)
+        return BACKEND.work(self.call, plan).shared
 
     def work(self, plan: Plan) -> Work:
         """All work of the call with this plan."""

@@ -105,7 +105,7 @@ def compiling_for(name: str) -> Iterator[list[Launch]]:
     back to. A process that compiles ahead of time should therefore launch nothing.
 
     >>> with compiling_for("sm_90") as launches:
-    ...     gather(maps, points, None, affine, True, True)  # CPU tensors; nothing is computed
+    ...     gather(Sampling(maps, points, None, geometry))  # CPU tensors; nothing is computed
     >>> launches[0].compiled.asm["ptx"]
     """
     launches: list[Launch] = []
