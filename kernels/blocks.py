@@ -1,4 +1,4 @@
-"""What the kernels share beyond interpolation: whose block it is, products, and the end of a layer.
+"""What the kernels share beyond interpolation: blocks of channels, products, bias and activation.
 
 Kernels that serve all layers in one launch count blocks of channels over the layers on grid axis 1.
 """
@@ -29,9 +29,9 @@ def channels_of(block, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
-def dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+def dot(a, b, acc, PRECISION: tl.constexpr):
     """acc + a b, in float32."""
-    if UPCAST:
+    if PRECISION == "widened":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     else:
         return tl.dot(a, b, acc, input_precision=PRECISION)

@@ -68,7 +68,6 @@ def _add_gathered(
     MASKED_D: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     """acc + (S_i X_i) W_i^T for one layer; the left operand is interpolated in registers."""
@@ -80,7 +79,7 @@ def _add_gathered(
         h = gather_corners(layer, corners, c, c_mask, MASKED_C, MODE)
         masked: tl.constexpr = MASKED_C or MASKED_D
         w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked, True)
-        acc = dot(h.to(w.dtype), w, acc, PRECISION, UPCAST)
+        acc = dot(h.to(w.dtype), w, acc, PRECISION)
     return acc
 
 
@@ -104,7 +103,6 @@ def _fused_linear_kernel(
     ACTIVATION: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -128,7 +126,6 @@ def _fused_linear_kernel(
         MASKED_D,
         MODE,
         PRECISION,
-        UPCAST,
         BLOCK_S,
     )
     for i in tl.static_range(len(layers)):
@@ -147,7 +144,6 @@ def _fused_linear_kernel(
                 MASKED_D,
                 MODE,
                 PRECISION,
-                UPCAST,
                 BLOCK_C,
             )
     y = finish(acc, bias, d, d_mask, HAS_BIAS, ACTIVATION) + at.mark[:, None]

@@ -70,7 +70,6 @@ def _weight_gradient_kernel(
     D: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -98,7 +97,7 @@ def _weight_gradient_kernel(
                     mask=d_mask[:, None] & (p < end)[None, :],
                     other=0.0,
                 )
-                acc = dot(g, h.to(g.dtype), acc, PRECISION, UPCAST)
+                acc = dot(g, h.to(g.dtype), acc, PRECISION)
             address = out + (split * D + d)[:, None] * row + (COLUMNS[i] + c)[None, :]
             tl.store(address, acc, mask=d_mask[:, None] & c_mask[None, :])
 
@@ -132,7 +131,7 @@ def weight_gradient(grad: Tensor, s: Sampling, tile: Tile | None = None) -> Tens
         BLOCK_D=tile.rows,
         BLOCK_C=tile.columns,
         BLOCK_P=tile.terms,
-        **precision(grad.dtype),
+        PRECISION=precision(grad.dtype),
         **options(tile),
     )
     return out[0] if splits == 1 else out.sum(0)
@@ -173,7 +172,6 @@ def _feature_gradient_kernel(
     D: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -200,7 +198,7 @@ def _feature_gradient_kernel(
                 )
                 column = COLUMNS[i] + c
                 w = weight_block(weight, d, d_mask, column, c_mask, WEIGHT_VECTOR, True, False)
-                acc = dot(g, w, acc, PRECISION, UPCAST)
+                acc = dot(g, w, acc, PRECISION)
             corners = layer_corners(at, layers[i], VECTORS[i], MODE)
             mask = p_mask[:, None] & c_mask[None, :]
             scatter_corners(layers[i], acc, corners, c, mask, MODE)
@@ -234,6 +232,6 @@ def feature_gradient(
         BLOCK_P=tile.rows,
         BLOCK_C=tile.columns,
         BLOCK_D=tile.terms,
-        **precision(grad.dtype),
+        PRECISION=precision(grad.dtype),
         **options(tile),
     )

@@ -172,19 +172,16 @@ def options(tile: Tile) -> dict[str, Any]:
     return named
 
 
-def precision(dtype: torch.dtype) -> dict[str, Any]:
-    """How `tl.dot` treats its operands.
+def precision(dtype: torch.dtype) -> str:
+    """How `dot` treats its operands.
 
     float32 follows PyTorch's own switches for TF32. The interpreter computes bfloat16 products
     wrongly, so there the operands are widened after they were rounded, which means the same.
     """
-    tf32 = dtype == torch.float32 and (
-        torch.backends.cuda.matmul.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
-    )
-    return {
-        "PRECISION": "tf32" if tf32 else "ieee",
-        "UPCAST": dtype == torch.bfloat16 and knobs.runtime.interpret,
-    }
+    if dtype == torch.float32:
+        allowed = torch.backends.cuda.matmul.allow_tf32
+        return "tf32" if allowed or torch.get_float32_matmul_precision() != "highest" else "ieee"
+    return "widened" if dtype == torch.bfloat16 and knobs.runtime.interpret else "ieee"
 
 
 def capability() -> int | None:

@@ -104,7 +104,6 @@ def add_projected(
     MASKED_D: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
     """acc + sum of S_i Z_i over the projected layers.
@@ -129,7 +128,6 @@ def add_projected(
                 WIDTHS[i],
                 MODE,
                 PRECISION,
-                UPCAST,
                 max(BLOCK_S, WIDTHS[i]),
             )
     return acc
@@ -146,7 +144,6 @@ def _add_interpolated(
     WIDTH: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
     """acc + S_i Z_i, Z_i = X_i W_i^T the projected map of the one image this tile belongs to.
@@ -169,7 +166,7 @@ def _add_interpolated(
             mask=inside[:, None] & d_mask[None, :],
             other=0.0,
         )
-        acc = dot(s.to(z.dtype), z, acc, PRECISION, UPCAST)
+        acc = dot(s.to(z.dtype), z, acc, PRECISION)
     return acc
 
 
@@ -247,7 +244,7 @@ def launch_linear(
         BLOCK_D=tile.columns,
         BLOCK_C=tile.terms,
         BLOCK_S=tile.cells,
-        **precision(weight.dtype),
+        PRECISION=precision(weight.dtype),
         **options(tile),
     )
     return out

@@ -59,7 +59,6 @@ def _add_dense(
     WEIGHT_VECTOR: tl.constexpr,
     MASKED_D: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     """acc + H_i W_i^T for one layer; `rows` is H_i as a map of P images of one cell."""
@@ -75,7 +74,7 @@ def _add_dense(
             h = tl.load(address)
         masked: tl.constexpr = MASKED_C or MASKED_D
         w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked, True)
-        acc = dot(h, w, acc, PRECISION, UPCAST)
+        acc = dot(h, w, acc, PRECISION)
     return acc
 
 
@@ -99,7 +98,6 @@ def _product_kernel(
     ACTIVATION: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -123,7 +121,6 @@ def _product_kernel(
         MASKED_D,
         MODE,
         PRECISION,
-        UPCAST,
         BLOCK_S,
     )
     for i in tl.static_range(len(layers)):
@@ -141,7 +138,6 @@ def _product_kernel(
                 WEIGHT_VECTOR,
                 MASKED_D,
                 PRECISION,
-                UPCAST,
                 BLOCK_C,
             )
     y = finish(acc, bias, d, d_mask, HAS_BIAS, ACTIVATION) + at.mark[:, None]

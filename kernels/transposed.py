@@ -49,7 +49,6 @@ def _transposed_product_kernel(
     WIDTH: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -78,7 +77,7 @@ def _transposed_product_kernel(
             mask=(n < points.per_image)[:, None] & d_mask[None, :],
             other=0.0,
         )
-        acc = dot(s.to(g.dtype), g, acc, PRECISION, UPCAST)
+        acc = dot(s.to(g.dtype), g, acc, PRECISION)
     inside = (column < size[1]) & (row < size[0])
     cell = (image.to(tl.int64) * size[0] + row) * size[1] + column
     tl.store(
@@ -114,7 +113,7 @@ def transposed_product(grad: Tensor, s: Sampling, tile: Tile | None = None) -> T
         BLOCK_S=cells,
         BLOCK_D=tile.columns,
         BLOCK_P=tile.terms,
-        **precision(grad.dtype),
+        PRECISION=precision(grad.dtype),
         **options(tile),
     )
     return out

@@ -27,7 +27,7 @@ from .work import work
 __all__ = ["BACKEND", "GpuBackend"]
 
 
-class GpuBackend:
+class GpuBackend(Backend):
     """Triton kernels, and plain products by cuBLAS."""
 
     name = "gpu"
@@ -114,4 +114,4 @@ def _on(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-BACKEND: Backend = GpuBackend()
+BACKEND = GpuBackend()

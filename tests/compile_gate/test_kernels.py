@@ -21,8 +21,9 @@ from pixelnet_triton import kernels
 from pixelnet_triton.kernels.fused_linear import fused_linear
 from pixelnet_triton.kernels.product import product
 from pixelnet_triton.kernels.select import Tile
+from pixelnet_triton.kernels.transposed import transposed_product
 
-from .launches import FIVE, KERNELS, Problem, first_layer
+from .launches import FIVE, IMAGES, KERNELS, Problem, first_layer
 from .machine_code import instructions, resources
 from .offsets import narrow_products
 from .targets import TARGETS, Launch, compiling_for
@@ -47,6 +48,8 @@ def compile_kernel(
         assert shared <= TARGETS[target].shared, f"{launch} takes {shared} bytes of shared memory"
         suspects = narrow_products(launch.compiled.asm["ttir"])
         assert not suspects, f"{launch} computes in 32 bits:\n" + "\n".join(suspects)
+        assert launch.metadata["name"].startswith(f"{launch.kernel} ")
+        assert launch.metadata["bytes"] > 0
         # Sums are float32, for which every target has an atomic addition.
         assert not instructions(launch.compiled).compare_and_swap, f"{launch} swaps in a loop"
     return launches
@@ -137,3 +140,28 @@ def test_a_relu_keeps_nan(launcher: Callable[..., object]) -> None:
         maxima[activation] = Counter(re.findall(r"max[.\w]*\.f32", code))
     extra = maxima["relu"] - maxima[None]
     assert set(extra) == {"max.NaN.f32"}
+
+
+def test_launches_say_how_much_they_do() -> None:
+    """Counted by hand: P = 4,000 points, C = 72 channels, D = 512 outputs, 2 bytes an element."""
+    problem = Problem(torch.bfloat16, channels=(8, 64), sizes=((4, 5), (3, 3)))
+    points, channels, outputs = 4000, 72, 512
+    grad, tile = problem.outputs_gradient, Tile(64, 128, 32, num_warps=4, num_stages=3)
+    with compiling_for("sm_90") as launches:
+        KERNELS["gather"].launch(problem, None)
+        KERNELS["one_pass"].launch(problem, None)
+        transposed_product(grad, problem.sampling.of([0]), tile)
+    gathered, fused, transposed = [launch.metadata for launch in launches]
+    assert gathered == {
+        "name": "_gather_kernel P=4000 C=8+64",
+        "flops16": 8.0 * points * channels,
+        "bytes": 5.0 * points * channels * 2,
+    }
+    assert fused["name"] == "_fused_linear_kernel P=4000 C=8+64 D=512"
+    assert fused["flops16"] == 2.0 * points * channels * outputs
+    # Two tiles of outputs read the corners twice; 63 tiles of points read the weight.
+    corners, weight = 4 * points * channels * 2, 63 * channels * outputs
+    assert fused["bytes"] == 2.0 * (corners + weight + points * outputs)
+    # One block of 64 cells, of which the map has 20.
+    assert transposed["flops16"] == 2.0 * 64 * points * outputs
+    assert transposed["bytes"] == 2.0 * (points * outputs + IMAGES * 20 * outputs)
