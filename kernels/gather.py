@@ -66,8 +66,8 @@ def _gather_kernel(
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     at = locate(points, p, MODE)
     for i in tl.static_range(len(layers)):
-        block, mine = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
-        if mine:
+        block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
+        if inside:
             corners = layer_corners(at, layers[i], VECTORS[i], MODE)
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             h = gather_corners(layers[i], corners, c, c_mask, CHANNELS[i] % BLOCK_C != 0, MODE)

@@ -81,8 +81,8 @@ def _weight_gradient_kernel(
     begin = split * share
     end = tl.minimum(begin + share, points.total)
     for i in tl.static_range(len(layers)):
-        block, mine = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
-        if mine:
+        block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
+        if inside:
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             acc = tl.zeros((BLOCK_D, BLOCK_C), tl.float32)
             for start in range(begin, end, BLOCK_P):
@@ -182,8 +182,8 @@ def _feature_gradient_kernel(
     rows = tl.minimum(p, points.total - 1).to(tl.int64) * D
     at = locate(points, p, MODE)
     for i in tl.static_range(len(layers)):
-        block, mine = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
-        if mine:
+        block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
+        if inside:
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             acc = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
             # The bound is a runtime value: with a constant one the compiler unrolls the whole loop,

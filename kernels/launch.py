@@ -87,17 +87,15 @@ def sampling_arguments(s: Sampling) -> dict[str, Any]:
 
 def point_arguments(s: Sampling) -> dict[str, Any]:
     """`points` and MODE."""
-    points, index = s.points.contiguous(), s.batch_index
-    total, batch = points.shape[0], s.batch
+    xy, index = s.points.contiguous(), s.batch_index
+    total, batch = xy.shape[0], s.batch
     if index is None:
         # A pointer argument must point somewhere, also where the kernel does not read it.
-        seen = Points(points, points, total, total // batch, batch)
+        points = Points(xy, xy, total, total // batch, batch)
     else:
-        seen = Points(points, index.contiguous(), total, total, batch)
-    return {
-        "points": seen,
-        "MODE": Mode(index is not None, s.geometry.bilinear, s.geometry.border),
-    }
+        points = Points(xy, index.contiguous(), total, total, batch)
+    mode = Mode(index is not None, s.geometry.bilinear, s.geometry.border)
+    return {"points": points, "MODE": mode}
 
 
 def layer_arguments(maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> dict[str, Any]:
@@ -106,9 +104,9 @@ def layer_arguments(maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> di
     A matrix (P, C) counts as a map of P images of one cell.
     """
     layers, vectors = [], []
-    for tensor, numbers in zip(maps, affine, strict=True):
+    for tensor, layer_affine in zip(maps, affine, strict=True):
         size, strides, vector = _layout(tensor.shape, tensor.stride(), tensor.itemsize)
-        layers.append(Layer(tensor, size, strides, numbers))
+        layers.append(Layer(tensor, size, strides, layer_affine))
         vectors.append(vector)
     return {"layers": tuple(layers), "VECTORS": tuple(vectors)}
 
@@ -163,13 +161,13 @@ def options(tile: Tile) -> dict[str, Any]:
 
     Contraction of a * b + c is asked for by name because Triton 3.9 warns where it is left open.
     """
-    named: dict[str, Any] = {"enable_fp_fusion": True, "num_warps": tile.num_warps}
+    values: dict[str, Any] = {"enable_fp_fusion": True, "num_warps": tile.num_warps}
     if tile.num_stages is not None:
-        named["num_stages"] = tile.num_stages
+        values["num_stages"] = tile.num_stages
     # Only NVIDIA's compiler limits registers.
     if tile.maxnreg is not None and capability() is not None:
-        named["maxnreg"] = tile.maxnreg
-    return named
+        values["maxnreg"] = tile.maxnreg
+    return values
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -81,8 +81,8 @@ def _scatter_atomic_kernel(
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     at = locate(points, p, MODE)
     for i in tl.static_range(len(layers)):
-        block, mine = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
-        if mine:
+        block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
+        if inside:
             corners = layer_corners(at, layers[i], VECTORS[i], MODE)
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             mask = (p < points.total)[:, None] & c_mask[None, :]
@@ -239,12 +239,12 @@ def scatter_sorted(
     programs = tuple([count * number for count, number in zip(counts, blocks, strict=True)])
     cells = torch.empty((len(sizes), s.total, corners), dtype=torch.int64, device=grad.device)
     weights = torch.empty(cells.shape, dtype=torch.float32, device=grad.device)
-    seen, layers = point_arguments(s), layer_arguments(s.features, s.geometry.affine)["layers"]
+    layers = layer_arguments(s.features, s.geometry.affine)["layers"]
     places = {"firsts": starts(counts), "before": tuple([i * s.total for i in range(len(sizes))])}
     _corner_kernel[(-(-s.total // CORNER_TILE.rows),)](
         cells,
         weights,
-        **seen,
+        **point_arguments(s),
         # By these strides the offset of a cell is its number within the layer.
         layers=tuple(
             [

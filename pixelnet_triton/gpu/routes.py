@@ -82,7 +82,7 @@ def _fits(
         and (linear or read == {"gather"})
         and not (ragged and ("project_product" in read or "transposed_product" in write))
         and write <= set(WRITES)
-        and len(route.write) == (layers if training else 0)
+        and (not training or len(route.write) == layers)
     )
 
 

@@ -42,7 +42,7 @@ def work(shape: CallShape, plan: Plan) -> PlanWork:
             # Beside projected layers the library's own product takes the place of a plain one.
             total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
         layers.append(total)
-    for i, write in enumerate(route.write):
+    for i, write in enumerate(route.write if shape.training else ()):
         layers[i] += _WEIGHT[route.read[i]](shape, shape.layers[i])
         layers[i] += _WRITE[write](shape, shape.layers[i])
     return PlanWork(tuple(layers), _shared(shape, set(route.read)))
