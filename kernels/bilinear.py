@@ -12,60 +12,96 @@ the interpolation matrix S that the product kernels build in registers.
 
 Everything here is float32, whatever the features are: half-precision coordinates are wrong by
 whole cells on maps of a few hundred.
+
+`tl.minimum` and `tl.maximum` turn NaN into the other operand on a GPU, and keep it in the
+interpreter. Here they see no NaN: `finite_points` replaces what is not finite.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
 __all__ = [
+    "Located",
     "add_corners",
     "axis_corners",
-    "axis_position",
     "axis_slope",
     "corner_tile",
+    "finite_points",
     "gather_corners",
     "hat",
     "layer_corners",
-    "load_points",
+    "layer_position",
+    "locate",
     "round_half_even",
 ]
 
 
-@triton.jit
-def load_points(points, batch_index, p, total, per_image, batch, RAGGED: tl.constexpr):
-    """Coordinates, image and validity mark of the points p (BLOCK_P,).
+class Located(NamedTuple):
+    """Points (BLOCK_P,) of a program: coordinates, image (int64), and a mark of 0 or NaN."""
 
-    Rows past the end repeat the last point, so that loads need no mask. The mark is 0, or NaN for
-    a point that is not finite or whose image does not exist: added to the result, it shows the
+    x: Any
+    y: Any
+    image: Any
+    mark: Any
+
+
+@triton.jit
+def finite_points(points, p):
+    """x, y (BLOCK_P,) of the points p, and whether they are finite; 0 where they are not."""
+    x = tl.load(points.xy + 2 * p).to(tl.float32)
+    y = tl.load(points.xy + 2 * p + 1).to(tl.float32)
+    finite = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
+    return tl.where(finite, x, 0.0), tl.where(finite, y, 0.0), finite
+
+
+@triton.jit
+def locate(points, p, MODE: tl.constexpr):
+    """The points p (BLOCK_P,) as `Located`.
+
+    Rows past the end repeat the last point, so that loads need no mask. The mark is NaN for a
+    point that is not finite or whose image does not exist: added to the result, it shows the
     fault without a host synchronisation, while all indices stay inside the maps.
     """
-    p = tl.minimum(p, total - 1).to(tl.int64)
-    x = tl.load(points + 2 * p).to(tl.float32)
-    y = tl.load(points + 2 * p + 1).to(tl.float32)
-    if RAGGED:
-        image = tl.load(batch_index + p).to(tl.int64)
+    p = tl.minimum(p, points.total - 1).to(tl.int64)
+    x, y, finite = finite_points(points, p)
+    if MODE.ragged:
+        image = tl.load(points.image + p).to(tl.int64)
     else:
-        image = p // per_image
-    valid = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
-    valid = valid & (image >= 0) & (image < batch)
-    image = tl.minimum(tl.maximum(image, 0), batch - 1)
-    x = tl.where(valid, x, 0.0)
-    y = tl.where(valid, y, 0.0)
-    return x, y, image, tl.where(valid, 0.0, float("nan"))
+        image = p // points.per_image
+    valid = finite & (image >= 0) & (image < points.batch)
+    image = tl.minimum(tl.maximum(image, 0), points.batch - 1)
+    return Located(
+        tl.where(valid, x, 0.0),
+        tl.where(valid, y, 0.0),
+        image,
+        tl.where(valid, 0.0, float("nan")),
+    )
 
 
 @triton.jit
-def axis_position(x, scale, offset, cells, BORDER: tl.constexpr):
+def _axis_position(x, scale, offset, cells, MODE: tl.constexpr):
     """t (BLOCK_P,), clamped so that it is finite and fits an int32.
 
     Beyond one cell outside the map every weight is 0 under zero padding, so clamping to [-2, n + 1]
     there changes nothing.
     """
     t = x * scale + offset
-    if BORDER:
+    if MODE.border:
         return tl.minimum(tl.maximum(t, 0.0), (cells - 1) * 1.0)
     else:
         return tl.minimum(tl.maximum(t, -2.0), (cells + 1) * 1.0)
+
+
+@triton.jit
+def layer_position(x, y, layer, MODE: tl.constexpr):
+    """(t_x, t_y), each (BLOCK_P,): where points lie on a layer's cells."""
+    affine, size = layer.affine, layer.size
+    return (
+        _axis_position(x, affine[0], affine[1], size[1], MODE),
+        _axis_position(y, affine[2], affine[3], size[0], MODE),
+    )
 
 
 @triton.jit
@@ -77,9 +113,9 @@ def round_half_even(t):
 
 
 @triton.jit
-def axis_corners(t, cells, BILINEAR: tl.constexpr, BORDER: tl.constexpr):
+def axis_corners(t, cells, MODE: tl.constexpr):
     """Cells i0, i1 (clamped into the map) and weights w0, w1 of positions t on one axis."""
-    if BILINEAR:
+    if MODE.bilinear:
         low = tl.floor(t)
         w1 = t - low
     else:
@@ -88,7 +124,7 @@ def axis_corners(t, cells, BILINEAR: tl.constexpr, BORDER: tl.constexpr):
     w0 = 1.0 - w1
     i0 = low.to(tl.int32)
     i1 = i0 + 1
-    if not BORDER:
+    if not MODE.border:
         w0 = tl.where((i0 >= 0) & (i0 < cells), w0, 0.0)
         w1 = tl.where((i1 >= 0) & (i1 < cells), w1, 0.0)
     i0 = tl.minimum(tl.maximum(i0, 0), cells - 1)
@@ -97,13 +133,13 @@ def axis_corners(t, cells, BILINEAR: tl.constexpr, BORDER: tl.constexpr):
 
 
 @triton.jit
-def axis_slope(x, scale, offset, cells, BORDER: tl.constexpr):
+def axis_slope(x, scale, offset, cells, MODE: tl.constexpr):
     """dw0/dx and dw1/dx (BLOCK_P,): -scale and +scale, 0 where `grid_sample` has no gradient.
 
     That is where border padding clamps (its border included), and for cells outside the map.
     """
     t = x * scale + offset
-    if BORDER:
+    if MODE.border:
         inside = (t > 0.0) & (t < (cells - 1) * 1.0)
         slope = tl.where(inside, 1.0, 0.0) * scale
         return -slope, slope
@@ -115,30 +151,20 @@ def axis_slope(x, scale, offset, cells, BORDER: tl.constexpr):
 
 
 @triton.jit
-def layer_corners(
-    x,
-    y,
-    image,
-    affine,
-    size,
-    strides,
-    VECTOR: tl.constexpr,
-    BILINEAR: tl.constexpr,
-    BORDER: tl.constexpr,
-):
+def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     """Element offsets (int64) of the four corner cells, and their weights, all (BLOCK_P,).
 
-    size is (H_i, W_i), strides (batch, channel, row, column), affine (scale_x, offset_x, scale_y,
-    offset_y). Offsets are widened before they are multiplied: maps may exceed 2^31 elements. All
-    are multiples of VECTOR, which the launcher knows and the compiler cannot see: it is what
-    keeps loads 16 bytes wide when the channels are a multiple of 8, but not of 16.
+    Offsets are widened before they are multiplied: maps may exceed 2^31 elements. All are
+    multiples of VECTOR, which the launcher knows and the compiler cannot see: it is what keeps
+    loads 16 bytes wide when the channels are a multiple of 8, but not of 16.
     """
-    tx = axis_position(x, affine[0], affine[1], size[1], BORDER)
-    ty = axis_position(y, affine[2], affine[3], size[0], BORDER)
-    x0, x1, wx0, wx1 = axis_corners(tx, size[1], BILINEAR, BORDER)
-    y0, y1, wy0, wy1 = axis_corners(ty, size[0], BILINEAR, BORDER)
-    top = image * strides[0] + y0.to(tl.int64) * strides[2]
-    bottom = image * strides[0] + y1.to(tl.int64) * strides[2]
+    size, strides = layer.size, layer.strides
+    tx, ty = layer_position(at.x, at.y, layer, MODE)
+    x0, x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
+    y0, y1, wy0, wy1 = axis_corners(ty, size[0], MODE)
+    image = at.image * strides[0]
+    top = image + y0.to(tl.int64) * strides[2]
+    bottom = image + y1.to(tl.int64) * strides[2]
     left = x0.to(tl.int64) * strides[3]
     right = x1.to(tl.int64) * strides[3]
     return (
@@ -153,35 +179,24 @@ def layer_corners(
 
 
 @triton.jit
-def add_corners(
-    acc,
-    feature,
-    offsets,
-    weights,
-    c,
-    c_mask,
-    stride_c,
-    BILINEAR: tl.constexpr,
-    MASKED: tl.constexpr,
-):
-    """acc + sum_j w_j * feature[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
+def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """acc + sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
 
     Without MASKED all channels c exist, and the loads are plain, which lets them be pipelined.
     """
-    channel = c.to(tl.int64)[None, :] * stride_c
-    for j in tl.static_range(4 if BILINEAR else 1):
-        corner = corner_tile(feature + offsets[j][:, None] + channel, c_mask, MASKED)
-        acc += corner * weights[j][:, None]
+    offsets, weights = corners
+    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    for j in tl.static_range(4 if MODE.bilinear else 1):
+        value = corner_tile(layer.map + offsets[j][:, None] + channel, c_mask, MASKED)
+        acc += value * weights[j][:, None]
     return acc
 
 
 @triton.jit
-def gather_corners(
-    feature, offsets, weights, c, c_mask, stride_c, BILINEAR: tl.constexpr, MASKED: tl.constexpr
-):
-    """sum_j w_j * feature[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32."""
-    zero = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
-    return add_corners(zero, feature, offsets, weights, c, c_mask, stride_c, BILINEAR, MASKED)
+def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32."""
+    zero = tl.zeros((corners[0][0].shape[0], c.shape[0]), tl.float32)
+    return add_corners(zero, layer, corners, c, c_mask, MASKED, MODE)
 
 
 @triton.jit
@@ -194,9 +209,9 @@ def corner_tile(address, c_mask, MASKED: tl.constexpr):
 
 
 @triton.jit
-def hat(t, k, BILINEAR: tl.constexpr):
+def hat(t, k, MODE: tl.constexpr):
     """Weight of cell k for position t: an entry of one axis' interpolation matrix."""
-    if BILINEAR:
+    if MODE.bilinear:
         return tl.maximum(1.0 - tl.abs(t - k), 0.0)
     else:
         return tl.where(round_half_even(t) == k, 1.0, 0.0)

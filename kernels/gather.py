@@ -8,153 +8,131 @@ and the derivative of the same expression with respect to the points' coordinate
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..call.sampling import Sampling
 from .bilinear import (
     axis_corners,
-    axis_position,
     axis_slope,
     corner_tile,
     gather_corners,
     layer_corners,
-    load_points,
+    layer_position,
+    locate,
 )
-from .configs import GATHER_CONFIGS, GatherConfig, gather_config
-from .launch import (
-    LayerAffine,
-    channel_blocks,
-    launch_options,
-    layer_arguments,
-    point_arguments,
+from .blocks import block_of, channels_of
+from .launch import accounted, channel_blocks, options, sampling_arguments, starts
+from .select import Key, Tile, tile_for
+
+__all__ = ["TILES", "coordinate_gradient", "gather"]
+
+# Points times channels, of all kernels that move rows.
+TILES = (
+    Tile(16, 64, num_warps=4),
+    Tile(16, 128, num_warps=4),
+    Tile(32, 32, num_warps=4),
 )
-from .tuning import tunable
-
-__all__ = ["coordinate_gradient", "gather"]
 
 
-@triton.jit
+@accounted
+def _gather_account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Corners are read, a row is written; a corner takes a multiplication and an addition."""
+    corners = 4 if a["MODE"].bilinear else 1
+    values, dtype = a["points"].total * sum(a["CHANNELS"]), a["out"].dtype
+    return 2.0 * corners * values, (corners + 1.0) * values * dtype.itemsize, dtype
+
+
+@triton.jit(launch_metadata=_gather_account)
 def _gather_kernel(
     out,  # (P, row)
     row: tl.constexpr,
     points,
-    batch_index,
-    total,
-    per_image,
-    batch,
-    maps,
-    sizes,
-    strides,
-    affine,
+    layers,
     VECTORS: tl.constexpr,
-    RAGGED: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,
     FIRSTS: tl.constexpr,
-    BILINEAR: tl.constexpr,
-    BORDER: tl.constexpr,
+    MODE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
+    """h[p, column_i + c] = sum_j w_j(p) X_i[c, cell_j(p)] for one block of one layer."""
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
-    x, y, image, mark = load_points(points, batch_index, p, total, per_image, batch, RAGGED)
-    for i in tl.static_range(len(maps)):
-        block = tl.program_id(1) - FIRSTS[i]
-        if (block >= 0) & (block < tl.cdiv(CHANNELS[i], BLOCK_C)):
-            offsets, weights = layer_corners(
-                x, y, image, affine[i], sizes[i], strides[i], VECTORS[i], BILINEAR, BORDER
-            )
-            c = block * BLOCK_C + tl.arange(0, BLOCK_C)
-            c_mask = c < CHANNELS[i]
-            value = gather_corners(
-                maps[i],
-                offsets,
-                weights,
-                c,
-                c_mask,
-                strides[i][1],
-                BILINEAR,
-                CHANNELS[i] % BLOCK_C != 0,
-            )
+    at = locate(points, p, MODE)
+    for i in tl.static_range(len(layers)):
+        block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
+        if inside:
+            corners = layer_corners(at, layers[i], VECTORS[i], MODE)
+            c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
+            h = gather_corners(layers[i], corners, c, c_mask, CHANNELS[i] % BLOCK_C != 0, MODE)
             address = out + p.to(tl.int64)[:, None] * row + (COLUMNS[i] + c)[None, :]
-            value = (value + mark[:, None]).to(out.dtype.element_ty)
-            tl.store(address, value, mask=(p < total)[:, None] & c_mask[None, :])
+            value = (h + at.mark[:, None]).to(out.dtype.element_ty)
+            tl.store(address, value, mask=(p < points.total)[:, None] & c_mask[None, :])
 
 
-@tunable(GATHER_CONFIGS)
-def gather(
-    maps: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    affine: Sequence[LayerAffine],
-    bilinear: bool,
-    border: bool,
-    config: GatherConfig | None = None,
-) -> Tensor:
-    """(P, sum C_i) in the maps' dtype, for points (P, 2)."""
-    channels = tuple(m.shape[1] for m in maps)
-    columns = tuple(sum(channels[:i]) for i in range(len(channels)))
-    config = config or gather_config(maps)
-    firsts, blocks = channel_blocks(channels, config.block_c)
-    out = torch.empty((points.shape[0], sum(channels)), dtype=maps[0].dtype, device=points.device)
-    _gather_kernel[(triton.cdiv(points.shape[0], config.block_p), blocks)](
+def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
+    """h = S X: (P, sum C_i) in the maps' dtype."""
+    channels, dtype = s.channels, s.features[0].dtype
+    if tile is None:
+        key = Key(dtype, s.total, channels=min(channels))
+        tile = tile_for("gather", TILES, key, s, partial(gather, s))
+    firsts, blocks = channel_blocks(channels, tile.columns)
+    out = torch.empty((s.total, sum(channels)), dtype=dtype, device=s.points.device)
+    _gather_kernel[(-(-s.total // tile.rows), blocks)](
         out,
         out.stride(0),
-        **point_arguments(points, batch_index, maps[0].shape[0]),
-        **layer_arguments(maps, affine),
-        CHANNELS=channels,
-        COLUMNS=columns,
+        **sampling_arguments(s),
+        COLUMNS=starts(channels),
         FIRSTS=firsts,
-        BILINEAR=bilinear,
-        BORDER=border,
-        BLOCK_P=config.block_p,
-        BLOCK_C=config.block_c,
-        **launch_options(config),
+        BLOCK_P=tile.rows,
+        BLOCK_C=tile.columns,
+        **options(tile),
     )
     return out
 
 
-@triton.jit
+@accounted
+def _coordinate_account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Corners and the upstream row are read; a corner takes a product for the sum over channels."""
+    values, dtype = a["points"].total * sum(a["CHANNELS"]), a["layers"][0].map.dtype
+    moved = values * (4.0 * dtype.itemsize + a["grad"].itemsize) + 8.0 * a["points"].total
+    return 8.0 * values, moved, dtype
+
+
+@triton.jit(launch_metadata=_coordinate_account)
 def _coordinate_gradient_kernel(
     out,  # (P, 2) float32
     grad,  # (P, row)
     row: tl.constexpr,
     points,
-    batch_index,
-    total,
-    per_image,
-    batch,
-    maps,
-    sizes,
-    strides,
-    affine,
+    layers,
     VECTORS: tl.constexpr,
-    RAGGED: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    BORDER: tl.constexpr,
+    MODE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     """dL/dx_p = sum_i sum_c grad[p, column_i + c] sum_j dw_j/dx X_i[c, cell_j], dL/dy_p alike."""
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
-    x, y, image, _mark = load_points(points, batch_index, p, total, per_image, batch, RAGGED)
+    at = locate(points, p, MODE)
     grad_x = tl.zeros((BLOCK_P,), tl.float32)
     grad_y = tl.zeros((BLOCK_P,), tl.float32)
-    rows = tl.minimum(p, total - 1).to(tl.int64) * row
-    for i in tl.static_range(len(maps)):
-        offsets, _weights = layer_corners(
-            x, y, image, affine[i], sizes[i], strides[i], VECTORS[i], True, BORDER
-        )
-        tx = axis_position(x, affine[i][0], affine[i][1], sizes[i][1], BORDER)
-        ty = axis_position(y, affine[i][2], affine[i][3], sizes[i][0], BORDER)
-        _x0, _x1, wx0, wx1 = axis_corners(tx, sizes[i][1], True, BORDER)
-        _y0, _y1, wy0, wy1 = axis_corners(ty, sizes[i][0], True, BORDER)
-        sx0, sx1 = axis_slope(x, affine[i][0], affine[i][1], sizes[i][1], BORDER)
-        sy0, sy1 = axis_slope(y, affine[i][2], affine[i][3], sizes[i][0], BORDER)
+    rows = tl.minimum(p, points.total - 1).to(tl.int64) * row
+    for i in tl.static_range(len(layers)):
+        affine, size = layers[i].affine, layers[i].size
+        offsets, _weights = layer_corners(at, layers[i], VECTORS[i], MODE)
+        tx, ty = layer_position(at.x, at.y, layers[i], MODE)
+        _x0, _x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
+        _y0, _y1, wy0, wy1 = axis_corners(ty, size[0], MODE)
+        sx0, sx1 = axis_slope(at.x, affine[0], affine[1], size[1], MODE)
+        sy0, sy1 = axis_slope(at.y, affine[2], affine[3], size[0], MODE)
         slopes_x = (wy0 * sx0, wy0 * sx1, wy1 * sx0, wy1 * sx1)
         slopes_y = (sy0 * wx0, sy0 * wx1, sy1 * wx0, sy1 * wx1)
         for start in range(0, CHANNELS[i], BLOCK_C):
@@ -163,50 +141,42 @@ def _coordinate_gradient_kernel(
             g = tl.load(
                 grad + rows[:, None] + (COLUMNS[i] + c)[None, :], mask=c_mask[None, :], other=0.0
             ).to(tl.float32)
-            channel = c.to(tl.int64)[None, :] * strides[i][1]
+            channel = c.to(tl.int64)[None, :] * layers[i].strides[1]
             # A corner's values serve both axes: read and summed up once, corner by corner, they
             # need few registers.
             for j in tl.static_range(4):
-                corner = corner_tile(maps[i] + offsets[j][:, None] + channel, c_mask, True)
+                corner = corner_tile(layers[i].map + offsets[j][:, None] + channel, c_mask, True)
                 dot = tl.sum(g * corner, axis=1)
                 grad_x += dot * slopes_x[j]
                 grad_y += dot * slopes_y[j]
     address = out + 2 * p.to(tl.int64)
-    tl.store(address, grad_x, mask=p < total)
-    tl.store(address + 1, grad_y, mask=p < total)
+    tl.store(address, grad_x, mask=p < points.total)
+    tl.store(address + 1, grad_y, mask=p < points.total)
 
 
-@tunable(GATHER_CONFIGS)
 def coordinate_gradient(
-    grad: Tensor,
-    columns: Sequence[int],
-    maps: Sequence[Tensor],
-    points: Tensor,
-    batch_index: Tensor | None,
-    affine: Sequence[LayerAffine],
-    border: bool,
-    config: GatherConfig | None = None,
+    grad: Tensor, columns: Sequence[int], s: Sampling, tile: Tile | None = None
 ) -> Tensor:
-    """(P, 2) float32: gradient of bilinear interpolation with respect to (x, y).
+    """dL/d(x, y), (P, 2) float32, of bilinear interpolation.
 
     Layer i reads its upstream gradient from ``grad[:, columns[i] : columns[i] + C_i]``, so that
     projected maps, whose gradients add up, may share columns. One program owns a point: the
     sum over layers and channels has a fixed order.
     """
-    config = config or gather_config(maps)
+    if tile is None:
+        key = Key(s.features[0].dtype, s.total, channels=min(s.channels))
+        trial = partial(coordinate_gradient, grad, columns, s)
+        tile = tile_for("coordinate_gradient", TILES, key, s, trial)
     grad = grad.contiguous()
-    out = torch.empty((points.shape[0], 2), dtype=torch.float32, device=points.device)
-    _coordinate_gradient_kernel[(triton.cdiv(points.shape[0], config.block_p),)](
+    out = torch.empty((s.total, 2), dtype=torch.float32, device=s.points.device)
+    _coordinate_gradient_kernel[(-(-s.total // tile.rows),)](
         out,
         grad,
         grad.stride(0),
-        **point_arguments(points, batch_index, maps[0].shape[0]),
-        **layer_arguments(maps, affine),
-        CHANNELS=tuple(m.shape[1] for m in maps),
+        **sampling_arguments(s),
         COLUMNS=tuple(columns),
-        BORDER=border,
-        BLOCK_P=config.block_p,
-        BLOCK_C=config.block_c,
-        **launch_options(config),
+        BLOCK_P=tile.rows,
+        BLOCK_C=tile.columns,
+        **options(tile),
     )
     return out

@@ -1,114 +1,221 @@
-"""What every launcher needs: the arguments of layers and points, and what runs the kernels."""
+"""From the nouns of a call to the arguments of a kernel, and what a launch says of itself.
+
+Shape suffixes, here and in the kernels: P points, C channels, D outputs, S cells, M layers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 from triton import knobs
+from triton.runtime.driver import driver
+
+from ..call.geometry import LayerAffine
+from ..call.sampling import Sampling
+from .select import Tile
 
 __all__ = [
-    "LayerAffine",
+    "Layer",
+    "Matrix",
+    "Mode",
+    "Points",
+    "accounted",
+    "capability",
     "channel_blocks",
-    "launch_options",
     "layer_arguments",
+    "matrix",
+    "options",
     "point_arguments",
-    "precision_arguments",
+    "precision",
     "row_vector",
+    "sampling_arguments",
+    "starts",
 ]
 
-LayerAffine = tuple[float, float, float, float]
+
+class Points(NamedTuple):
+    """The points as a kernel sees them: (x, y) of each, and which image it belongs to.
+
+    `image` is read where `Mode.ragged`; elsewhere `per_image` points belong to each, in order.
+    """
+
+    xy: Tensor
+    image: Tensor
+    total: int
+    per_image: int
+    batch: int
+
+
+class Layer(NamedTuple):
+    """A map as a kernel sees it: size (H_i, W_i), strides (batch, channel, row, column)."""
+
+    map: Tensor
+    size: tuple[int, int]
+    strides: tuple[int, int, int, int]
+    affine: LayerAffine
+
+
+class Matrix(NamedTuple):
+    """A matrix as a kernel sees it: its numbers, and the strides of rows and columns."""
+
+    data: Tensor
+    strides: tuple[int, int]
+
+
+class Mode(NamedTuple):
+    """What a kernel is compiled for."""
+
+    ragged: bool
+    bilinear: bool
+    border: bool
+
+
+def sampling_arguments(s: Sampling) -> dict[str, Any]:
+    """`points`, `layers` and their constants: the arguments that nearly every kernel takes."""
+    return {
+        **point_arguments(s),
+        **layer_arguments(s.features, s.geometry.affine),
+        "CHANNELS": s.channels,
+    }
+
+
+def point_arguments(s: Sampling) -> dict[str, Any]:
+    """`points` and MODE."""
+    xy, index = s.points.contiguous(), s.batch_index
+    total, batch = xy.shape[0], s.batch
+    if index is None:
+        # A pointer argument must point somewhere, also where the kernel does not read it.
+        points = Points(xy, xy, total, total // batch, batch)
+    else:
+        points = Points(xy, index.contiguous(), total, total, batch)
+    mode = Mode(index is not None, s.geometry.bilinear, s.geometry.border)
+    return {"points": points, "MODE": mode}
 
 
 def layer_arguments(maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> dict[str, Any]:
-    """Tuples over layers: pointers, (H_i, W_i), strides (batch, channel, row, column), affine.
+    """`layers`, and VECTORS: how many elements, at most 16 bytes, each cell's offset divides by.
 
-    ``VECTORS`` says how many elements, at most 16 bytes, the offset of every cell is a multiple
-    of. A dimension of size 1 gets stride 0, which is divisible by everything: torch may give it
-    any stride, and a 1x1 map would lose its 16-byte loads.
+    A matrix (P, C) counts as a map of P images of one cell.
     """
-    strides = [
-        tuple(0 if size == 1 else stride for size, stride in zip(m.shape, m.stride(), strict=True))
-        for m in maps
+    layers, vectors = [], []
+    for tensor, layer_affine in zip(maps, affine, strict=True):
+        size, strides, vector = _layout(tensor.shape, tensor.stride(), tensor.itemsize)
+        layers.append(Layer(tensor, size, strides, layer_affine))
+        vectors.append(vector)
+    return {"layers": tuple(layers), "VECTORS": tuple(vectors)}
+
+
+@lru_cache(maxsize=4096)
+def _layout(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[tuple[int, int], tuple[int, int, int, int], int]:
+    """(H_i, W_i), strides, and what the offsets of all cells divide by.
+
+    A dimension of size 1 gets stride 0, which is divisible by everything: torch may give it any
+    stride, and a 1x1 map would lose its 16-byte loads.
+    """
+    _, _, rows, columns = shape = (*shape, 1, 1)[:4]
+    batch, channel, row, column = [
+        0 if size == 1 else stride for size, stride in zip(shape, (*strides, 0, 0), strict=False)
     ]
-    return {
-        "maps": tuple(maps),
-        "sizes": tuple((m.shape[2], m.shape[3]) for m in maps),
-        "strides": tuple(strides),
-        "affine": tuple(affine),
-        "VECTORS": tuple(
-            math.gcd(16 // m.element_size(), s[0], s[2], s[3])
-            for m, s in zip(maps, strides, strict=True)
-        ),
-    }
+    return (
+        (rows, columns),
+        (batch, channel, row, column),
+        math.gcd(16 // itemsize, batch, row, column),
+    )
 
 
-def point_arguments(points: Tensor, batch_index: Tensor | None, batch: int) -> dict[str, Any]:
-    """Points (P, 2) and the image of each: its own, or that of equal shares in order."""
-    total = points.shape[0]
-    points = points.contiguous()
-    return {
-        "points": points,
-        # A pointer argument must point somewhere, also where the kernel does not read it.
-        "batch_index": points if batch_index is None else batch_index.contiguous(),
-        "total": total,
-        "per_image": total if batch_index is not None else total // batch,
-        "batch": batch,
-        "RAGGED": batch_index is not None,
-    }
+def matrix(tensor: Tensor) -> Matrix:
+    """A matrix with any strides."""
+    return Matrix(tensor, tensor.stride())  # type: ignore[arg-type]
 
 
-def launch_options(config: Any = None) -> dict[str, Any]:
-    """Options of a launch: the warps, stages and registers that `config` names, if it does.
+def row_vector(tensor: Tensor) -> int:
+    """How many elements, at most 16 bytes, every row of a matrix starts at a multiple of."""
+    if tensor.stride(1) != 1:
+        return 1
+    return math.gcd(16 // tensor.itemsize, tensor.stride(0))
+
+
+@lru_cache(maxsize=4096)
+def starts(channels: tuple[int, ...]) -> tuple[int, ...]:
+    """The first column of each layer where all stand side by side."""
+    return tuple(accumulate(channels[:-1], initial=0))
+
+
+@lru_cache(maxsize=4096)
+def channel_blocks(channels: tuple[int, ...], block: int) -> tuple[tuple[int, ...], int]:
+    """First block of each layer, and their number, when every layer is cut into blocks."""
+    counts = tuple([-(-count // block) for count in channels])
+    return starts(counts), sum(counts)
+
+
+def options(tile: Tile) -> dict[str, Any]:
+    """Triton's options of a launch.
 
     Contraction of a * b + c is asked for by name because Triton 3.9 warns where it is left open.
     """
-    options: dict[str, Any] = {"enable_fp_fusion": True}
-    for name in ("num_warps", "num_stages", "maxnreg"):
-        value = getattr(config, name, None)
-        if value is not None and (name != "maxnreg" or _takes_maxnreg()):
-            options[name] = value
-    return options
+    values: dict[str, Any] = {"enable_fp_fusion": True, "num_warps": tile.num_warps}
+    if tile.num_stages is not None:
+        values["num_stages"] = tile.num_stages
+    # Only NVIDIA's compiler limits registers.
+    if tile.maxnreg is not None and capability() is not None:
+        values["maxnreg"] = tile.maxnreg
+    return values
 
 
-def _takes_maxnreg() -> bool:
-    """Only NVIDIA's compiler limits registers; the interpreter has no compiler at all."""
-    if knobs.runtime.interpret:
-        return False
-    return triton.runtime.driver.active.get_current_target().backend == "cuda"
-
-
-def channel_blocks(channels: Sequence[int], block: int) -> tuple[tuple[int, ...], int]:
-    """First block of each layer, and their number, when every layer is cut into blocks."""
-    firsts = []
-    total = 0
-    for count in channels:
-        firsts.append(total)
-        total += triton.cdiv(count, block)
-    return tuple(firsts), total
-
-
-def precision_arguments(dtype: torch.dtype) -> dict[str, Any]:
-    """How `tl.dot` treats its operands.
+def precision(dtype: torch.dtype) -> str:
+    """How `dot` treats its operands.
 
     float32 follows PyTorch's own switches for TF32. The interpreter computes bfloat16 products
     wrongly, so there the operands are widened after they were rounded, which means the same.
     """
-    tf32 = (
-        torch.backends.cuda.matmul.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
-    )
-    return {
-        "PRECISION": "tf32" if tf32 and dtype == torch.float32 else "ieee",
-        "UPCAST": dtype == torch.bfloat16 and knobs.runtime.interpret,
-    }
+    if dtype == torch.float32:
+        allowed = torch.backends.cuda.matmul.allow_tf32
+        return "tf32" if allowed or torch.get_float32_matmul_precision() != "highest" else "ieee"
+    return "widened" if dtype == torch.bfloat16 and knobs.runtime.interpret else "ieee"
 
 
-def row_vector(matrix: Tensor) -> int:
-    """How many elements, at most 16 bytes, every row of a matrix starts at a multiple of."""
-    if matrix.stride(1) != 1:
-        return 1
-    return math.gcd(16 // matrix.element_size(), matrix.stride(0))
+def capability() -> int | None:
+    """80, 90, 100 for the current NVIDIA GPU; None for others, and in the interpreter."""
+    if knobs.runtime.interpret:
+        return None
+    active = driver.active
+    return _capability(active, active.get_current_device())
+
+
+@lru_cache(maxsize=64)
+def _capability(active: Any, device: object) -> int | None:
+    target = active.get_current_target()
+    return target.arch if target.backend == "cuda" else None
+
+
+Account = Callable[[dict[str, Any]], tuple[float, float, torch.dtype]]
+
+
+def accounted(count: Account) -> Callable[..., dict[str, Any]]:
+    """What a launch says of itself to a profiler, as Triton's `launch_metadata`.
+
+    ``count(arguments)`` gives FLOPs, bytes and the dtype of the products. Bytes are those that the
+    program asks for, whatever part of them the caches answer.
+    """
+
+    def metadata(grid: Any, kernel: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        flops, moved, dtype = count(arguments)
+        words = [kernel.name]
+        if "points" in arguments:
+            words.append(f"P={arguments['points'].total}")
+        if "CHANNELS" in arguments:
+            words.append(f"C={'+'.join(map(str, arguments['CHANNELS']))}")
+        if "D" in arguments:
+            words.append(f"D={arguments['D']}")
+        name = " ".join(words)
+        return {"name": name, f"flops{8 * dtype.itemsize}": flops, "bytes": moved}
+
+    return metadata

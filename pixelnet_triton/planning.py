@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .call import PLAN_NAMES, Backend, CallShape, DeviceProfile, LayerShape, Plan
 from .call.shape import bucket, layout_of
-from .op import backend_for, backend_named
+from .op.dispatch import backend_named, resolve
 from .planner import CostModel, chosen_plan, profile_of
 from .planner.profiles import SHIPPED
 
@@ -99,7 +99,7 @@ def plan_hypercolumn(
         nearest=nearest,
         moving_points=moving_points,
     )
-    backend, rates = _rates(profile, shape, torch.device(device))
+    backend, rates, passed_over = _rates(profile, shape, torch.device(device))
     shape = replace(shape, half_products=backend.multiplies(dtype))
     # The very question that `sparse_hypercolumn` asks, so that the answers agree.
     asked = replace(shape, points=bucket(shape.points))
@@ -112,7 +112,8 @@ def plan_hypercolumn(
     elif not isinstance(plan, str):
         raise TypeError(f"plan={plan!r}; expected a Plan or one of {PLAN_NAMES}")
     chosen = chosen_plan(plan, asked, backend, rates)
-    return replace(chosen, estimate=CostModel(shape, backend, rates).estimate(chosen))
+    estimate = CostModel(shape, backend, rates).estimate(chosen)
+    return replace(chosen, estimate=replace(estimate, notes=estimate.notes + passed_over))
 
 
 def _shape(i: int, feature: Tensor | Sequence[int]) -> tuple[int, int, int, int]:
@@ -146,11 +147,14 @@ def _layouts(
 
 def _rates(
     profile: DeviceProfile | str | None, shape: CallShape, device: torch.device
-) -> tuple[Backend, DeviceProfile]:
-    """The back end, and the rates of its device."""
+) -> tuple[Backend, DeviceProfile, tuple[str, ...]]:
+    """The back end, the rates of its device, and why others were passed over."""
     if profile is None:
-        backend = backend_for(shape, device)
-        return backend, profile_of(backend, device)
+        resolution = resolve(shape, device)
+        reasons = tuple(
+            f"not {name}: it {'; it '.join(why)}" for name, why in resolution.passed_over.items()
+        )
+        return resolution.backend, profile_of(resolution.backend, device), reasons
     if isinstance(profile, str):
         if profile not in SHIPPED:
             raise ValueError(
@@ -158,4 +162,4 @@ def _rates(
                 "measures others"
             )
         profile = SHIPPED[profile]
-    return backend_named(profile.kind), profile
+    return backend_named(profile.kind), profile, (f"planned for the profile's {profile.kind}",)

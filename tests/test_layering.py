@@ -1,4 +1,4 @@
-"""The order of the folders, read off their imports: each uses only those below it, and no circle."""
+"""The order of the folders, read off their imports: each uses only those below it."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ import torch, pixelnet_triton, pixelnet_triton.reference
 target = sys.argv[1]
 assert pixelnet_triton.__file__.startswith(target), pixelnet_triton.__file__
 for module in pkgutil.walk_packages(pixelnet_triton.__path__, "pixelnet_triton."):
-    needs_triton = ".kernels" in module.name or module.name.startswith("pixelnet_triton.gpu")
+    needs_triton = ".kernels" in module.name or module.name.startswith("pixelnet_triton.gpu.")
     if not needs_triton or importlib.util.find_spec("triton"):
         assert importlib.import_module(module.name).__file__.startswith(target), module.name
 features, points = [torch.randn(2, 3, 4, 4)], torch.randint(8, (2, 5, 2))

@@ -48,6 +48,9 @@ class Backend(Protocol):
     def work(self, shape: CallShape, plan: Plan) -> PlanWork:
         """What a call takes by `plan.route`, which fits it."""
 
+    def notes(self, shape: CallShape, plan: Plan) -> list[str]:
+        """What else is worth saying of the plan: words of its route, kernels, tiles and why."""
+
     def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
         """What computes calls of that kind; it is remembered with all that it holds."""
 

@@ -25,7 +25,7 @@ class Estimate:
 
     Args:
         call: the call in words. profile: the device's profile, in words.
-        route: the back end, and its way there and back, in words.
+        route: the back end, and its way there and back, in words. notes: what else to say of it.
         layers: one line for each layer. shared: what no single layer causes, such as the output.
         gather_first: seconds of the cheaper of the plans that gather every layer.
     """
@@ -36,6 +36,7 @@ class Estimate:
     layers: tuple[Line, ...]
     shared: Line
     gather_first: float
+    notes: tuple[str, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -68,6 +69,7 @@ class Estimate:
                 f"  {gain:.2f}x over gather first, predicted",
                 f"  profile: {self.profile}",
                 f"  route: {self.route}",
+                *(f"    {note}" for note in self.notes),
             ]
         )
 

@@ -68,6 +68,12 @@ class CpuBackend:
     def work(self, shape: CallShape, plan: Plan) -> PlanWork:
         return work(shape, plan)
 
+    def notes(self, shape: CallShape, plan: Plan) -> list[str]:
+        """What the route's words mean."""
+        assert plan.route is not None
+        words = dict.fromkeys((plan.route.forward, *plan.route.read, *plan.route.write))
+        return [f"{word}: {routes.WORDS[word]}" for word in words]
+
     def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
         assert plan.route is not None
         ways = {plan.route.forward, plan.route.backward}

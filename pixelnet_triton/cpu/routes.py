@@ -1,25 +1,8 @@
 """How the CPU carries a plan out, as a pure function of shapes: every choice stands here.
 
-    forward, backward   expression    grid_sample + cat + linear, differentiated by autograd, which
-                        autograd      keeps the hypercolumns: fewest operators
-                        grid_sample   the same kernels, called again for the backward pass
-                        lists         corners found once, maps read and written by lists of cells
-
-    read    rows        (cells, C) is a view of the map, of which lists read rows
-            picked      rows of half precision: the cells touched are converted
-            planes      NCHW: read plane by plane
-            converted   the map is turned into float32 rows first
-            projected   the map is multiplied first, its projected rows are read
-            sampled     by grid_sample
-    write   few         corners are added one by one
-            touched     sorted corners, written to the cells that are touched
-            listed      sorted corners, all cells written in order
-            turned      the same, turned into planes on the way
-            planes      NCHW: plane by plane
-            projected   Q = S^T G, then dX = Q W
-            sampled     by grid_sample's backward
-
-Where several ways are open the planner takes the one whose work costs least.
+A route has a way for each pass (expression, grid_sample, lists), and for each layer a word for
+reading its map and one for writing its gradient: WORDS says what they mean. Where several ways are
+open the planner takes the one whose work costs least.
 """
 
 from __future__ import annotations
@@ -31,6 +14,7 @@ from ..call import CallShape, Plan, Route
 __all__ = [
     "PART_POINTS",
     "PART_POINTS_OF_ONE_IMAGE",
+    "WORDS",
     "admissible_reads",
     "admissible_writes",
     "blocks",
@@ -40,6 +24,22 @@ __all__ = [
     "parts",
     "routes",
 ]
+
+WORDS = {
+    "expression": "grid_sample + cat + linear, which autograd differentiates",
+    "grid_sample": "the same kernels, called again for the backward pass",
+    "lists": "corners found once; maps read and written by lists of cells",
+    "sampled": "by grid_sample, or its backward",
+    "projected": "the map is multiplied first, and its projected rows are read; Q = S^T G back",
+    "rows": "read where they lie: channels_last, no conversion",
+    "picked": "half precision: the cells touched are converted",
+    "planes": "NCHW: plane by plane, where few cells are touched",
+    "converted": "turned into float32 rows first",
+    "few": "corners added one by one",
+    "touched": "corners sorted, written to the cells that are touched",
+    "listed": "corners sorted, all cells written in order",
+    "turned": "corners sorted, all cells turned into planes on the way",
+}
 
 # What an expression may keep for its backward pass, in values: a megabyte of hypercolumns in
 # float32; two where layers are thin (channels on average) and finding corners is most of the work.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 
@@ -24,32 +24,16 @@ class Resolution:
     passed_over: dict[str, list[str]]
 
 
+@lru_cache(maxsize=2)
 def backend_named(name: str) -> Backend:
-    """The back end "cpu" or "gpu".
-
-    Raises:
-        RuntimeError: Triton, which "gpu" needs, is not installed.
-    """
-    backend, reason = _loaded(name)
-    if backend is None:
-        raise RuntimeError(reason)
-    return backend
-
-
-@cache
-def _loaded(name: str) -> tuple[Backend | None, str]:
-    """The back end, or why it cannot be had."""
+    """The back end "cpu" or "gpu"; planning with the latter takes neither Triton nor a GPU."""
     if name == "cpu":
         from .. import cpu
 
-        return cpu.BACKEND, ""
-    try:
-        from .. import gpu
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "triton":
-            raise
-        return None, "needs Triton, and Triton is not installed. Install it (pip install triton)"
-    return gpu.BACKEND, ""
+        return cpu.BACKEND
+    from .. import gpu
+
+    return gpu.BACKEND
 
 
 def _wanted(name: str, device: torch.device) -> list[str]:
@@ -62,14 +46,14 @@ def _wanted(name: str, device: torch.device) -> list[str]:
     choice = os.environ.get("PIXELNET_TRITON_BACKEND", "auto")
     if choice not in ("auto", "torch", "triton"):
         raise ValueError(f"PIXELNET_TRITON_BACKEND={choice!r}; use auto, torch or triton")
-    if device.type == "cpu" and name == "gpu" and choice != "triton":
-        return ["the tensors are on the CPU, and PIXELNET_TRITON_BACKEND is not triton"]
-    if device.type == "cpu" and name == "cpu" and choice == "triton":
-        return ["PIXELNET_TRITON_BACKEND=triton sends CPU tensors to the kernels"]
-    if device.type != "cpu" and name == "cpu":
-        return [f"it computes on the CPU, and the tensors are on {device}"]
+    if name == "cpu":
+        if device.type != "cpu":
+            return [f"computes on the CPU, and the tensors are on {device}"]
+        return ["is overruled by PIXELNET_TRITON_BACKEND=triton"] if choice == "triton" else []
+    if device.type == "cpu" and choice != "triton":
+        return ["computes on a GPU; the tensors are on the CPU"]
     if device.type not in ("cpu", "cuda"):
-        return [f"it serves cuda devices, and the tensors are on {device}"]
+        return [f"computes on cuda devices, and the tensors are on {device}"]
     return []
 
 
@@ -77,27 +61,23 @@ def resolve(shape: CallShape, device: torch.device) -> Resolution:
     """The first back end that serves the call.
 
     Raises:
-        ValueError: none serves tensors of that device; the message says why.
-        RuntimeError: the one for that device cannot be had.
+        ValueError: none computes on that device.
+        RuntimeError: the one that does cannot serve the call; the message says why.
     """
-    passed_over: dict[str, list[str]] = {}
-    for name in NAMES:
-        reasons = _wanted(name, device)
-        if not reasons:
-            backend, missing = _loaded(name)
-            if backend is None:
-                raise RuntimeError(
-                    f"the features are on {device}, which {missing}, or move the tensors to the CPU"
-                )
-            reasons = backend.unserved(shape)
-            if not reasons:
-                others = {other: _wanted(other, device) for other in NAMES if other != name}
-                return Resolution(backend, others | passed_over)
-        passed_over[name] = reasons
-    if device.type not in ("cpu", "cuda"):
+    passed_over = {name: _wanted(name, device) for name in NAMES}
+    names = [name for name in NAMES if not passed_over[name]]
+    if not names:
         raise ValueError(f"the features are on {device}; supported are cpu and cuda devices")
-    why = "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in passed_over.items())
-    raise ValueError(f"no back end serves this call ({shape}): {why}")
+    for name in names:
+        backend = backend_named(name)
+        passed_over[name] = backend.unserved(shape)
+        if not passed_over[name]:
+            del passed_over[name]
+            return Resolution(backend, passed_over)
+    reasons = "; it ".join(passed_over[names[-1]])
+    raise RuntimeError(
+        f"the features are on {device}, which {reasons}, or move the tensors to the CPU"
+    )
 
 
 def backend_for(shape: CallShape, device: torch.device) -> Backend:

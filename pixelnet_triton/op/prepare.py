@@ -26,7 +26,8 @@ from ..call import (
 )
 from ..call.checks import check_call, check_maps, check_names
 from ..call.shape import layer_shape
-from ..planner import forget_plans, must_be_alike, plan_for
+from ..planner import forget_plans, plan_for
+from ..tools.alike import must_be_alike
 from .dispatch import backend_for
 
 __all__ = [
@@ -158,7 +159,7 @@ def _numbers(image_size: tuple[int, int], strides: Sequence[Stride] | None) -> t
         return (image_size,) if plain else None
     if type(strides) not in (list, tuple):
         return None
-    numbers = [*image_size]
+    numbers: list[object] = [*image_size]
     for stride in strides:
         numbers += stride if type(stride) is tuple else (stride,)
     kinds = tuple([type(number) for number in numbers])

@@ -3,14 +3,13 @@
 It knows back ends by their protocol alone (:class:`pixelnet_triton.call.Backend`).
 """
 
-from .choose import chosen_plan, forget_plans, must_be_alike, plan_for, profile_of
+from .choose import chosen_plan, forget_plans, plan_for, profile_of
 from .cost import CostModel
 
 __all__ = [
     "CostModel",
     "chosen_plan",
     "forget_plans",
-    "must_be_alike",
     "plan_for",
     "profile_of",
 ]

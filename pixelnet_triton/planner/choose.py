@@ -13,11 +13,12 @@ import torch
 
 from ..call import PLAN_NAMES, Backend, CallShape, DeviceProfile, Plan
 from ..call.shape import bucket
+from ..tools.alike import must_be_alike
 from .cost import CostModel
 from .profiles import SHIPPED
 from .store import profile_for
 
-__all__ = ["chosen_plan", "forget_plans", "must_be_alike", "plan_for", "profile_of"]
+__all__ = ["chosen_plan", "forget_plans", "plan_for", "profile_of"]
 
 
 def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torch.device) -> Plan:
@@ -31,13 +32,6 @@ def forget_plans() -> None:
     """Plan anew from here on, with the profiles that are there now."""
     _kept.cache_clear()
     _profile.cache_clear()
-
-
-def must_be_alike() -> bool:
-    """Must two processes, or two runs, choose alike? Then nothing measured may enter."""
-    return torch.are_deterministic_algorithms_enabled() or (
-        torch.distributed.is_available() and torch.distributed.is_initialized()
-    )
 
 
 @lru_cache(maxsize=1024)

@@ -103,7 +103,9 @@ class CostModel:
         shared = line("shared", "", "", work.shared)
         gather_first = self.seconds(self.cheapest_of_kind("gather"))
         route = f"{self.backend.name}: {plan.route}"
-        return Estimate(str(self.shape), str(self.profile), route, layers, shared, gather_first)
+        notes = tuple(self.backend.notes(self.shape, plan))
+        words = str(self.shape), str(self.profile), route
+        return Estimate(*words, layers, shared, gather_first, notes)
 
 
 def _access(plan: Plan, layer: int) -> str:

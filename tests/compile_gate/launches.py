@@ -12,22 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelnet_triton.kernels import configs
-from pixelnet_triton.kernels.fused_gradients import (
-    feature_gradient,
-    transposed_product,
-    weight_gradient,
-)
-from pixelnet_triton.kernels.fused_linear import (
-    DENSE,
-    GATHER,
-    PRODUCT,
-    PROJECTED,
-    Operand,
-    fused_linear,
-)
-from pixelnet_triton.kernels.gather import coordinate_gradient, gather
-from pixelnet_triton.kernels.scatter import scatter_atomic, scatter_sorted
+from pixelnet_triton.call import Geometry, Linear, Sampling
+from pixelnet_triton.kernels import fused_linear, gather, gradients, product, scatter, transposed
+from pixelnet_triton.kernels.linear import Operand
+from pixelnet_triton.kernels.select import Tile
 
 __all__ = ["AFFINE", "IMAGES", "KERNELS", "Kernel", "Problem", "channels_last"]
 
@@ -52,26 +40,23 @@ class Problem:
     sizes: tuple[tuple[int, int], ...] = ((56, 56), (56, 56), (28, 28), (14, 14), (7, 7))
 
     @property
-    def columns(self) -> tuple[int, ...]:
+    def sampling(self) -> Sampling:
+        """The maps and the points."""
+        return Sampling(self._maps(self.dtype), torch.zeros(POINTS, 2), None, self.geometry)
+
+    @property
+    def sums(self) -> Sampling:
+        """The points on accumulators of the maps' gradients."""
+        return self.sampling._replace(features=self._maps(torch.float32))
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry((AFFINE,) * len(self.channels))
+
+    @property
+    def columns(self) -> list[int]:
         """Where each layer starts in the concatenation."""
-        return tuple(sum(self.channels[:i]) for i in range(len(self.channels)))
-
-    @property
-    def affine(self) -> tuple[tuple[float, float, float, float], ...]:
-        return (AFFINE,) * len(self.channels)
-
-    @property
-    def points(self) -> Tensor:
-        return torch.zeros(POINTS, 2)
-
-    @property
-    def maps(self) -> list[Tensor]:
-        return self._maps(self.dtype)
-
-    @property
-    def sums(self) -> list[Tensor]:
-        """Accumulators of the maps' gradients."""
-        return self._maps(torch.float32)
+        return [columns.start for columns in self.sampling.columns]
 
     @property
     def columns_gradient(self) -> Tensor:
@@ -85,16 +70,20 @@ class Problem:
     def weight(self) -> Tensor:
         return torch.empty(OUTPUTS, sum(self.channels), dtype=self.dtype)
 
-    def operands(self, kinds: Sequence[Any]) -> list[Operand]:
-        """The layers as `fused_linear` takes them; kinds past the last layer are left out."""
+    def operands(self, strategies: Sequence[str], rows: bool) -> list[Operand]:
+        """The layers as the kernels of a first layer take them; those past the last are left out.
+
+        `rows`: gathered layers as the rows of an earlier launch.
+        """
         operands = []
-        layers = zip(kinds, self.channels, self.sizes, self.columns, strict=False)
-        for kind, channels, size, column in layers:
-            if kind is DENSE:
+        layers = zip(strategies, self.channels, self.sizes, strict=False)
+        for strategy, channels, size in layers:
+            if strategy == "gather" and rows:
                 tensor = torch.empty(POINTS, channels, dtype=self.dtype)
             else:
-                tensor = channels_last(channels if kind is GATHER else OUTPUTS, size, self.dtype)
-            operands.append(Operand(kind.value, tensor, column, AFFINE))
+                depth = channels if strategy == "gather" else OUTPUTS
+                tensor = channels_last(depth, size, self.dtype)
+            operands.append(Operand(strategy, tensor))
         return operands
 
     def _maps(self, dtype: torch.dtype) -> list[Tensor]:
@@ -104,107 +93,88 @@ class Problem:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A launch of one kernel (or of the kernels behind one launcher), for each of its configs.
+    """A launch of one kernel (or of the kernels behind one launcher), for each of its tiles.
 
-    ``launch(problem, config)`` calls the launcher; config None is the library's own choice.
+    ``launch(problem, tile)`` calls the launcher; tile None is the library's own choice.
     ``products``: it multiplies matrices. ``gathers``: it loads four corners of so many layers.
     """
 
-    launch: Callable[[Problem, Any], object]
-    configs: Sequence[Any]
+    launch: Callable[[Problem, Tile | None], object]
+    tiles: Sequence[Tile]
     products: bool = False
     gathers: int = 0
 
 
-def _gather(a: Problem, config: Any) -> None:
-    gather(a.maps, a.points, None, a.affine, True, True, config)
+def _gather(a: Problem, tile: Tile | None) -> None:
+    gather.gather(a.sampling, tile)
 
 
-def _coordinate_gradient(a: Problem, config: Any) -> None:
-    coordinate_gradient(
-        a.columns_gradient, a.columns, a.maps, a.points, None, a.affine, True, config
-    )
+def _coordinate_gradient(a: Problem, tile: Tile | None) -> None:
+    gather.coordinate_gradient(a.columns_gradient, a.columns, a.sampling, tile)
 
 
-def _scatter_atomic(a: Problem, config: Any) -> None:
-    scatter_atomic(
-        a.columns_gradient, a.columns, a.sums, a.points, None, a.affine, True, True, config
-    )
+def _scatter_atomic(a: Problem, tile: Tile | None) -> None:
+    scatter.scatter_atomic(a.columns_gradient, a.columns, a.sums, tile)
 
 
-def _scatter_sorted(a: Problem, config: Any) -> None:
-    scatter_sorted(
-        a.columns_gradient, a.columns, a.maps, a.points, None, a.affine, True, True, config
-    )
+def _scatter_sorted(a: Problem, tile: Tile | None) -> None:
+    scatter.scatter_sorted(a.columns_gradient, a.columns, a.sampling, tile)
 
 
-def _fused_linear(*kinds: Any) -> Callable[[Problem, Any], object]:
-    def launch(a: Problem, config: Any) -> None:
-        bias = torch.empty(OUTPUTS, dtype=a.dtype)
-        fused_linear(
-            a.operands(kinds), a.points, None, IMAGES, a.weight, bias, "gelu", True, True, config
-        )
+def first_layer(
+    launcher: Any, *strategies: str, activation: str | None = "gelu"
+) -> Callable[[Problem, Tile | None], object]:
+    """A launch of either kernel of a first layer."""
+
+    def launch(a: Problem, tile: Tile | None) -> None:
+        head = Linear(a.weight, torch.empty(OUTPUTS, dtype=a.dtype), activation)
+        operands = a.operands(strategies, launcher is product.product)
+        launcher(operands, a.sampling, head, tile)
 
     return launch
 
 
-def _weight_gradient(a: Problem, config: Any) -> None:
-    weight_gradient(a.outputs_gradient, a.maps, a.points, None, a.affine, True, True, config)
+def _weight_gradient(a: Problem, tile: Tile | None) -> None:
+    gradients.weight_gradient(a.outputs_gradient, a.sampling, tile)
 
 
-def _feature_gradient(a: Problem, config: Any) -> None:
-    feature_gradient(
-        a.outputs_gradient,
-        a.weight,
-        a.columns,
-        a.sums,
-        a.points,
-        None,
-        a.affine,
-        True,
-        True,
-        config,
-    )
+def _feature_gradient(a: Problem, tile: Tile | None) -> None:
+    gradients.feature_gradient(a.outputs_gradient, a.weight, a.columns, a.sums, tile)
 
 
-def _transposed_product(a: Problem, config: Any) -> None:
-    transposed_product(
-        a.outputs_gradient, a.points, IMAGES, a.sizes[-1], AFFINE, True, True, config
-    )
+def _transposed_product(a: Problem, tile: Tile | None) -> None:
+    last = len(a.channels) - 1
+    transposed.transposed_product(a.outputs_gradient, a.sampling.of([last]), tile)
+
+
+THREE = ("gather",) * 3
+FIVE = ("gather",) * 5
+_ANY_MIX = [tile for tile in fused_linear.TILES if tile is not fused_linear.LEAN_TILE]
+
+
+def _fused(
+    *strategies: str, gathers: int, tiles: Sequence[Tile] = _ANY_MIX, activation: str = "gelu"
+) -> Kernel:
+    launch = first_layer(fused_linear.fused_linear, *strategies, activation=activation)
+    return Kernel(launch, tiles, products=True, gathers=gathers)
 
 
 KERNELS = {
-    "gather": Kernel(_gather, configs.GATHER_CONFIGS, gathers=5),
-    "coordinate_gradient": Kernel(_coordinate_gradient, configs.GATHER_CONFIGS, gathers=5),
-    "scatter_atomic": Kernel(_scatter_atomic, configs.GATHER_CONFIGS),
-    "scatter_sorted": Kernel(_scatter_sorted, configs.SEGMENT_CONFIGS),
-    "one_pass": Kernel(
-        _fused_linear(GATHER, GATHER, GATHER, GATHER, GATHER),
-        configs.LINEAR_CONFIGS,
-        products=True,
-        gathers=5,
-    ),
-    "one_pass+products": Kernel(
-        _fused_linear(GATHER, GATHER, GATHER, PRODUCT, PRODUCT),
-        configs.LINEAR_CONFIGS,
-        products=True,
-        gathers=3,
-    ),
-    "one_pass+rows": Kernel(
-        _fused_linear(GATHER, GATHER, GATHER, PROJECTED, PROJECTED),
-        configs.LINEAR_CONFIGS,
-        products=True,
-        gathers=5,
-    ),
+    "gather": Kernel(_gather, gather.TILES, gathers=5),
+    "coordinate_gradient": Kernel(_coordinate_gradient, gather.TILES, gathers=5),
+    "scatter_atomic": Kernel(_scatter_atomic, gather.TILES),
+    "scatter_sorted": Kernel(_scatter_sorted, scatter.SORTED_TILES),
+    "one_pass": _fused(*FIVE, gathers=5),
+    "one_pass+relu": _fused(*FIVE, gathers=5, tiles=fused_linear.TILES, activation="relu"),
+    "one_pass+products": _fused(*THREE, "project_product", "project_product", gathers=3),
+    "one_pass+rows": _fused(*THREE, "project_gather", "project_gather", gathers=5),
     "second_step": Kernel(
-        _fused_linear(DENSE, DENSE, DENSE, PRODUCT, PROJECTED),
-        configs.LINEAR_CONFIGS,
+        first_layer(product.product, *THREE, "project_product", "project_gather"),
+        product.TILES,
         products=True,
         gathers=1,
     ),
-    "weight_gradient": Kernel(
-        _weight_gradient, configs.WEIGHT_GRADIENT_CONFIGS, products=True, gathers=5
-    ),
-    "feature_gradient": Kernel(_feature_gradient, configs.FEATURE_GRADIENT_CONFIGS, products=True),
-    "transposed_product": Kernel(_transposed_product, configs.TRANSPOSED_CONFIGS, products=True),
+    "weight_gradient": Kernel(_weight_gradient, gradients.WEIGHT_TILES, products=True, gathers=5),
+    "feature_gradient": Kernel(_feature_gradient, gradients.FEATURE_TILES, products=True),
+    "transposed_product": Kernel(_transposed_product, transposed.TILES, products=True),
 }

@@ -8,6 +8,7 @@ way, same options.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Launch:
     target: str
     grid: tuple[int, ...]
     compiled: CompiledKernel = field(repr=False)
+    #: What the launch tells a profiler: its name, FLOPs and bytes.
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> str:
@@ -105,7 +108,7 @@ def compiling_for(name: str) -> Iterator[list[Launch]]:
     back to. A process that compiles ahead of time should therefore launch nothing.
 
     >>> with compiling_for("sm_90") as launches:
-    ...     gather(maps, points, None, affine, True, True)  # CPU tensors; nothing is computed
+    ...     gather(Sampling(maps, points, None, geometry))  # CPU tensors; nothing is computed
     >>> launches[0].compiled.asm["ptx"]
     """
     launches: list[Launch] = []
@@ -115,7 +118,12 @@ def compiling_for(name: str) -> Iterator[list[Launch]]:
         kernel: JITFunction[Any], *args: Any, grid: Any, warmup: bool = True, **options: Any
     ) -> CompiledKernel:
         compiled = launch_or_compile(kernel, *args, grid=grid, warmup=True, **options)
-        launches.append(Launch(kernel.__name__, name, tuple(grid), compiled))
+        metadata = {}
+        if kernel.launch_metadata is not None:
+            named = {key: value for key, value in options.items() if key in kernel.arg_names}
+            arguments = inspect.signature(kernel.fn).bind(*args, **named).arguments
+            metadata = kernel.launch_metadata(grid, compiled.metadata, arguments)
+        launches.append(Launch(kernel.__name__, name, tuple(grid), compiled, metadata))
         return compiled
 
     driver.set_active(_Driver(name))

@@ -7,16 +7,23 @@ The other targets compile one configuration of each kernel.
 
 from __future__ import annotations
 
+import importlib
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 
-from pixelnet_triton.kernels import configs
+from pixelnet_triton import kernels
+from pixelnet_triton.kernels.fused_linear import fused_linear
+from pixelnet_triton.kernels.product import product
+from pixelnet_triton.kernels.select import Tile
+from pixelnet_triton.kernels.transposed import transposed_product
 
-from .launches import KERNELS, Problem
+from .launches import FIVE, IMAGES, KERNELS, Problem, first_layer
 from .machine_code import instructions, resources
 from .offsets import narrow_products
 from .targets import TARGETS, Launch, compiling_for
@@ -29,11 +36,11 @@ PRODUCTS = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "M
 
 
 def compile_kernel(
-    name: str, problem: Problem, config: Any, target: str, record: Record, case: str = ""
+    name: str, problem: Problem, tile: Tile | None, target: str, record: Record, case: str = ""
 ) -> list[Launch]:
     """Compile a kernel by name, put it into the table, and check what holds on every target."""
     with compiling_for(target) as launches:
-        KERNELS[name].launch(problem, config)
+        KERNELS[name].launch(problem, tile)
     assert launches, f"{name} launched nothing"
     for launch in launches:
         record(launch, case or name)
@@ -41,6 +48,8 @@ def compile_kernel(
         assert shared <= TARGETS[target].shared, f"{launch} takes {shared} bytes of shared memory"
         suspects = narrow_products(launch.compiled.asm["ttir"])
         assert not suspects, f"{launch} computes in 32 bits:\n" + "\n".join(suspects)
+        assert launch.metadata["name"].startswith(f"{launch.kernel} ")
+        assert launch.metadata["bytes"] > 0
         # Sums are float32, for which every target has an atomic addition.
         assert not instructions(launch.compiled).compare_and_swap, f"{launch} swaps in a loop"
     return launches
@@ -53,15 +62,15 @@ def assert_no_spill(launches: list[Launch]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "config"),
+    ("name", "tile"),
     [
-        pytest.param(name, config, id=f"{name}-{'-'.join(map(str, astuple(config)))}")
+        pytest.param(name, tile, id=f"{name}-{'-'.join(map(str, astuple(tile)))}")
         for name, kernel in KERNELS.items()
-        for config in kernel.configs
+        for tile in kernel.tiles
     ],
 )
-def test_every_config_on_sm_90(name: str, config: Any, record_launch: Record) -> None:
-    launches = compile_kernel(name, Problem(torch.bfloat16), config, "sm_90", record_launch)
+def test_every_tile_on_sm_90(name: str, tile: Tile, record_launch: Record) -> None:
+    launches = compile_kernel(name, Problem(torch.bfloat16), tile, "sm_90", record_launch)
     assert_no_spill(launches)
     kernel = KERNELS[name]
     for launch in launches:
@@ -74,8 +83,7 @@ def test_every_config_on_sm_90(name: str, config: Any, record_launch: Record) ->
         # of which a thread may need a single element, takes one or two in all.
         assert found.loads[2] + found.loads[1] < 4, f"loads of single elements: {found}"
         if kernel.products:
-            rows = getattr(config, "block_m", 0)
-            assert found.wgmma if rows >= WGMMA_ROWS else found.products, found
+            assert found.wgmma if tile.rows >= WGMMA_ROWS else found.products, found
 
 
 @pytest.fixture(params=["highest", "high"], ids=["ieee", "tf32"])
@@ -88,7 +96,7 @@ def float32_precision(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_chosen_config_in_float32(name: str, float32_precision: str, record_launch: Record) -> None:
+def test_chosen_tile_in_float32(name: str, float32_precision: str, record_launch: Record) -> None:
     if float32_precision == "tf32" and not KERNELS[name].products:
         pytest.skip("multiplies no matrices, so the precision changes nothing")
     case = f"{name} {float32_precision}"
@@ -106,11 +114,54 @@ def test_other_targets(name: str, target: str, record_launch: Record) -> None:
         assert instructions(launches[0].compiled).products[PRODUCTS[target]]
 
 
-def test_every_table_of_configs_is_compiled() -> None:
-    tables = {name for name in configs.__all__ if name.endswith("_CONFIGS")}
-    compiled = {
-        name
-        for name in tables
-        if any(kernel.configs is getattr(configs, name) for kernel in KERNELS.values())
+def test_every_table_of_tiles_is_compiled() -> None:
+    """A table is a constant of a kernel's file whose name ends in TILES."""
+    compiled = {tile for kernel in KERNELS.values() for tile in kernel.tiles}
+    tables = 0
+    for path in Path(kernels.__path__[0]).glob("*.py"):
+        module = importlib.import_module(f"{kernels.__name__}.{path.stem}")
+        for name, table in vars(module).items():
+            if name.endswith("TILES"):
+                assert set(table) <= compiled, f"{path.name}: {name}"
+                tables += 1
+    assert tables
+
+
+@pytest.mark.parametrize("launcher", [fused_linear, product])
+def test_a_relu_keeps_nan(launcher: Callable[..., object]) -> None:
+    """`max.f32` makes NaN 0, and torch's relu keeps it."""
+    maxima = {}
+    for activation in ("relu", None):
+        with compiling_for("sm_90") as launches:
+            first_layer(launcher, *FIVE[1:], "project_gather", activation=activation)(
+                Problem(torch.bfloat16), None
+            )
+        code = launches[0].compiled.asm["ptx"]
+        maxima[activation] = Counter(re.findall(r"max[.\w]*\.f32", code))
+    extra = maxima["relu"] - maxima[None]
+    assert set(extra) == {"max.NaN.f32"}
+
+
+def test_launches_say_how_much_they_do() -> None:
+    """Counted by hand: P = 4,000 points, C = 72 channels, D = 512 outputs, 2 bytes an element."""
+    problem = Problem(torch.bfloat16, channels=(8, 64), sizes=((4, 5), (3, 3)))
+    points, channels, outputs = 4000, 72, 512
+    grad, tile = problem.outputs_gradient, Tile(64, 128, 32, num_warps=4, num_stages=3)
+    with compiling_for("sm_90") as launches:
+        KERNELS["gather"].launch(problem, None)
+        KERNELS["one_pass"].launch(problem, None)
+        transposed_product(grad, problem.sampling.of([0]), tile)
+    gathered, fused, transposed = [launch.metadata for launch in launches]
+    assert gathered == {
+        "name": "_gather_kernel P=4000 C=8+64",
+        "flops16": 8.0 * points * channels,
+        "bytes": 5.0 * points * channels * 2,
     }
-    assert compiled == tables
+    assert fused["name"] == "_fused_linear_kernel P=4000 C=8+64 D=512"
+    assert fused["flops16"] == 2.0 * points * channels * outputs
+    # Two tiles of outputs read the corners twice; 63 tiles of points read the weight.
+    corners, weight = 4 * points * channels * 2, 63 * channels * outputs
+    assert fused["bytes"] == 2.0 * (corners + weight + points * outputs)
+    # One block of 64 cells, of which the map has 20.
+    assert transposed["flops16"] == 2.0 * 64 * points * outputs
+    assert transposed["bytes"] == 2.0 * (points * outputs + IMAGES * 20 * outputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pixelnet_triton.call import Geometry, Sampling
 from pixelnet_triton.kernels.gather import gather
 
 from .launches import AFFINE, IMAGES, KERNELS, Problem, channels_last
@@ -26,8 +27,13 @@ def compile_gather(
     maps: list[torch.Tensor], bilinear: bool = True, border: bool = True, ragged: bool = False
 ) -> Instructions:
     batch_index = torch.zeros(len(POINTS), dtype=torch.int64) if ragged else None
+    geometry = Geometry(
+        (AFFINE,) * len(maps),
+        "bilinear" if bilinear else "nearest",
+        "border" if border else "zeros",
+    )
     with compiling_for("sm_90") as launches:
-        gather(maps, POINTS, batch_index, (AFFINE,) * len(maps), bilinear, border)
+        gather(Sampling(maps, POINTS, batch_index, geometry))
     assert resources(launches[0].compiled).spills == 0
     return instructions(launches[0].compiled)
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import torch
 pytest.importorskip("triton")
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.autotune import Autotuner, autotune, kind_of, tuning_path
-from pixelnet_triton.kernels import tuning
-from pixelnet_triton.kernels.configs import GATHER_CONFIGS, LINEAR_CONFIGS
+from pixelnet_triton.call import Geometry, Sampling
+from pixelnet_triton.gpu.tuning import Autotuner, autotune, kind_of, tuning_path
+from pixelnet_triton.kernels.fused_linear import TILES as LINEAR_TILES
+from pixelnet_triton.kernels.gather import TILES as ROW_TILES
 from pixelnet_triton.kernels.gather import gather
 from pixelnet_triton.kernels.scatter import scatter_atomic
-from pixelnet_triton.kernels.tuning import Launch, set_tuner, tunable
+from pixelnet_triton.kernels.select import Question, Tile, set_tuner, tuner
 
 CPU = torch.device("cpu")
 
@@ -32,13 +33,14 @@ class Clock:
 
     def __init__(self, fastest: int) -> None:
         self.fastest = fastest
-        self.configs: list[Any] = []
+        self.tiles: list[Tile] = []
 
     def __call__(self, function: Any) -> float:
         function()
-        self.configs.append(function.keywords["config"])
-        table = next(t for t in (GATHER_CONFIGS, LINEAR_CONFIGS) if self.configs[-1] in t)
-        return 1.0 if table.index(self.configs[-1]) == self.fastest % len(table) else 2.0
+        tile = function.args[-1]
+        self.tiles.append(tile)
+        table = next(t for t in (ROW_TILES, LINEAR_TILES) if tile in t)
+        return 1.0 if table.index(tile) == self.fastest % len(table) else 2.0
 
 
 @pytest.fixture(autouse=True)
@@ -61,15 +63,15 @@ def call(points: int = 20, dtype: torch.dtype = torch.float32, **options: Any) -
     return sparse_hypercolumn([feature], at, (5, 6), **options)
 
 
-def test_every_configuration_is_tried_once_and_the_fastest_kept() -> None:
+def test_every_tile_is_tried_once_and_the_fastest_kept() -> None:
     expected = call()
     clock = tuned()
     torch.testing.assert_close(call(), expected)
-    assert clock.configs == list(GATHER_CONFIGS)
+    assert clock.tiles == list(ROW_TILES)
     call()
-    assert len(clock.configs) == len(GATHER_CONFIGS)
+    assert len(clock.tiles) == len(ROW_TILES)
     content = json.loads(tuning_path(CPU).read_text())
-    assert list(content["choices"].values()) == [asdict(GATHER_CONFIGS[1])]
+    assert list(content["choices"].values()) == [asdict(ROW_TILES[1])]
 
 
 def test_a_later_process_reads_the_choice() -> None:
@@ -77,27 +79,27 @@ def test_a_later_process_reads_the_choice() -> None:
     call()
     clock = tuned()  # a tuner that has seen nothing
     call()
-    assert clock.configs == []
+    assert clock.tiles == []
 
 
 def test_points_share_a_choice_up_to_a_power_of_two() -> None:
     clock = tuned()
     call(points=17)
-    once = len(clock.configs)
+    once = len(clock.tiles)
     call(points=30)
-    assert len(clock.configs) == once
+    assert len(clock.tiles) == once
     call(points=40)
-    assert len(clock.configs) == 2 * once
+    assert len(clock.tiles) == 2 * once
 
 
 def test_dtypes_and_products_are_kinds_of_their_own() -> None:
     clock = tuned()
     call()
     call(dtype=torch.float16)
-    assert len(clock.configs) == 2 * len(GATHER_CONFIGS)
+    assert len(clock.tiles) == 2 * len(ROW_TILES)
     weight = torch.randn(24, 40)
     call(weight=weight, plan="one_pass")
-    assert clock.configs[-len(LINEAR_CONFIGS) :] == list(LINEAR_CONFIGS)
+    assert clock.tiles[-len(LINEAR_TILES) :] == list(LINEAR_TILES)
 
 
 def test_what_a_kernel_adds_to_is_not_added_to_by_trials() -> None:
@@ -107,7 +109,7 @@ def test_what_a_kernel_adds_to_is_not_added_to_by_trials() -> None:
     value = call()
     found = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
     torch.testing.assert_close(found, expected)
-    assert len(clock.configs) == 2 * len(GATHER_CONFIGS)  # gather, and its scatter
+    assert len(clock.tiles) == 2 * len(ROW_TILES)  # gather, and its scatter
 
 
 def _leaf(value: torch.Tensor) -> torch.Tensor:
@@ -119,30 +121,30 @@ def test_deterministic_algorithms_leave_the_tables_rules() -> None:
     clock = tuned()
     torch.use_deterministic_algorithms(True)
     call()
-    assert clock.configs == []
+    assert clock.tiles == []
 
 
-def test_configurations_that_do_not_fit_are_left_out() -> None:
+def test_tiles_that_do_not_fit_are_left_out() -> None:
     from triton.runtime.errors import OutOfResources
 
-    def clock(function: Callable[[], object]) -> float:
-        if function.keywords["config"] is not GATHER_CONFIGS[2]:
+    def clock(function: Any) -> float:
+        if function.args[-1] is not ROW_TILES[2]:
             raise OutOfResources(1, 0, "shared memory")
         return 1.0
 
     set_tuner(Autotuner(clock, any_device=True))
     call()
     (choice,) = json.loads(tuning_path(CPU).read_text())["choices"].values()
-    assert choice == asdict(GATHER_CONFIGS[2])
+    assert choice == asdict(ROW_TILES[2])
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"choices": {}}', "{" * 100_000])
 def test_a_spoilt_file_is_ignored_and_written_anew(content: str) -> None:
     tuning_path(CPU).write_text(content)
     clock = tuned()
-    with pytest.warns(RuntimeWarning, match="holds no tuned configurations"):
+    with pytest.warns(RuntimeWarning, match="holds no tuned tiles"):
         call()
-    assert clock.configs == list(GATHER_CONFIGS)
+    assert clock.tiles == list(ROW_TILES)
     assert json.loads(tuning_path(CPU).read_text())["choices"]
 
 
@@ -151,17 +153,17 @@ def test_choices_of_other_versions_and_of_other_tables_do_not_count() -> None:
     call()
     content = json.loads(tuning_path(CPU).read_text())
     (kind,) = content["choices"]
-    content["choices"][kind]["block_p"] = 48
+    content["choices"][kind]["rows"] = 48
     tuning_path(CPU).write_text(json.dumps(content))
     clock = tuned()
     call()
-    assert len(clock.configs) == len(GATHER_CONFIGS)
+    assert len(clock.tiles) == len(ROW_TILES)
     content["versions"]["triton"] = "1.0"
-    content["choices"][kind] = asdict(GATHER_CONFIGS[1])
+    content["choices"][kind] = asdict(ROW_TILES[1])
     tuning_path(CPU).write_text(json.dumps(content))
     clock = tuned()
     call()
-    assert len(clock.configs) == len(GATHER_CONFIGS)
+    assert len(clock.tiles) == len(ROW_TILES)
 
 
 def test_tensors_elsewhere_than_on_a_gpu_are_left_alone() -> None:
@@ -171,16 +173,18 @@ def test_tensors_elsewhere_than_on_a_gpu_are_left_alone() -> None:
         assert not tuning_path(CPU).exists()
     finally:
         autotune(False)
-    assert tuning._tuner is None
+    assert tuner() is None
 
 
-def test_the_environment_switches_it_on() -> None:
+def test_the_environment_switches_it_on_when_kernels_are_loaded() -> None:
     code = (
-        "import pixelnet_triton.gpu\n"
-        "from pixelnet_triton.kernels import tuning\n"
-        "print(tuning._tuner is not None)"
+        "from pixelnet_triton.gpu.backend import load\n"
+        "from pixelnet_triton.kernels.select import tuner\n"
+        "print(tuner() is not None, end=' ')\n"
+        "load()\n"
+        "print(tuner() is not None)"
     )
-    for value, expected in (("1", "True"), ("0", "False")):
+    for value, expected in (("1", "False True"), ("0", "False False")):
         variables = {**os.environ, "PIXELNET_TRITON_AUTOTUNE": value}
         found = subprocess.run(
             [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
@@ -188,38 +192,22 @@ def test_the_environment_switches_it_on() -> None:
         assert found.stdout.strip() == expected
 
 
-def test_a_configuration_that_is_given_is_not_asked_about() -> None:
+def sampled(features: list[torch.Tensor], points: torch.Tensor) -> Sampling:
+    return Sampling(features, points, None, Geometry(((1.0, 0.0, 1.0, 0.0),)))
+
+
+def test_a_tile_that_is_given_is_not_asked_about() -> None:
     clock = tuned()
-    maps = [torch.randn(1, 8, 4, 4)]
-    arguments = (maps, torch.rand(6, 2), None, [(1.0, 0.0, 1.0, 0.0)], True, True)
-    gather(*arguments, config=GATHER_CONFIGS[0])
-    gather(*arguments, GATHER_CONFIGS[0])
-    assert clock.configs == []
+    s = sampled([torch.randn(1, 8, 4, 4)], torch.rand(6, 2))
+    gather(s, tile=ROW_TILES[0])
+    gather(s, ROW_TILES[0])
+    assert clock.tiles == []
 
 
 def test_kinds_name_what_matters() -> None:
-    seen: list[Launch] = []
-    set_tuner(lambda launch: seen.append(launch))
-    grad, points = torch.randn(6, 8), torch.rand(6, 2)
-    sums = [torch.zeros(1, 8, 4, 4)]
-    affine = [(1.0, 0.0, 1.0, 0.0)]
-    scatter_atomic(grad, [0], sums, points, None, affine, True, True)
+    seen: list[Question] = []
+    set_tuner(lambda question: seen.append(question))
+    scatter_atomic(torch.randn(6, 8), [0], sampled([torch.zeros(1, 8, 4, 4)], torch.rand(6, 2)))
     assert kind_of(seen[0]) == (
-        "scatter_atomic grad=float32[P8,8] accumulators=(float32[1,8,4,4]) "
-        "points=float32[P8,2] batch_index=None bilinear=True border=True"
+        "scatter_atomic; float32; P8; D0; 1x8x4x4 apart; in order; bilinear border"
     )
-
-
-def test_marked_functions_keep_their_names_and_documentation() -> None:
-    @tunable((1, 2))
-    def launcher(x: int, config: int | None = None) -> tuple[int, int | None]:
-        """What it does."""
-        return x, config
-
-    assert launcher.__name__ == "launcher"
-    assert launcher.__doc__ == "What it does."
-    assert launcher(5) == (5, None)
-    set_tuner(lambda launch: launch.table[1])
-    assert launcher(x=5) == (5, 2)
-    assert launcher(5, config=1) == (5, 1)
-    assert launcher(5, 1) == (5, 1)

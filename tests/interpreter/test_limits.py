@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
-from pixelnet_triton.call import checks
+from pixelnet_triton.call import Geometry, Sampling
 from pixelnet_triton.kernels.gather import gather
+from pixelnet_triton.op import compute
 
 PLANS = [
     "one_pass",
@@ -25,8 +26,7 @@ def _maps() -> list[Tensor]:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, where nobody waits to look at the points' values."""
-    monkeypatch.setattr("pixelnet_triton.dispatch.check_values", lambda *arguments: None)
-    assert checks.check_values is not None
+    monkeypatch.setattr(compute, "check_values", lambda *arguments: None)
 
 
 @pytest.mark.parametrize("padding_mode", ["border", "zeros"])
@@ -67,6 +67,6 @@ def test_maps_beyond_2_31_elements() -> None:
             for x in (32998, 32999):
                 feature[0, c, y, x] = 1 + c + 10 * (y == 32999) + 100 * (x == 32999)
     points = torch.tensor([[32998.5, 32998.25]])
-    identity = ((1.0, 0.0, 1.0, 0.0),)
-    value = gather([feature], points, None, identity, True, True)
+    identity = Geometry(((1.0, 0.0, 1.0, 0.0),))
+    value = gather(Sampling([feature], points, None, identity))
     torch.testing.assert_close(value, torch.tensor([[53.5, 54.5]], dtype=torch.float16))

@@ -1,7 +1,7 @@
-"""The numerical gate: every kernel, every configuration, every dtype, against float64.
+"""The numerical gate: every kernel, every tile, every dtype, against float64.
 
 It runs on a GPU (PIXELNET_TEST_DEVICE=cuda) or in Triton's interpreter (TRITON_INTERPRET=1). Not
-the configurations that would be chosen, but all that stand in the tables: a miscompiled one is
+the tiles that would be chosen, but all that stand in the tables: a miscompiled one is
 found here, before any of them is timed.
 """
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton.call.geometry import Geometry, layer_geometry
+from pixelnet_triton.call import Linear, Sampling, layer_geometry
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from ..poison import poisoned_memory
@@ -23,9 +23,18 @@ from ..tolerances import assert_close_to_reference
 from .conftest import needs_kernels
 
 pytestmark = needs_kernels
-configs = pytest.importorskip("pixelnet_triton.kernels.configs")
+pytest.importorskip("triton")
 
-from pixelnet_triton.kernels import fused_gradients, fused_linear, gather, scatter  # noqa: E402
+from pixelnet_triton.kernels import (  # noqa: E402
+    fused_linear,
+    gather,
+    gradients,
+    product,
+    scatter,
+    transposed,
+)
+from pixelnet_triton.kernels.linear import Operand  # noqa: E402
+from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
 IMAGE = (33, 37)
 # Channels that are not a multiple of any block, a 1x1 map, odd sizes, one map of whole blocks.
@@ -34,10 +43,12 @@ OUTPUTS = 72
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def parametrize(table: Sequence[Any]) -> Any:
-    return pytest.mark.parametrize(
-        "config", table, ids=lambda config: "-".join(map(str, astuple(config)))
-    )
+def _words(tile: Tile) -> str:
+    return "-".join(map(str, astuple(tile)))
+
+
+def parametrize(table: Sequence[Tile]) -> Any:
+    return pytest.mark.parametrize("tile", table, ids=_words)
 
 
 class Problem:
@@ -65,10 +76,9 @@ class Problem:
         self.grad = normal(2 * points, OUTPUTS)
         self.upstream = normal(2 * points, self.weight.shape[1])
         self.border = padding == "border"
-        self.geometry: Geometry = layer_geometry(
-            [layer[1:] for layer in LAYERS], IMAGE, padding_mode=padding
-        )
-        self.columns = [sum(layer[0] for layer in LAYERS[:i]) for i in range(len(LAYERS))]
+        geometry = layer_geometry([layer[1:] for layer in LAYERS], IMAGE, padding_mode=padding)
+        self.sampling = Sampling(self.maps, self.points.flatten(0, 1), None, geometry)
+        self.columns = [columns.start for columns in self.sampling.columns]
         self.matrices = {
             wide: [self._matrix(rows, width, padding, wide) for _, rows, width in LAYERS]
             for wide in (torch.float64, torch.float32)
@@ -81,14 +91,10 @@ class Problem:
         return reference_hypercolumn([maps], self.points.to(wide), IMAGE, padding_mode=padding)
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        return {
-            "points": self.points.flatten(0, 1),
-            "batch_index": None,
-            "affine": self.geometry.affine,
-            "bilinear": True,
-            "border": self.border,
-        }
+    def sums(self) -> Sampling:
+        """The points on accumulators of the maps' gradients."""
+        zeros = [torch.zeros_like(m, dtype=torch.float32) for m in self.maps]
+        return self.sampling._replace(features=zeros)
 
     def rows(self, dtype: torch.dtype) -> list[Tensor]:
         """S_i X_i, each (P, C_i), summed in float32 or better and rounded to `dtype`."""
@@ -124,20 +130,19 @@ def problem(request: pytest.FixtureRequest, dtype: torch.dtype, device: torch.de
     return Problem(dtype, device, request.param, 70, padding)
 
 
-@parametrize(configs.GATHER_CONFIGS)
-def test_gather(problem: Problem, dtype: torch.dtype, config: Any) -> None:
+@parametrize(gather.TILES)
+def test_gather(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
-        actual = gather.gather(problem.maps, **problem.arguments, config=config)
+        actual = gather.gather(problem.sampling, tile)
     expected = torch.cat(problem.rows(torch.float64), dim=1)
     problem.check(actual, expected, torch.cat(problem.rows(dtype), dim=1), "hypercolumns")
 
 
-@parametrize(configs.GATHER_CONFIGS)
-def test_coordinate_gradient(problem: Problem, dtype: torch.dtype, config: Any) -> None:
-    arguments = {k: v for k, v in problem.arguments.items() if k != "bilinear"}
+@parametrize(gather.TILES)
+def test_coordinate_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
         actual = gather.coordinate_gradient(
-            problem.upstream, problem.columns, problem.maps, **arguments, config=config
+            problem.upstream, problem.columns, problem.sampling, tile
         )
 
     def differentiate(wide: torch.dtype) -> Tensor:
@@ -162,63 +167,61 @@ def check_scattered(problem: Problem, dtype: torch.dtype, targets: Sequence[Tens
         problem.check(target, expected, problem.transposed(part, i, dtype), f"layer {i}")
 
 
-@parametrize(configs.GATHER_CONFIGS)
-def test_scatter_atomic(problem: Problem, dtype: torch.dtype, config: Any) -> None:
-    sums = [torch.zeros_like(m, dtype=torch.float32) for m in problem.maps]
+@parametrize(gather.TILES)
+def test_scatter_atomic(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+    sums = problem.sums
     with poisoned_memory():
-        scatter.scatter_atomic(
-            problem.upstream, problem.columns, sums, **problem.arguments, config=config
-        )
-    check_scattered(problem, dtype, sums)
+        scatter.scatter_atomic(problem.upstream, problem.columns, sums, tile)
+    check_scattered(problem, dtype, sums.features)
 
 
-@parametrize(configs.SEGMENT_CONFIGS)
-def test_scatter_sorted(problem: Problem, dtype: torch.dtype, config: Any) -> None:
+@parametrize(scatter.SORTED_TILES)
+def test_scatter_sorted(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
-        targets = [torch.empty_like(m) for m in problem.maps]
-        scatter.scatter_sorted(
-            problem.upstream, problem.columns, targets, **problem.arguments, config=config
-        )
-    check_scattered(problem, dtype, targets)
+        targets = problem.sampling._replace(features=[torch.empty_like(m) for m in problem.maps])
+        scatter.scatter_sorted(problem.upstream, problem.columns, targets, tile)
+    check_scattered(problem, dtype, targets.features)
 
 
-KINDS = {
-    "gather": ("GATHER",) * 4,
-    "dense": ("DENSE",) * 4,
-    "product": ("PRODUCT",) * 4,
-    "projected": ("PROJECTED",) * 4,
-    "all": ("PROJECTED", "GATHER", "DENSE", "PRODUCT"),
+GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
+MIXES = {
+    "gather": (GATHER,) * 4,
+    "product": (PRODUCT,) * 4,
+    "projected": (ROWS,) * 4,
+    "all": (ROWS, GATHER, GATHER, PRODUCT),
 }
 
 
-@pytest.mark.parametrize("kinds", KINDS)
-@parametrize(configs.LINEAR_CONFIGS)
-def test_fused_linear(problem: Problem, dtype: torch.dtype, config: Any, kinds: str) -> None:
-    activation = "gelu" if kinds == "all" else "relu"
+FIRST_LAYERS = [
+    pytest.param(launcher, tile, mix, id=f"{name}-{_words(tile)}-{mix}")
+    for name, launcher, table, mixes in (
+        ("fused_linear", fused_linear.fused_linear, fused_linear.TILES, ("gather", "all")),
+        ("product", product.product, product.TILES, MIXES),
+    )
+    for tile in table
+    for mix in mixes
+]
+
+
+@pytest.mark.parametrize(("launcher", "tile", "mix"), FIRST_LAYERS)
+def test_first_layer(
+    problem: Problem, dtype: torch.dtype, launcher: Any, tile: Tile, mix: str
+) -> None:
+    activation = "gelu" if mix == "all" else "relu"
     rows = problem.rows(dtype)
     operands = []
-    for i, kind in enumerate(KINDS[kinds]):
-        feature, column = problem.maps[i], problem.columns[i]
-        part = problem.weight[:, column : column + feature.shape[1]]
-        tensor = feature
-        if kind == "DENSE":
+    for i, strategy in enumerate(MIXES[mix]):
+        tensor = problem.maps[i]
+        if strategy == GATHER and launcher is product.product:
             tensor = rows[i]
-        elif kind != "GATHER":
-            cells = feature.permute(0, 2, 3, 1).float() @ part.t().float()
+        elif strategy != GATHER:
+            part = problem.weight[:, problem.sampling.columns[i]]
+            cells = tensor.permute(0, 2, 3, 1).float() @ part.t().float()
             tensor = cells.to(dtype).permute(0, 3, 1, 2)
-        code = getattr(fused_linear, kind).value
-        operands.append(fused_linear.Operand(code, tensor, column, problem.geometry.affine[i]))
-    arguments = {k: v for k, v in problem.arguments.items() if k != "affine"}
+        operands.append(Operand(strategy, tensor))
+    head = Linear(problem.weight, problem.bias, activation)
     with poisoned_memory():
-        actual = fused_linear.fused_linear(
-            operands,
-            batch=2,
-            weight=problem.weight,
-            bias=problem.bias,
-            activation=activation,
-            config=config,
-            **arguments,
-        )
+        actual = launcher(operands, problem.sampling, head, tile)
 
     def apply(wide: torch.dtype) -> Tensor:
         h = torch.cat(problem.rows(wide), dim=1)
@@ -228,51 +231,34 @@ def test_fused_linear(problem: Problem, dtype: torch.dtype, config: Any, kinds: 
     problem.check(actual, apply(torch.float64), apply(dtype), "output")
 
 
-@parametrize(configs.WEIGHT_GRADIENT_CONFIGS)
-def test_weight_gradient(problem: Problem, dtype: torch.dtype, config: Any) -> None:
+@parametrize(gradients.WEIGHT_TILES)
+def test_weight_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
-        actual = fused_gradients.weight_gradient(
-            problem.grad, problem.maps, **problem.arguments, config=config
-        )
+        actual = gradients.weight_gradient(problem.grad, problem.sampling, tile)
     expected = problem.grad.double().t() @ torch.cat(problem.rows(torch.float64), dim=1)
     plain = problem.grad.t() @ torch.cat(problem.rows(dtype), dim=1)
     problem.check(actual, expected, plain, "gradient of the weight")
 
 
-@parametrize(configs.FEATURE_GRADIENT_CONFIGS)
-def test_feature_gradient(problem: Problem, dtype: torch.dtype, config: Any) -> None:
-    sums = [torch.zeros_like(m, dtype=torch.float32) for m in problem.maps]
+@parametrize(gradients.FEATURE_TILES)
+def test_feature_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+    sums = problem.sums
     with poisoned_memory():
-        fused_gradients.feature_gradient(
-            problem.grad,
-            problem.weight,
-            problem.columns,
-            sums,
-            **problem.arguments,
-            config=config,
-        )
+        gradients.feature_gradient(problem.grad, problem.weight, problem.columns, sums, tile)
     exact, plain = problem.grad.double() @ problem.weight.double(), problem.grad @ problem.weight
-    for i, (target, (channels, *_)) in enumerate(zip(sums, LAYERS, strict=True)):
+    for i, (target, (channels, *_)) in enumerate(zip(sums.features, LAYERS, strict=True)):
         part = slice(problem.columns[i], problem.columns[i] + channels)
         expected = problem.transposed(exact[:, part], i, torch.float64)
         rounded = problem.transposed(plain[:, part], i, dtype)
         problem.check(target, expected, rounded, f"gradient of layer {i}")
 
 
-@parametrize(configs.TRANSPOSED_CONFIGS)
-def test_transposed_product(problem: Problem, dtype: torch.dtype, config: Any) -> None:
-    for i, (_, rows, width) in enumerate(LAYERS):
+@parametrize(transposed.TILES)
+def test_transposed_product(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+    for i in range(len(LAYERS)):
         with poisoned_memory():
-            actual = fused_gradients.transposed_product(
-                problem.grad,
-                problem.points.flatten(0, 1),
-                2,
-                (rows, width),
-                problem.geometry.affine[i],
-                True,
-                problem.border,
-                config=config,
-            )
+            part = problem.sampling.of([i])
+            actual = transposed.transposed_product(problem.grad, part, tile)
         expected = problem.transposed(problem.grad, i, torch.float64).permute(0, 2, 3, 1)
         plain = problem.transposed(problem.grad, i, dtype).permute(0, 2, 3, 1)
         problem.check(actual, expected, plain, f"layer {i}")

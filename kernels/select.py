@@ -1,0 +1,190 @@
+"""Which tile a kernel runs with, and why.
+
+A kernel's tiles stand in a table above the kernel. Here stand the rules that choose among them: for
+each kernel a list, of which the first row that holds decides. A tuner may be asked before.
+
+Nothing here needs Triton: the cost model asks the same rules on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from ..call.sampling import Sampling
+
+__all__ = ["RULES", "Key", "Question", "Rule", "Tile", "choose", "set_tuner", "tile_for", "tuner"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A launch configuration.
+
+    Args:
+        rows, columns: results that one program computes.
+        terms: of the sum behind each result, in one step; 0 where nothing is multiplied.
+        cells: of a map, in one step of an interpolation product; 0 where there is none.
+        num_warps, num_stages, maxnreg: Triton's own; None leaves them to the compiler.
+        programs: how many programs a kernel aims for when it splits a sum; 0 if it does not.
+    """
+
+    rows: int
+    columns: int
+    terms: int = 0
+    cells: int = 0
+    num_warps: int = 4
+    num_stages: int | None = None
+    maxnreg: int | None = None
+    programs: int = 0
+
+
+class Key(NamedTuple):
+    """What a choice may depend on.
+
+    Args:
+        dtype: of what is read and multiplied.
+        points: P. outputs: D, 0 without a weight. channels: of the narrowest layer.
+        capability: of the device, ten times the major version and the minor one: 80, 90, 100;
+            None if it is unknown or no NVIDIA GPU.
+        strategies: of each layer, where a kernel reads layers in several ways.
+        activation: None, "relu" or "gelu".
+    """
+
+    dtype: torch.dtype
+    points: int
+    outputs: int = 0
+    channels: int = 0
+    capability: int | None = None
+    strategies: tuple[str, ...] = ()
+    activation: str | None = None
+
+
+class Rule(NamedTuple):
+    """`rows` x `columns` on `num_warps` warps, where `holds`; `why` says so in words."""
+
+    rows: int
+    columns: int
+    num_warps: int
+    why: str
+    holds: Callable[[Key], bool]
+
+
+def _always(key: Key) -> bool:
+    return True
+
+
+def _float32(key: Key) -> bool:
+    return key.dtype == torch.float32
+
+
+def _few(key: Key) -> bool:
+    return key.outputs <= 64 or key.points < 512
+
+
+def _lean(key: Key) -> bool:
+    return key.capability == 90 and set(key.strategies) == {"gather"} and key.activation != "gelu"
+
+
+def _before_hopper(key: Key) -> bool:
+    return key.capability is not None and key.capability < 90
+
+
+_ROWS = (
+    Rule(16, 128, 4, "every layer has 128 channels", lambda key: key.channels >= 128),
+    Rule(16, 64, 4, "every layer has 64 channels", lambda key: key.channels >= 64),
+    Rule(32, 32, 4, "a layer has less than 64 channels", _always),
+)
+_LINEAR = (
+    Rule(64, 128, 8, "float32 sums of products take more registers", _float32),
+    Rule(32, 64, 4, "64 outputs or 512 points do not fill a wider tile", _few),
+    Rule(64, 128, 4, "128 outputs or less", lambda key: key.outputs <= 128),
+)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "gather": _ROWS,
+    "coordinate_gradient": _ROWS,
+    "scatter_atomic": _ROWS,
+    "scatter_sorted": (Rule(8, 128, 2, "the only choice so far", _always),),
+    "fused_linear": (
+        *_LINEAR,
+        Rule(64, 256, 4, "on Hopper, every layer gathered and no GELU: measured fastest", _lean),
+        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
+    ),
+    "product": (
+        *_LINEAR,
+        Rule(64, 128, 4, "the widest tile spills before Hopper", _before_hopper),
+        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
+    ),
+    "weight_gradient": (
+        Rule(32, 32, 4, "float32 products take more registers", _float32),
+        Rule(128, 64, 4, "half precision", _always),
+    ),
+    "feature_gradient": (
+        Rule(32, 32, 4, "float32 products take more registers", _float32),
+        Rule(64, 64, 4, "half precision", _always),
+    ),
+    "transposed_product": (
+        Rule(32, 64, 4, "float32 products take more registers", _float32),
+        Rule(64, 128, 4, "half precision", _always),
+    ),
+}
+
+
+def choose(kernel: str, key: Key) -> Rule:
+    """The rule that decides about a launch.
+
+    >>> rule = choose("fused_linear", Key(torch.float32, points=10_000, outputs=256))
+    >>> rule.columns, rule.why
+    (128, 'float32 sums of products take more registers')
+    """
+    return next(rule for rule in RULES[kernel] if rule.holds(key))
+
+
+class Question(NamedTuple):
+    """A launch that is about to happen, as a tuner is asked about it.
+
+    Args:
+        kernel: its name. tiles: its table. key: what the rules see. s: maps, points, geometry.
+        trial: launches with a given tile, as often as it is called, and changes nothing.
+    """
+
+    kernel: str
+    tiles: Sequence[Tile]
+    key: Key
+    s: Sampling
+    trial: Callable[[Tile], object]
+
+
+Tuner = Callable[[Question], "Tile | None"]
+_tuner: Tuner | None = None
+
+
+def set_tuner(tuner: Tuner | None) -> None:
+    """Whom launches ask first: it returns a tile of the table, or None for no opinion."""
+    global _tuner
+    _tuner = tuner
+
+
+def tuner() -> Tuner | None:
+    """Whom launches ask first, if anybody."""
+    return _tuner
+
+
+def tile_for(
+    kernel: str,
+    tiles: Sequence[Tile],
+    key: Key,
+    s: Sampling,
+    trial: Callable[[Tile], object],
+) -> Tile:
+    """The tile of a launch: the tuner's, if there is one with an opinion, or that of the rules."""
+    if _tuner is not None:
+        tuned = _tuner(Question(kernel, tiles, key, s, trial))
+        if tuned is not None:
+            return tuned
+    rule = choose(kernel, key)
+    size = (rule.rows, rule.columns, rule.num_warps)
+    return next(tile for tile in tiles if (tile.rows, tile.columns, tile.num_warps) == size)

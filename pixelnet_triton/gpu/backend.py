@@ -1,0 +1,158 @@
+"""The GPU back end, as planner and operator know it (:class:`pixelnet_triton.call.Backend`).
+
+Nothing of size P x C is kept from the forward pass; where the backward needs it (two steps, or sums
+in a fixed order) it lives for one call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ..call import (
+    CallShape,
+    Executor,
+    Geometry,
+    Gradients,
+    Linear,
+    Plan,
+    PlanWork,
+    Route,
+    Sampling,
+    Wanted,
+)
+from ..kernels.select import RULES, Key, choose
+from . import routes
+from .work import DTYPES, work
+
+__all__ = ["BACKEND", "GpuBackend", "load"]
+
+
+# The scatter has a tile for each of the two kernels that it may go by.
+_TILED = {"scatter": "scatter_atomic"}
+
+
+class GpuBackend:
+    """Triton kernels, and plain products by cuBLAS; see :class:`pixelnet_triton.call.Backend`."""
+
+    name = "gpu"
+    modes: tuple[str, ...] = ("two_step", "one_pass")
+
+    def unserved(self, shape: CallShape) -> list[str]:
+        reasons = []
+        try:
+            import triton  # noqa: F401
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "triton":
+                raise
+            reasons.append(
+                "needs Triton, and Triton is not installed. Install it (pip install triton)"
+            )
+        if shape.itemsize == 8:
+            reasons.append("has no kernels for float64. Convert with .to(torch.float32)")
+        return reasons
+
+    def multiplies(self, dtype: torch.dtype) -> bool:
+        return True
+
+    def strategies(self, shape: CallShape, layer: int) -> tuple[str, ...]:
+        return routes.strategies(shape, layer) if shape.out_features else ("gather",)
+
+    def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
+        """One: no rate of the profile enters."""
+        return [routes.route(shape, plan)]
+
+    def fits(self, shape: CallShape, plan: Plan, route: Route) -> bool:
+        return routes.fits(shape, route)
+
+    def work(self, shape: CallShape, plan: Plan) -> PlanWork:
+        return work(shape, plan)
+
+    def notes(self, shape: CallShape, plan: Plan) -> list[str]:
+        """The tile of each kernel, and the rule behind it."""
+        assert plan.route is not None
+        key = Key(
+            DTYPES[shape.itemsize],
+            shape.points,
+            shape.out_features,
+            min(layer.channels for layer in shape.layers),
+            strategies=plan.layers,
+        )
+        names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
+        notes = []
+        for name in dict.fromkeys(_TILED.get(name, name) for name in names):
+            if name in RULES:
+                rule = choose(name, key)
+                size = f"{rule.rows} x {rule.columns}, {rule.num_warps} warps"
+                notes.append(f"kernel {name}: tile {size}: {rule.why}")
+        return notes
+
+    def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
+        assert plan.route is not None
+        return Launches(plan.route, load())
+
+    def dense(
+        self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+    ) -> None:
+        """Kernels gather and project by themselves."""
+
+
+@lru_cache(maxsize=1)
+def load() -> ModuleType:
+    """The module :mod:`.steps`, which launches; imported, with the kernels, at the first call.
+
+    And the one place with a side effect: where ``PIXELNET_TRITON_AUTOTUNE=1`` launches are tuned
+    from here on.
+    """
+    from . import steps
+
+    if os.environ.get("PIXELNET_TRITON_AUTOTUNE") == "1":
+        from .tuning import autotune
+
+        autotune()
+    return steps
+
+
+@dataclass(frozen=True)
+class Launches:
+    """Carries a route out; `steps` is the module of that name."""
+
+    route: Route
+    steps: ModuleType
+
+    def forward(self, s: Sampling, head: Linear | None) -> Tensor:
+        with _on(s.points):
+            if head is None:
+                return self.steps.gather(s)
+            return self.steps.linear(s, head, self.route)
+
+    def backward(
+        self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
+    ) -> Gradients:
+        # Read here and nowhere else; it may change between the passes of a call.
+        in_order = torch.are_deterministic_algorithms_enabled()
+        scatter = self.steps.scatter_in_order if in_order else self.steps.scatter_as_it_comes
+        with _on(s.points):
+            if head is None:
+                return self.steps.hypercolumn_gradients(s, grad, wanted, scatter)
+            if output is not None:
+                grad = torch.ops.aten.threshold_backward(grad, output, 0)
+            route = self.route
+            if in_order or wanted.points:
+                route = routes.with_columns(route)
+            return self.steps.linear_gradients(s, head, route, grad.contiguous(), wanted, scatter)
+
+
+def _on(tensor: Tensor) -> AbstractContextManager[object]:
+    """Launches go to the tensor's own device, whichever is current."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+BACKEND = GpuBackend()

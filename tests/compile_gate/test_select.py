@@ -1,0 +1,52 @@
+"""The rules that choose a tile name tiles that exist, and each of them decides somewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixelnet_triton.kernels import fused_linear, gather, gradients, product, scatter, transposed
+from pixelnet_triton.kernels.select import RULES, Key, choose
+
+TABLES = {
+    "gather": gather.TILES,
+    "coordinate_gradient": gather.TILES,
+    "scatter_atomic": gather.TILES,
+    "scatter_sorted": scatter.SORTED_TILES,
+    "fused_linear": fused_linear.TILES,
+    "product": product.TILES,
+    "weight_gradient": gradients.WEIGHT_TILES,
+    "feature_gradient": gradients.FEATURE_TILES,
+    "transposed_product": transposed.TILES,
+}
+KEYS = [
+    Key(dtype, points, outputs, channels, capability, strategies, activation)
+    for dtype in (torch.float32, torch.bfloat16)
+    for points in (100, 10_000)
+    for outputs in (16, 128, 512)
+    for channels in (3, 64, 128)
+    for capability in (80, 90, None)
+    for strategies in (("gather",), ("gather", "project_gather"))
+    for activation in (None, "gelu")
+]
+
+
+@pytest.mark.parametrize("kernel", RULES)
+def test_every_rule_names_one_tile_and_decides_somewhere(kernel: str) -> None:
+    for rule in RULES[kernel]:
+        size = (rule.rows, rule.columns, rule.num_warps)
+        tiles = [t for t in TABLES[kernel] if (t.rows, t.columns, t.num_warps) == size]
+        assert len(tiles) == 1, rule
+        assert rule.why
+    assert {choose(kernel, key) for key in KEYS} == set(RULES[kernel])
+
+
+def test_a_tile_depends_on_capability_dtype_and_shape() -> None:
+    wide = Key(torch.bfloat16, 10_000, 256, 64, 90, ("gather", "gather"), "relu")
+    assert choose("fused_linear", wide)[:3] == (64, 256, 4)
+    assert choose("fused_linear", wide._replace(activation="gelu"))[:3] == (64, 256, 8)
+    assert choose("fused_linear", wide._replace(capability=100))[:3] == (64, 256, 8)
+    assert choose("fused_linear", wide._replace(outputs=128))[:3] == (64, 128, 4)
+    assert choose("fused_linear", wide._replace(dtype=torch.float32))[:3] == (64, 128, 8)
+    assert choose("product", wide)[:3] == (64, 256, 8)
+    assert choose("product", wide._replace(capability=80))[:3] == (64, 128, 4)
