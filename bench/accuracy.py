@@ -38,10 +38,9 @@ class Expected:
 
 def expected_results(inputs: Inputs, training: bool) -> Expected:
     """The reference and plain PyTorch on at most POINTS_ON_CPU points an image (a GPU: on all)."""
-    points = inputs.points
-    if points.device.type == "cpu":
-        points = points[:, :POINTS_ON_CPU]
-    few = inputs.with_points(points)
+    on_cpu = inputs.points.device.type == "cpu"
+    few = inputs.fewer_points(POINTS_ON_CPU) if on_cpu else inputs
+    points = few.points
     exact = few.double().requires_grad_(training)
     with torch.no_grad():
         z, rounded = (

@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelnet_triton.env_report import cpu_name, environment
-from pixelnet_triton.selfcheck import source_commit
-
+from .planning import cpu_name, environment, source_commit
 from .timing import quantile, time_calls
 
-__all__ = ["DEVICE", "Roofs", "identity", "measured_roofs"]
+__all__ = ["DEVICE", "Roofs", "chosen_device", "identity", "measured_roofs"]
 
-#: Where everything runs: PIXELNET_TEST_DEVICE, otherwise the GPU if there is one.
-DEVICE = torch.device(
-    os.environ.get("PIXELNET_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-)
-if DEVICE.type == "cuda":
-    torch.cuda.set_device(DEVICE)  # events and graphs are of the current device
+
+def chosen_device() -> torch.device:
+    """PIXELNET_TEST_DEVICE, otherwise the GPU if there is one; made the current device."""
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(os.environ.get("PIXELNET_TEST_DEVICE") or available)
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        torch.cuda.set_device(device)  # events and graphs are of the current device
+    return device
+
+
+#: Where everything runs.
+DEVICE = chosen_device()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .accuracy import Expected, check, expected_results
 from .inputs import Inputs, make_inputs, rotated
 from .memory import peak_bytes, saved_storages
 from .peers import Peer, names_for, peers_for, plan_of, prepare
+from .planning import call_shape
 from .timing import Samples, graph_seconds, interleaved
 from .workloads import Workload
 
@@ -85,7 +86,7 @@ def measure_case(case: Case, names: list[str], device: torch.device) -> dict[str
         line |= samples[name].summary() | memory[name]
         line |= {"graph": graphs[name], "host": samples[name].host or None}
         line |= _work(peer, case, device, samples[name])
-        found[name] = Figures(line, samples[name].seconds)
+        found[name] = Figures(line, samples[name].warm)
     return found
 
 
@@ -149,7 +150,7 @@ def _work(peer: Peer, case: Case, device: torch.device, samples: Samples) -> dic
     if peer.own:
         profile = profile_for(device)
         plan = plan_of(peer.name, case.workload, case.training, device)
-        model = CostModel(case.workload.call_shape(case.training, device), profile)
+        model = CostModel(call_shape(case.workload, case.training, device), profile)
         line |= {
             "plan": plan.encode(),
             "predicted": model.seconds(plan),

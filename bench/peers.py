@@ -27,6 +27,7 @@ from pixelnet_triton.planner.store import profile_for
 from pixelnet_triton.reference import dense_linear, masked_dense_linear
 
 from .inputs import Inputs
+from .planning import call_shape
 from .workloads import Workload
 
 __all__ = ["Call", "Peer", "peers_for", "plan_of", "prepare"]
@@ -57,7 +58,7 @@ class Peer:
         rows = workload.all_pixels if self.every_pixel else workload.all_points
         moved = workload.compulsory_bytes(rows, training)
         if self.own:
-            model = CostModel(workload.call_shape(training, device), profile_for(device))
+            model = CostModel(call_shape(workload, training, device), profile_for(device))
             return model.work(plan_of(self.name, workload, training, device)).flops, moved
         return workload.flops(rows, training), moved
 
@@ -95,12 +96,12 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
     """The plan behind the name of one of the library's own rows."""
     layers = len(workload.layers)
     if name.startswith("project_"):
-        model = CostModel(workload.call_shape(training, device), profile_for(device))
+        model = CostModel(call_shape(workload, training, device), profile_for(device))
         offered = [model.strategies(i) for i in range(layers)]
         # Interpolation as a product is offered for coarse maps; gathered rows always are.
         strategies = tuple(name if name in s else "project_gather" for s in offered)
         return Plan(strategies, model.modes[-1])
-    return named_plan(name, workload.call_shape(training, device), profile_for(device))
+    return named_plan(name, call_shape(workload, training, device), profile_for(device))
 
 
 def _library(name: str, workload: Workload, training: bool, device: torch.device) -> Peer:

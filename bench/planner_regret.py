@@ -44,6 +44,7 @@ from pixelnet_triton.planner.cost import CostModel
 from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.store import profile_for
 
+from .planning import call_shape
 from .workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results" / "planner_regret.jsonl"
@@ -197,7 +198,7 @@ def peer(call: CallShape) -> Callable[[], None]:
 def workload_calls(dtype: str) -> list[CallShape]:
     """W1 to W5 on one image (W4: two), in both layouts."""
     return [
-        replace(workload, images=images, dtype=dtype, channels_last=last).call_shape(True, CPU)
+        call_shape(replace(workload, images=images, dtype=dtype, channels_last=last), True, CPU)
         for workload in WORKLOADS
         for images in [2 if workload.name == "W4" else 1]
         for last in (True, False)

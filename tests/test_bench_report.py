@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from bench import compare, plots, report, results
+from bench import plots, report, results
 from bench.summary import duration, ratio_tables, size
 from bench.workloads import SWEEPS, registry
 
@@ -123,27 +122,3 @@ def test_units() -> None:
         "4.5 us",
     ]
     assert [size(b) for b in (5e5, 1.23e7, 2e9)] == ["0.5 MB", "12.3 MB", "2 GB"]
-
-
-def test_comparison_of_two_commits() -> None:
-    base = [{"W1-forward auto": 0.010}, {"W1-forward auto": 0.010}, {"W1-forward auto": 0.020}]
-    here = [{"W1-forward auto": 0.011}, {"W1-forward auto": 0.013}, {"W1-forward auto": 0.020}]
-    row = compare.table(base, here).splitlines()[1].split()
-    assert row == ["W1-forward", "10", "ms", "13", "ms", "1.100", "1.000", "to", "1.300"]
-
-
-def test_base_is_checked_out_beside_and_removed() -> None:
-    inside = subprocess.run(["git", "rev-parse", "HEAD"], cwd=compare.ROOT, capture_output=True)
-    if inside.returncode:
-        pytest.skip("not a git checkout")
-    with compare.worktree("HEAD") as path:
-        assert (path / "pixelnet_triton" / "kernels" / "gather.py").is_file()
-    assert not path.exists()
-    with pytest.raises(subprocess.CalledProcessError), compare.worktree("no-such-commit"):
-        pass
-
-
-def test_unknown_workloads_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        compare.main(["HEAD", "--select", "W1,W9"])
-    assert "W9 unknown; there are W1, W2" in capsys.readouterr().err
