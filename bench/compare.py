@@ -47,7 +47,7 @@ __all__ = ["main", "worktree"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
-QUICK, WHOLE = (0.45, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all
+QUICK, WHOLE = (0.3, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all
 #: Relative deviations that sums of the results may have.
 ALLOWED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
@@ -115,7 +115,7 @@ def compare(
     cases: list[tuple[str, Comparison]],
     share: float,
     minutes: float,
-    least: int = 2,
+    least: int = 3,
 ) -> list[Paired]:
     """All cases, in as many generations of processes as the minutes allow, `least` at least."""
     paired = {case.name: Paired(case.name, kind) for kind, case in cases}
@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="a checkout instead of BASE")
     parser.add_argument("--cases", default=",".join(KINDS), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
-    parser.add_argument("--minutes", type=float, help="how long; two generations are the least")
+    parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
     parser.add_argument("--json", type=Path, help="write all ratios to this file")
     options = parser.parse_args(arguments)
     try:

@@ -31,6 +31,10 @@ def chosen_device() -> torch.device:
 DEVICE = chosen_device()
 
 
+#: Of the matrices and, in megabytes, of the copy that measure the roofs.
+SIZES = {"cpu": (2048, 512), "cuda": (8192, 2048)}
+
+
 @dataclass(frozen=True)
 class Roofs:
     """What this machine reaches at its best, measured in the run: FLOP/s and bytes/s."""
@@ -65,11 +69,10 @@ def cpu_label() -> str:
 
 def measured_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
     """A large matrix product, 2 n^3 FLOPs, and a large copy, 2 bytes moved for each copied."""
-    on_cpu = device.type == "cpu"
-    n = 2048 if on_cpu else 8192
+    n, megabytes = SIZES[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
-    source = torch.ones((512 if on_cpu else 2048) << 20, dtype=torch.uint8, device=device)
+    source = torch.ones(megabytes << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 
     def seconds(call: Callable[[], object]) -> float:

@@ -5,15 +5,20 @@ The rest of this folder knows its public functions, its reference and its metric
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 
 from pixelnet_triton import Plan
 from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.cpu.products import multiplies_half
 from pixelnet_triton.env_report import cpu_name, environment
-from pixelnet_triton.planner import resolve_plan
+from pixelnet_triton.planner import resolve_plan, work_cpu
+from pixelnet_triton.planner.calibration import Probe, fit
 from pixelnet_triton.planner.choose import forget_plans, named_plan
 from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.store import profile_for
 from pixelnet_triton.selfcheck import source_commit
 
@@ -24,6 +29,7 @@ __all__ = [
     "call_shape",
     "cpu_name",
     "environment",
+    "fitted",
     "forget_plans",
     "plan_of",
     "planned_flops",
@@ -54,7 +60,9 @@ def call_shape(workload: Workload, training: bool, device: torch.device) -> Call
 
 
 def plan_of(name: str, workload: Workload, training: bool, device: torch.device) -> Plan:
-    """The plan behind the name of one of the library's own rows."""
+    """The plan behind the name of one of the library's peers, or behind an encoded plan."""
+    if ":" in name:
+        return Plan.decode(name)
     shape = call_shape(workload, training, device)
     if name.startswith("project_"):
         model = CostModel(shape, profile_for(device))
@@ -77,3 +85,30 @@ def predicted(
     """Seconds that the planner expects, and the profile that says so."""
     profile = profile_for(device)
     return CostModel(call_shape(workload, training, device), profile).seconds(plan), str(profile)
+
+
+def recorded_shape(fields: dict[str, Any]) -> CallShape:
+    """A call shape from a line of results; old ones have another name for `half_products`."""
+    fields = dict(fields)
+    if "matrix_units" in fields:
+        fields["half_products"] = fields.pop("matrix_units")
+    layers = tuple(LayerShape(**layer) for layer in fields.pop("layers"))
+    return CallShape(layers=layers, **fields)
+
+
+def fitted(lines: Iterable[dict[str, Any]], threads: int) -> dict[str, Any]:
+    """The profile nearest to lines of bench.planner_regret.
+
+    By name, a plan that gathers all layers keeps nothing for its backward pass, which auto does in
+    small calls; it counts with auto's time if that is what auto did, and in small calls only then.
+    """
+    probes = []
+    for line in lines:
+        call, measured = recorded_shape(line["call"]), dict(line["measured"])
+        gather = Plan(("gather",) * len(call.layers), "two_step").encode()
+        if line["chosen"] == gather:
+            measured[gather] = line["auto"]
+        elif work_cpu.way_of(call, all_gathered=True) is work_cpu.Way.KEPT:
+            del measured[gather]
+        probes += [Probe(call, Plan.decode(plan), time) for plan, time in measured.items()]
+    return fit(probes, SHIPPED["cpu"].with_threads(threads)).as_dict()

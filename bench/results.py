@@ -4,6 +4,10 @@
     roofs.jsonl         what the machine reached in that run
     overhead.jsonl      host time of a call whose work is next to nothing
     table4.jsonl        rows of the paper's Table 4
+    planner_regret.jsonl  a call by all its plans
+
+Lines are never rewritten. Those before cold calls were measured have warm figures alone, which
+:func:`shown` then gives.
 
 Every line carries the identity of its run: device, versions, commit and date (machine.py). A
 figure is drawn from one run alone, the latest of a device that has all it needs; a partial run,
@@ -28,6 +32,8 @@ __all__ = [
     "folder",
     "latest_rows",
     "read",
+    "shown",
+    "times_auto",
 ]
 
 Line = dict[str, Any]
@@ -80,9 +86,23 @@ def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
 
     The latest of each, at the paper's sizes if there are any such, otherwise at smaller ones.
     """
-    own = [line for line in lines if line["device"] == device]
-    full = [line for line in own if not line["scaled"]]
-    return list({line["row"]: line for line in full or own}.values())
+    of_device = [line for line in lines if line["device"] == device]
+    full = [line for line in of_device if not line["scaled"]]
+    return list({line["row"]: line for line in full or of_device}.values())
+
+
+def shown(line: Line, key: str = "median") -> float:
+    """A time in seconds: of cold calls, as in a network, or of warm ones where there are no others.
+
+    `key` is "median", "p20" or "p80".
+    """
+    return float(line[f"cold_{key}"] if f"cold_{key}" in line else line[key])
+
+
+def times_auto(line: Line, auto: Line) -> float:
+    """How many times the library's time a peer takes: in the rounds that both had turns in."""
+    ratio = line.get("cold_times_auto")
+    return float(ratio) if ratio else shown(line) / shown(auto)
 
 
 def device_slug(device: str) -> str:

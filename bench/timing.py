@@ -38,10 +38,12 @@ Function = Callable[[], object]
 Clock = Callable[[], Any]
 
 ROUNDS = 10
-SLOT = {"cpu": 0.03, "cuda": 0.01}  # seconds that a peer's warm calls take in one round
-CALLS = {"cpu": 5, "cuda": 10}  # and how many these are at most
+SLOT = {"cpu": 0.02, "cuda": 0.01}  # seconds that a peer's warm calls take in one round
+CALLS = {"cpu": 50, "cuda": 10}  # and how many these are at most
 # A peer whose call takes this many seconds has a turn in the first of the rounds only.
 SLOW, ROUNDS_OF_SLOW = 0.15, 3
+#: The buffer that keeps a GPU busy, and for how long at most.
+BUSY_BYTES, BUSY_SECONDS = 256 << 20, 0.1
 #: Bytes that are touched before a cold call on a CPU.
 COLD_BYTES = 64 << 20
 
@@ -130,7 +132,7 @@ class Turns:
     def _turn(self, name: str, left: bool) -> None:
         samples, device = self.samples[name], self.device
         slow = self._first[name] > SLOW
-        count = 1 if slow else int(SLOT[device.type] / self._first[name])
+        count = 1 if slow else int(SLOT[device.type] / max(self._first[name], 1e-6))
         count = max(1, min(CALLS[device.type], count))
         # One more, not counted: it finds the caches full of what the last peer left there.
         batch = [self._warm[name]] * (count + (not slow))
@@ -251,9 +253,8 @@ def host_seconds(call: Function, device: torch.device) -> float:
 
 
 def _occupy(device: torch.device, seconds: float) -> None:
-    """Keep the device busy for at least this long (0.1 s at most): by clearing a large buffer."""
-    size = 256 << 20
-    buffer = torch.empty(size, dtype=torch.uint8, device=device)
-    fastest = size / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
-    for _ in range(1 + int(min(seconds, 0.1) / fastest)):
+    """Keep the device busy for so long, at most BUSY_SECONDS: by clearing a large buffer."""
+    buffer = torch.empty(BUSY_BYTES, dtype=torch.uint8, device=device)
+    fastest = BUSY_BYTES / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
+    for _ in range(1 + int(min(seconds, BUSY_SECONDS) / fastest)):
         buffer.zero_()

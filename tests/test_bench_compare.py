@@ -101,7 +101,7 @@ def test_whole_comparison_of_the_library_with_itself(capsys: pytest.CaptureFixtu
     arguments = ["--against", str(compare.ROOT), "--cases", "small-16", "--minutes", "0.01"]
     compare.main(arguments)
     rows = capsys.readouterr().out.splitlines()
-    assert "2 generations of processes" in rows[0]
+    assert "3 generations of processes" in rows[0]
     ratios = [float(row.split(" us ")[1].split()[0]) for row in rows if row.startswith("small-16")]
     assert len(ratios) == 2
     assert all(0.1 < ratio < 10 for ratio in ratios)
