@@ -169,9 +169,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--configurations", type=int, default=30, help="random layers (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the random layers (0)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what seconds are of")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="instead of each call's own"
+    )
     parser.add_argument("--forward", action="store_true", help="without the backward pass")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--small", action="store_true", help="small calls instead")
@@ -192,7 +194,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'':73} plan   best    measured predicted  regret    gain   peer")
     results = []
     for workload in workloads:
-        case = Case(replace(workload, dtype=options.dtype), not options.forward)
+        dtype = options.dtype or workload.dtype
+        case = Case(replace(workload, dtype=dtype), not options.forward)
         result = try_all(case, plans_of, options.clock)
         shape = asdict(call_shape(case.workload, case.training, CPU))
         figures = {"call": shape, **asdict(result)}

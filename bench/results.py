@@ -1,13 +1,12 @@
 """Results: one line of JSON for each figure, appended to bench/results/, read back by run.
 
-    first_layer.jsonl   a peer on a workload or sweep, forward or training
-    roofs.jsonl         what the machine reached in that run
-    overhead.jsonl      host time of a call whose work is next to nothing
-    table4.jsonl        rows of the paper's Table 4
-    planner_regret.jsonl  a call by all its plans
+    first_layer.jsonl      a peer on a workload or sweep, forward or training
+    roofs.jsonl            what the machine reached in that run
+    overhead.jsonl         host time of a call whose work is next to nothing
+    table4.jsonl           rows of the paper's Table 4
+    planner_regret.jsonl   a call by all its plans
 
-Lines are never rewritten. Those before cold calls were measured have warm figures alone, which
-:func:`shown` then gives.
+Lines are never rewritten: old ones have no times of cold calls (:func:`shown`).
 
 Every line carries the identity of its run: device, versions, commit and date (machine.py). A
 figure is drawn from one run alone, the latest of a device that has all it needs; a partial run,
@@ -91,18 +90,21 @@ def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
     return list({line["row"]: line for line in full or of_device}.values())
 
 
-def shown(line: Line, key: str = "median") -> float:
-    """A time in seconds: of cold calls, as in a network, or of warm ones where there are no others.
+def shown(lines: Iterable[Line]) -> list[Line]:
+    """Lines whose times are those of cold calls, as in a network; `warm_median` is beside them.
 
-    `key` is "median", "p20" or "p80".
+    Lines from before cold calls were measured come back as they are.
     """
-    return float(line[f"cold_{key}"] if f"cold_{key}" in line else line[key])
+    result = []
+    for line in lines:
+        cold = {k.removeprefix("cold_"): v for k, v in line.items() if k.startswith("cold_")}
+        result.append({**line, **cold, "warm_median": line["median"]} if "median" in cold else line)
+    return result
 
 
 def times_auto(line: Line, auto: Line) -> float:
     """How many times the library's time a peer takes: in the rounds that both had turns in."""
-    ratio = line.get("cold_times_auto")
-    return float(ratio) if ratio else shown(line) / shown(auto)
+    return float(line.get("times_auto") or line["median"] / auto["median"])
 
 
 def device_slug(device: str) -> str:

@@ -234,8 +234,9 @@ def test_saved_storages_are_counted_once_and_without_inputs() -> None:
     assert z.requires_grad
 
 
-def test_library_keeps_its_output_alone_and_is_right() -> None:
+def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole case, measured: checks, memory and samples of every peer."""
+    monkeypatch.setattr("bench.timing.SLOW", 10.0)  # however busy the machine is
     case = Case(SMALL, training=True)
     names = [n for n in case.peers(CPU) if n != "grid_sample_compiled"]
     found = measure_case(case, names, CPU)
@@ -380,11 +381,31 @@ def test_lines_of_older_results_are_read() -> None:
         shape = recorded_shape(line["call"])
         assert shape.half_products == line["call"]["matrix_units"]
         assert len(shape.layers) == len(line["call"]["layers"])
-    old = {"median": 2.0, "p20": 1.0}
-    new = {**old, "cold_median": 3.0, "cold_times_auto": 1.4}
-    assert (results.shown(old), results.shown(old, "p20"), results.shown(new)) == (2, 1, 3)
-    assert results.times_auto(old, {"median": 4.0}) == 0.5
-    assert results.times_auto(new, old) == 1.4
+    old = {"median": 2.0, "p20": 1.0, "times_auto": 1.2}
+    cold = {"cold_median": 3.0, "cold_p20": 2.5, "cold_times_auto": 1.4}
+    first, second = results.shown([old, old | cold])
+    assert first == old
+    assert (second["median"], second["p20"], second["warm_median"]) == (3.0, 2.5, 2.0)
+    assert (results.times_auto(first, {}), results.times_auto(second, {})) == (1.2, 1.4)
+    assert results.times_auto({"median": 2.0}, {"median": 4.0}) == 0.5
+
+
+def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
+    def row(name: str, speed: float, **more: object) -> results.Line:
+        sizes = {"side": 224, "samples_per_image": 2000, "memory_bytes": 1.0}
+        return {"row": name, "updates_per_second": speed, **sizes, **more}
+
+    sparse, dense = (
+        (
+            "sparse fc-3",
+            8,
+        ),
+        ("dense fc-3", 2),
+    )
+    plain = table4_claims([row(*dense), row(*sparse)])
+    assert " 4.0 times the time" in plain
+    rows = [row(*dense, spread=[1.0, 4.0]), row(*sparse, spread=[8.0, 8.0])]
+    assert " 4.0 (2.0 to 8.0) times the time" in table4_claims(rows)
 
 
 def test_random_layers_are_the_same_every_time_and_of_all_kinds() -> None:

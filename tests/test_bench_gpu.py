@@ -142,9 +142,9 @@ def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
 
 def test_the_benchmarks_themselves(tmp_path: Path) -> None:
     """Collected and run as on a GPU, in a session of their own."""
-    wanted = "W1 or dtype-bfloat16 or overhead or sampler or fc-1 or seen_before or counts"
+    wanted = "W1-forward or dtype-bfloat16 or (overhead and product) or biased or (fc-1 and sparse)"
     command = [sys.executable, "-m", "pytest", "-p", "tests.fake_cuda", "bench", "-q"]
-    command += ["--benchmark-only", "-k", f"({wanted}) and not compiled", "-p", "no:cacheprovider"]
+    command += ["--benchmark-only", "-k", wanted, "-p", "no:cacheprovider"]
     dropped = ("PYTEST_XDIST", "PIXELNET_")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     variables |= {"PIXELNET_TEST_DEVICE": "cuda", "PIXELNET_BENCH_RESULTS": str(tmp_path)}
