@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from bench import plots, report, results
+from bench import compare, planner_regret, plots, report, results, table4
 from bench.summary import duration, ratio_tables, size
 from bench.workloads import SWEEPS, registry
 
+BENCH = Path(results.__file__).parent
 RUN = {
     "date": "2026-01-02T03:04:05+00:00",
     "device": "A Device",
@@ -122,3 +125,25 @@ def test_units() -> None:
         "4.5 us",
     ]
     assert [size(b) for b in (5e5, 1.23e7, 2e9)] == ["0.5 MB", "12.3 MB", "2 GB"]
+
+
+@pytest.mark.parametrize("command", [compare, planner_regret, plots, report, table4])
+def test_every_command_says_what_it_does(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: python -m {command.__name__}" in text
+    assert command.__doc__.splitlines()[0] in text
+
+
+def test_the_inside_of_the_library_is_known_to_one_file() -> None:
+    """So that it may be rebuilt without rebuilding the benchmarks."""
+    public = {"reference", "models", "inference", "sampling", "metrics"}
+    for path in BENCH.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = str(getattr(node, "module", "")) if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith("pixelnet_triton.") and path.stem != "planning":
+                assert module.split(".")[1] in public, f"{path.name}: {module}"
