@@ -76,11 +76,16 @@ def _evaluated(
     )
 
 
-def check(peer: Peer, expected: Expected, training: bool) -> tuple[float, float]:
-    """(largest relative error, what is allowed); for the library an AssertionError instead.
+def check(
+    peer: Peer, expected: Expected, training: bool, strict: bool = True
+) -> tuple[float, float]:
+    """(largest relative error, what is allowed).
+
+    Args:
+        strict: hold the library to the rule of its test suite.
 
     Raises:
-        AssertionError: a plan of the library is wrong.
+        AssertionError: it breaks that rule.
     """
     call = prepare(peer, expected.inputs)
     rows = peer.rows_of(call.forward(), expected.inputs.points)
@@ -92,7 +97,7 @@ def check(peer: Peer, expected: Expected, training: bool) -> tuple[float, float]
     for name in sorted(names):
         ours, exact = actual[name], expected.reference[name]
         errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
-        if peer.library:
+        if strict and peer.library:
             assert_close_to_reference(
                 ours, exact, expected.plain[name], dtype=dtype, name=f"{peer.name}: {name}"
             )

@@ -64,8 +64,10 @@ class Ready:
 class Preparation:
     """The inputs of a case and its expected results; peers are checked on them, once each."""
 
-    def __init__(self, case: Case, device: torch.device, memory: bool = True) -> None:
-        self.case, self.device, self._memory = case, device, memory
+    def __init__(
+        self, case: Case, device: torch.device, memory: bool = True, strict: bool = True
+    ) -> None:
+        self.case, self.device, self._memory, self._strict = case, device, memory, strict
         inputs = make_inputs(case.workload, device).requires_grad_(case.training)
         with torch.set_grad_enabled(case.training), full_float32():
             self._expected = expected_results(inputs, case.training)
@@ -89,7 +91,7 @@ class Preparation:
         line = _identity(case, name)
         try:
             with full_float32():
-                line["error"], allowed = check(peer, self._expected, training)
+                line["error"], allowed = check(peer, self._expected, training, self._strict)
             if not line["error"] <= allowed:
                 problem = f"wrong: relative error {line['error']:.2g}, allowed {allowed:.2g}"
                 return Ready(peer, {**line, "problem": problem}, [], problem)
@@ -125,10 +127,11 @@ def measure_case(
     device: torch.device,
     memory: bool = True,
     cold: bool = True,
+    strict: bool = True,
     ticks: Clock = time.perf_counter,
 ) -> dict[str, Figures]:
     """Check the peers of these names, measure their memory, then time them in turns."""
-    preparation = Preparation(case, device, memory)
+    preparation = Preparation(case, device, memory, strict)
     ready = {name: preparation.ready(name) for name in names}
     calls = {name: r.calls for name, r in ready.items() if not r.problem}
     with torch.set_grad_enabled(case.training):

@@ -103,7 +103,11 @@ def try_all(
     chosen = plan_of("auto", workload, training, CPU)
     plans = {plan.encode(): plan for plan in plans_of(workload, chosen)}
     names = ["auto", PEER, *plans]
-    figures = measure_case(case, names, CPU, memory=False, cold=False, ticks=CLOCKS[clock])
+    # Not strict: whether each route is as accurate as it could be is for the test suite to say.
+    options = {"memory": False, "cold": False, "strict": False}
+    figures = measure_case(case, names, CPU, ticks=CLOCKS[clock], **options)
+    for name in names:
+        assert not figures[name].problem, f"{workload.name}: {name}: {figures[name].problem}"
     seconds = {name: figures[name].line["p20"] for name in names}
     return Result(
         chosen.encode(),
