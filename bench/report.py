@@ -59,11 +59,11 @@ def summary_block() -> str:
     device = min(complete, key=lambda name: (kinds[name] != "cuda", complete.index(name)))
     run = complete_run(lines, device, "case", WANTED)
     rows = [["", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
-    for (case, direction), found in by_case(run).items():
-        auto = found.get("auto")
+    for (case, direction), by_peer in by_case(run).items():
+        auto = by_peer.get("auto")
         if case in WANTED and direction == "training" and auto and "median" in auto:
             ours = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
-            rows.append([case, ours, *(_ratios(found.get(peer), auto) for peer in IN_SUMMARY)])
+            rows.append([case, ours, *(_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY)])
     scaled = any(line["scaled"] for line in run)
     text = (
         f"First layer, forward and backward: time and peak memory beyond the inputs, and how many "
@@ -132,10 +132,10 @@ def _times(ratio: float) -> str:
 
 
 def _roofs(run: Line) -> str:
-    found = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
+    roofs = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
     texts = [
         f"{r['dtype']} {r['flops'] / 1e9:,.0f} GFLOP/s, copy {r['bytes'] / 1e9:,.0f} GB/s"
-        for r in found
+        for r in roofs
     ]
     return f"Measured roofs: {'; '.join(texts)}." if texts else ""
 
@@ -157,8 +157,8 @@ def _by_workload(run: Sequence[Line], key: str) -> str:
     present = {line["peer"] for line in selected}
     peers = [peer for peer in PEERS if peer in present]
     rows = [["", "", *(PEERS[peer] for peer in peers)]]
-    for (case, direction), found in by_case(selected).items():
-        cells = [_absolute(found.get(peer), key, text) for peer in peers]
+    for (case, direction), by_peer in by_case(selected).items():
+        cells = [_absolute(by_peer.get(peer), key, text) for peer in peers]
         if any(cells):
             rows.append([case, direction, *cells])
     sizes = {line["case"]: line["sizes"] for line in selected}
@@ -187,8 +187,8 @@ def _variants(run: Sequence[Line]) -> str:
     present = {line["peer"] for line in selected}
     peers = [peer for peer in PEERS if peer in present]
     rows = [["", *(PEERS[peer] for peer in peers)]]
-    for (case, _), found in by_case(selected).items():
-        rows.append([case, *(_absolute(found.get(peer), "median", duration) for peer in peers)])
+    for (case, _), by_peer in by_case(selected).items():
+        rows.append([case, *(_absolute(by_peer.get(peer), "median", duration) for peer in peers)])
     return _markdown(rows) if len(rows) > 1 else ""
 
 
@@ -210,7 +210,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def replaced(text: str) -> tuple[str, list[str]]:
     """The text with its blocks as the results have them, and the names of these blocks."""
-    found = []
+    names = []
     for name, make in BLOCKS.items():
         start = f"<!-- figures: {name} (python -m bench.report) -->"
         end = f"<!-- end of figures: {name} -->"
@@ -218,8 +218,8 @@ def replaced(text: str) -> tuple[str, list[str]]:
         if pattern.search(text):
             block = f"{start}\n\n{make()}\n{end}"
             text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
-            found.append(name)
-    return text, found
+            names.append(name)
+    return text, names
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -231,11 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     for path in FILES:
         before = path.read_text(encoding="utf-8")
-        after, found = replaced(before)
+        after, names = replaced(before)
         state = "as the results say" if before == after else "written"
         if check and before != after:
             state, status = "NOT as the results say: python -m bench.report", 1
-        print(f"{path.relative_to(ROOT)}: {', '.join(found) or 'no block'}: {state}")
+        print(f"{path.relative_to(ROOT)}: {', '.join(names) or 'no block'}: {state}")
         if not check:
             path.write_text(after, encoding="utf-8")
     return status
