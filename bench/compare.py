@@ -1,51 +1,58 @@
-"""The library at two commits, on the same workloads: does a change make it slower?
+"""The library here against another version of it: does a change make it slower?
 
-    python -m bench.compare main                       # the working tree against main
-    python -m bench.compare HEAD~3 --select W1,W5      # on these workloads
-    python -m bench.compare main --rounds 5            # more processes a side
+    python -m bench.compare main                           # the working tree against a commit
+    python -m bench.compare --against FOLDER               # against another checkout
+    python -m bench.compare main --quick                   # in 4 minutes instead of 11
+    python -m bench.compare main --cases W1,random,host    # some of the cases
 
-BASE is checked out into a temporary worktree. Both sides are measured by the benchmarks of this
-working tree, in processes of their own that take turns. Printed is, for each case, the time of
-the working tree over that of BASE: the median over the pairs of processes, and the range. A
-control, the matrix product alone, is the same code on both sides: what its ratio is off from 1
-is noise, and no smaller difference is to be believed.
+Cases: `workloads` (W1 to W5, channels_last and NCHW), `random` (random first layers), `small`
+(small calls), all forward and with the backward pass, and `host` (calls of next to nothing: the
+host's time), or the first word of a case's name.
+
+Three processes live side by side: the base, the base once more as the control, and the library
+here. Whatever is on a side, this folder's code times it, by the public functions alone. In every
+round each process times a few calls, in changing order; the ratios are of one round, so a drift of
+the machine hits both sides of a ratio. Then the processes are started anew, as often as the time
+allows: where memory happens to lie differs between processes, and does not between rounds.
+
+Printed are the median ratio here / base (above 1: slower; the base is the mean of its two
+processes), its range over the generations of processes, and the same for control / base, which is
+1 but for noise. The exit status is 1 if a case fails, or is slower beyond the noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
+from .compare_cases import KINDS, comparisons
+from .compare_processes import Ended, Failed, Process, copied_side
+from .compare_side import Comparison
+from .compare_text import Paired, common_noise, table
 from .machine import DEVICE
-from .measure import Case, measure_case
-from .summary import duration
 from .timing import quantile
-from .workloads import registry
 
-__all__ = ["Medians", "main", "measured_here", "table", "worktree"]
-
-#: Seconds by "case peer".
-Medians = dict[str, float]
+__all__ = ["main", "worktree"]
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = ["auto", "product"]
-
-# The library comes from the first folder and is imported first; the benchmarks from the second.
-CHILD = """import sys
-sys.path.insert(0, sys.argv[1])
-import pixelnet_triton
-sys.path.insert(0, sys.argv[2])
-from bench.compare import measured_here
-measured_here(sys.argv[1], sys.argv[3:])"""
+SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
+QUICK, WHOLE = (0.3, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all
+#: Relative deviations that sums of the results may have.
+ALLOWED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
 
-@contextmanager
+@contextlib.contextmanager
 def worktree(base: str) -> Iterator[Path]:
     """A checkout of `base` in a temporary folder.
 
@@ -61,72 +68,139 @@ def worktree(base: str) -> Iterator[Path]:
             _git("worktree", "remove", "--force", str(path))
 
 
-def measured_here(library: str, names: Sequence[str]) -> None:
-    """In the child: check and time the selected cases, and print the medians as JSON."""
-    import pixelnet_triton
+def measure(sides: list[Process], case: Comparison, share: float) -> tuple[float, float, float]:
+    """One case in one generation of processes, within about `share` seconds.
 
-    own = Path(pixelnet_triton.__file__).resolve()
-    assert own.is_relative_to(Path(library).resolve()), f"imported {own} instead of {library}"
-    medians: Medians = {}
-    for case in _cases(names):
-        for peer, figures in measure_case(case, PEERS, DEVICE).items():
-            medians[f"{case} {peer}"] = quantile(figures.samples, 0.5)
-    print(json.dumps(medians))
+    Args:
+        sides: base, control, here.
+
+    Returns:
+        Medians over the rounds: seconds of the base; here / the geometric mean of base and
+        control; control / base.
+
+    Raises:
+        Failed: a process could not do it, or the results differ.
+    """
+    answers = [side.ask("prepare", asdict(case)) for side in sides]
+    for answer in answers[1:]:
+        _agree(answers[0]["sums"], answer["sums"], ALLOWED[case.workload["dtype"]])
+    first = max(answers[0]["seconds"], 1e-6)
+    count = max(1, min(CALLS, int(SLOT / first)))
+    rounds = max(LEAST, min(ROUNDS, int(share / (3 * (count + 1) * first))))
+    seconds: list[list[float]] = [[], [], []]
+    order = [0, 1, 2]
+    for _ in range(rounds):
+        random.shuffle(order)
+        for number in order:
+            # less disturbed than the median of a turn, and not as lucky as the least
+            seconds[number].append(quantile(sides[number].ask("time", count), 0.2))
+    base, control, here = seconds
+    ratios = [h / (b * c) ** 0.5 for b, c, h in zip(base, control, here, strict=True)]
+    controls = [c / b for b, c in zip(base, control, strict=True)]
+    return quantile(base, 0.5), quantile(ratios, 0.5), quantile(controls, 0.5)
 
 
-def table(base: Sequence[Medians], here: Sequence[Medians]) -> str:
-    """Ratios here / base by case: the median over the pairs, and their range."""
-    lines = [f"{'':32} {'base':>9} {'here':>9} {'ratio':>7}   range"]
-    for name in base[0]:
-        ratios = [after[name] / before[name] for before, after in zip(base, here, strict=True)]
-        before, after = (quantile([m[name] for m in side], 0.5) for side in (base, here))
-        label = name.replace(" auto", "").replace(" product", " (control)")
-        lines.append(
-            f"{label:32} {duration(before):>9} {duration(after):>9} "
-            f"{quantile(ratios, 0.5):7.3f}   {min(ratios):.3f} to {max(ratios):.3f}"
-        )
-    return "\n".join(lines)
+def _agree(expected: list[list[float]], sums: list[list[float]], allowed: float) -> None:
+    if len(expected) != len(sums):
+        raise Failed("the sides return different numbers of results")
+    for (norm, total), (other_norm, other_total) in zip(expected, sums, strict=True):
+        error = max(abs(norm - other_norm), abs(total - other_total)) / max(norm, 1e-30)
+        if not error <= allowed:
+            raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed:.2g} allowed")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure both sides in turns, and print the table."""
+def compare(
+    base: Path,
+    here: Path,
+    cases: list[tuple[str, Comparison]],
+    share: float,
+    minutes: float,
+    least: int = 3,
+) -> list[Paired]:
+    """All cases, in as many generations of processes as the minutes allow, `least` at least."""
+    paired = {case.name: Paired(case.name, kind) for kind, case in cases}
+    start = time.monotonic()
+    longest, generation = 0.0, 0
+    with copied_side() as folder:
+        while generation < least or time.monotonic() - start + longest < 60 * minutes:
+            began = time.monotonic()
+            generation += 1
+            _generation(folder, base, here, [case for _, case in cases], share, paired)
+            longest = max(longest, time.monotonic() - began)
+            print(f"generation {generation}: {longest:.0f} s", file=sys.stderr, flush=True)
+    return list(paired.values())
+
+
+def _generation(
+    folder: Path,
+    base: Path,
+    here: Path,
+    cases: list[Comparison],
+    share: float,
+    paired: dict[str, Paired],
+) -> None:
+    """All cases that have no problem yet, in three new processes."""
+    options = {"device": str(DEVICE), "threads": torch.get_num_threads()}
+    roles = {"base": base, "control": base, "here": here}
+    with contextlib.ExitStack() as stack:
+        sides = [
+            stack.enter_context(Process(folder, library, role, options))
+            for role, library in roles.items()
+        ]
+        for case in cases:
+            total = paired[case.name]
+            if total.problem:
+                continue
+            try:
+                second, ratio, control = measure(sides, case, share)
+            except Failed as error:
+                total.problem = str(error)
+                if isinstance(error, Ended):
+                    return  # the next generation goes on without this case
+                continue
+            total.seconds.append(second)
+            total.ratios.append(ratio)
+            total.controls.append(control)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure both sides in turns, and print the table; 1 if something is slower, or fails."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("base", metavar="BASE", help="a commit, tag or branch")
-    parser.add_argument("--select", default="W1,W2,W3,W4,W5", help="workloads, by name")
-    parser.add_argument("--rounds", type=int, default=3, help="processes a side (default 3)")
+    parser.add_argument("base", metavar="BASE", nargs="?", help="a commit, tag or branch")
+    parser.add_argument("--against", metavar="FOLDER", type=Path, help="a checkout instead of BASE")
+    parser.add_argument("--cases", default=",".join(KINDS), help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
+    parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
+    parser.add_argument("--json", type=Path, help="write all ratios to this file")
     options = parser.parse_args(arguments)
-    names = options.select.split(",")
-    known = [workload.name for workload in registry(DEVICE.type == "cpu")]
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f"--select: {', '.join(unknown)} unknown; there are {', '.join(known)}")
-    if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}; expected at least 1")
-    base, here = [], []
     try:
-        with worktree(options.base) as folder:
-            for number in range(options.rounds):
-                print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-                base.append(_run(folder, names))
-                here.append(_run(ROOT, names))
+        cases = comparisons(options.cases.split(","), DEVICE.type == "cpu")
+    except ValueError as error:
+        parser.error(f"--cases: {error}")
+    if (options.base is None) == (options.against is None):
+        parser.error("give either BASE, a commit, or --against, a checkout")
+    if options.against and not (options.against / "pixelnet_triton" / "__init__.py").is_file():
+        parser.error(f"--against {options.against}: no pixelnet_triton/ in there")
+    share, minutes = QUICK if options.quick else WHOLE
+    minutes = options.minutes or minutes
+    try:
+        with contextlib.ExitStack() as stack:
+            base = options.against or stack.enter_context(worktree(options.base))
+            paired = compare(base.resolve(), ROOT, cases, share, minutes)
     except subprocess.CalledProcessError as error:
         parser.exit(1, f"bench.compare: {' '.join(map(str, error.cmd[:4]))} failed\n")
-    print(f"base {options.base}, here {ROOT.name} with its changes, on {DEVICE}; seconds a call")
-    print(table(base, here))
-
-
-def _cases(names: Sequence[str]) -> list[Case]:
-    by_name = {workload.name: workload for workload in registry(DEVICE.type == "cpu")}
-    return [Case(by_name[name], training) for name in names for training in (False, True)]
-
-
-def _run(library: Path, names: Sequence[str]) -> Medians:
-    command = [sys.executable, "-c", CHILD, str(library), str(ROOT), *names]
-    # not in a folder with the package in it, which would come first on the path
-    with tempfile.TemporaryDirectory() as empty:
-        done = subprocess.run(command, cwd=empty, stdout=subprocess.PIPE, text=True, check=True)
-    medians: Medians = json.loads(done.stdout.splitlines()[-1])
-    return medians
+    generations = max(len(case.ratios) for case in paired)
+    print(
+        f"base {options.base or options.against.name}, here {ROOT.name} as it is; on {DEVICE}, "
+        f"{torch.get_num_threads()} threads, {generations} generations of processes"
+    )
+    print(table(paired))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(case) for case in paired], indent=1) + "\n")
+    common = common_noise(case for case in paired if case.ratios)
+    bad = [c for c in paired if c.problem or (c.ratios and c.verdict(common) == "SLOWER")]
+    return 1 if bad else 0
 
 
 def _git(*arguments: str) -> None:
@@ -134,4 +208,4 @@ def _git(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,8 @@
-"""One ledger for the session, and the table of ratios at its end."""
+"""One ledger for the session, and the tables of ratios at its end."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,25 +18,33 @@ LEDGER = pytest.StashKey[Ledger]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
+    arguments = config.invocation_params.args
+    if not any(str(argument).startswith("--benchmark-columns") for argument in arguments):
+        config.option.benchmark_columns = ["min", "median", "iqr", "rounds"]
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
+    """pytest-benchmark's tables, without what has a table of ratios; --benchmark-verbose: all."""
+    groups = yield
+    if config.option.benchmark_verbose:
+        return groups
+    return [
+        (name, members)
+        for name, members in groups
+        if not any({"case", "row"} & set(member["extra_info"]) for member in members)
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sweeps last: where time is limited, they are what may be missing."""
-    items.sort(key=lambda item: any(c.workload.family in SWEEPS for c, _ in _asked(item)))
+    items.sort(key=_of_a_sweep)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Peers that are selected are measured together, whichever test comes first."""
-    for item in session.items:
-        for case, peer in _asked(item):
-            session.config.stash[LEDGER].select(case, peer)
-
-
-def _asked(item: pytest.Item) -> list[tuple[Case, str]]:
-    """The case and peer that a benchmark is of; none for those that time themselves."""
-    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    case = parameters.get("case")
-    return [(case, parameters["peer"])] if isinstance(case, Case) else []
+def _of_a_sweep(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("case") if callspec else None
+    return isinstance(case, Case) and case.workload.family in SWEEPS
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +52,6 @@ def ledger(pytestconfig: pytest.Config) -> Ledger:
     return pytestconfig.stash[LEDGER]
 
 
-# After pytest-benchmark's own tables, which list every peer by itself.
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config

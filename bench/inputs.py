@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,13 +17,17 @@ ROTATED_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Inputs:
-    """Maps (B, C_i, H_i, W_i), points (B, N, 2) in pixels, weight (D, sum C_i), bias (D,)."""
+    """Maps (B, C_i, H_i, W_i), points in pixels, weight (D, sum C_i), bias (D,).
+
+    Points are (B, N, 2), or (P, 2) with batch_index (P,).
+    """
 
     maps: list[Tensor]
     points: Tensor
     image_size: tuple[int, int]
     weight: Tensor
     bias: Tensor
+    batch_index: Tensor | None = None
 
     def leaves(self) -> dict[str, Tensor]:
         """What gradients are taken for, by name."""
@@ -36,25 +40,28 @@ class Inputs:
             leaf.requires_grad_(wanted)
         return self
 
-    def with_points(self, points: Tensor) -> Inputs:
-        """The same maps and weights, at other points."""
-        return Inputs(self.maps, points, self.image_size, self.weight, self.bias)
+    def fewer_points(self, count: int) -> Inputs:
+        """The same maps and weights at the first points: `count` of each image, or of the list."""
+        if self.batch_index is None:
+            return replace(self, points=self.points[:, :count])
+        return replace(self, points=self.points[:count], batch_index=self.batch_index[:count])
 
     def double(self) -> Inputs:
         """Copies in float64, for the reference."""
         maps = [m.detach().double() for m in self.maps]
         weight, bias = self.weight.detach().double(), self.bias.detach().double()
-        return Inputs(maps, self.points, self.image_size, weight, bias)
+        return replace(self, maps=maps, weight=weight, bias=bias)
 
     def clone(self) -> Inputs:
         """Copies at other addresses, layouts kept."""
-        maps = [m.detach().clone() for m in self.maps]
+        index = self.batch_index
         return Inputs(
-            maps,
+            [m.detach().clone() for m in self.maps],
             self.points.clone(),
             self.image_size,
             self.weight.detach().clone(),
             self.bias.detach().clone(),
+            None if index is None else index.clone(),
         )
 
     def bytes(self) -> int:
@@ -63,30 +70,39 @@ class Inputs:
 
 
 def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inputs:
-    """Normal features and weights, distinct pixels drawn uniformly, as the paper samples them."""
+    """Normal features and weights; points as the paper samples them, distinct pixels drawn
+    uniformly, or anywhere in the image."""
     generator = torch.Generator(device).manual_seed(seed)
     dtype = getattr(torch, workload.dtype)
+    images, count = workload.images, workload.points
+    height, width = workload.image_size
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    height, width = workload.image_size
-    pixels = torch.stack(
-        [
-            torch.randperm(height * width, generator=generator, device=device)[: workload.points]
-            for _ in range(workload.images)
-        ]
-    )
+    if workload.pixels:
+        pixels = torch.stack(
+            [
+                torch.randperm(height * width, generator=generator, device=device)[:count]
+                for _ in range(images)
+            ]
+        )
+        points = torch.stack([pixels % width, pixels // width], dim=-1)
+    else:
+        unit = torch.rand(images, count, 2, generator=generator, device=device)
+        points = unit * torch.tensor([width, height], device=device) - 0.5
+    index = None
+    if workload.ragged:
+        points = points.flatten(0, 1)
+        index = torch.randint(images, (len(points),), generator=generator, device=device)
     layout = torch.channels_last if workload.channels_last else torch.contiguous_format
     return Inputs(
-        [
-            normal(workload.images, *shape).contiguous(memory_format=layout)
-            for shape in workload.layers
-        ],
-        torch.stack([pixels % width, pixels // width], dim=-1),
+        [normal(images, *shape).contiguous(memory_format=layout) for shape in workload.layers],
+        points,
         workload.image_size,
         normal(workload.out_features, workload.channels) / workload.channels**0.5,
         normal(workload.out_features),
+        index,
     )
 
 
@@ -94,8 +110,7 @@ def rotated(inputs: Inputs) -> list[Inputs]:
     """The inputs, and on a GPU as many copies as together exceed its L2 cache.
 
     Calls that take the copies in turn find none of their inputs there, as in a network, where
-    other layers have run in between. A CPU's copies would only be more to allocate: between two
-    calls of one peer all other peers run.
+    other layers have run in between. A CPU's caches are emptied in another way (timing.py).
     """
     if inputs.weight.device.type == "cpu":
         return [inputs]

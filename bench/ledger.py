@@ -1,55 +1,34 @@
-"""What a pytest session measures: each case once, by all its selected peers in turns.
+"""What a pytest session measures, by pytest-benchmark's clock.
 
-pytest-benchmark times one function after another. Here the calls of a case's peers are
-interleaved, so they are measured together when the first of them is asked for, and each test
-then plays its own samples back to pytest-benchmark through a clock that runs on recorded time.
-Its statistics and its JSON are so those of the interleaved calls.
+pytest-benchmark times one function after another, and a drift of the machine in between would pass
+for a difference. So each peer takes turns with `auto`: before each of its rounds both make their
+warm calls, and `auto` a cold one; then pytest-benchmark times a cold call of the peer. All ratios
+are of one test's rounds. On a GPU the clock is one of events in the device's queue (timing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from .machine import DEVICE, Roofs, identity, measured_roofs
-from .measure import Case, Figures, measure_case
+from .measure import Case, Preparation, free
 from .results import Line, append
+from .timing import Turns
 
-__all__ = ["PLAYBACK", "Ledger", "Playback"]
-
-
-class Playback:
-    """A clock for pytest-benchmark whose rounds last as long as recorded calls did."""
-
-    def __init__(self) -> None:
-        self._ticks: list[float] = []
-
-    def load(self, seconds: Iterable[float]) -> None:
-        """Two readings for each round: its start, and its end."""
-        now, self._ticks = 0.0, []
-        for duration in seconds:
-            self._ticks += [now, now + duration]
-            now += duration
-        self._ticks.reverse()
-
-    def __call__(self) -> float:
-        return self._ticks.pop()
-
-
-PLAYBACK = Playback()
+__all__ = ["Ledger"]
 
 
 class Ledger:
-    """The cases measured so far, their lines of results, and the roofs of the machine."""
+    """The lines of results of this session, and the roofs of the machine."""
 
     def __init__(self) -> None:
-        self.selected: dict[str, list[str]] = {}
         self.lines: list[Line] = []
         self.table4: list[Line] = []
-        self._found: dict[str, dict[str, Figures]] = {}
+        self._preparation: Preparation | None = None
         self._roofs: dict[str, Roofs] = {}
         self._run: Line = {}
 
@@ -58,10 +37,6 @@ class Ledger:
         """The identity of this session's results."""
         self._run = self._run or dict(identity(DEVICE))
         return self._run
-
-    def select(self, case: Case, peer: str) -> None:
-        """Say before the first measurement that this peer will be asked for."""
-        self.selected.setdefault(str(case), []).append(peer)
 
     def roofs(self, dtype: str) -> Roofs:
         """Measured once for each dtype, in this run."""
@@ -72,27 +47,41 @@ class Ledger:
             self._roofs[dtype] = roofs
         return self._roofs[dtype]
 
-    def report(self, benchmark: Any, case: Case, peer: str) -> None:
-        """Hand one peer's figures to pytest-benchmark; the whole case is measured if it was not."""
-        if str(case) not in self._found:
-            self._measure(case)
-        figures = self._found[str(case)][peer]
-        if figures.problem:
-            pytest.skip(f"{peer} is not timed: {figures.problem}")
-        benchmark.group = f"{case}: {case.workload.sizes()}"
-        benchmark.extra_info.update(self.run | figures.line)
-        PLAYBACK.load(figures.samples)
-        benchmark.pedantic(lambda: None, rounds=len(figures.samples))
+    def measure(self, benchmark: Any, case: Case, peer: str) -> None:
+        """Check a peer and time it; skipped where it is wrong, or too large."""
+        roofs, preparation = self.roofs(case.workload.dtype), self._prepared(case)
+        ready, auto = preparation.ready(peer), preparation.ready("auto")
+        if ready.problem:
+            self.lines.append(append("first_layer", self.run, ready.line))
+            pytest.skip(f"{peer} is not timed: {ready.problem}")
+        calls = {r.peer.name: r.calls for r in (auto, ready) if not r.problem}
+        with torch.set_grad_enabled(case.training):
+            turns = Turns(calls, DEVICE)
 
-    def _measure(self, case: Case) -> None:
-        roofs = self.roofs(case.workload.dtype)
-        found = measure_case(case, self.selected[str(case)], DEVICE)
-        auto = found["auto"].line.get("median") if "auto" in found else None
-        for figures in found.values():
-            line = figures.line
-            if "median" in line:
-                line["of_roof_flops"] = line["flops_per_second"] / roofs.flops
-                line["of_roof_bytes"] = line["bytes_per_second"] / roofs.bytes
-                line["times_auto"] = line["median"] / auto if auto else None
-            self.lines.append(append("first_layer", self.run, line))
-        self._found[str(case)] = found
+            def others() -> tuple[tuple[object], dict[str, object]]:
+                turns.round(left=peer)
+                return (turns.next_copy(peer),), {}
+
+            benchmark.group = f"{case}: {case.workload.sizes()}"
+            benchmark.pedantic(_run, setup=others, rounds=turns.rounds_of(peer))
+            if benchmark.disabled:
+                return
+            samples = turns.samples[peer]
+            samples.cold += benchmark.stats.stats.data
+            line = preparation.figures(peer, samples, turns.samples.get("auto")).line
+        line["of_roof_flops"] = line["flops_per_second"] / roofs.flops
+        line["of_roof_bytes"] = line["bytes_per_second"] / roofs.bytes
+        self.lines.append(append("first_layer", self.run, line))
+        benchmark.extra_info.update(self.lines[-1])
+
+    def _prepared(self, case: Case) -> Preparation:
+        """One case at a time is kept."""
+        if self._preparation is None or self._preparation.case != case:
+            self._preparation = None
+            free(DEVICE)
+            self._preparation = Preparation(case, DEVICE)
+        return self._preparation
+
+
+def _run(call: Callable[[], object]) -> None:
+    call()

@@ -10,19 +10,29 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelnet_triton.env_report import cpu_name, environment
-from pixelnet_triton.selfcheck import source_commit
-
+from .planning import cpu_name, environment, source_commit
 from .timing import quantile, time_calls
 
-__all__ = ["DEVICE", "Roofs", "identity", "measured_roofs"]
+__all__ = ["DEVICE", "Roofs", "chosen_device", "identity", "measured_roofs"]
 
-#: Where everything runs: PIXELNET_TEST_DEVICE, otherwise the GPU if there is one.
-DEVICE = torch.device(
-    os.environ.get("PIXELNET_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-)
-if DEVICE.type == "cuda":
-    torch.cuda.set_device(DEVICE)  # events and graphs are of the current device
+
+def chosen_device() -> torch.device:
+    """PIXELNET_TEST_DEVICE, otherwise the GPU if there is one; made the current device."""
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(os.environ.get("PIXELNET_TEST_DEVICE") or available)
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        torch.cuda.set_device(device)  # events and graphs are of the current device
+    return device
+
+
+#: Where everything runs.
+DEVICE = chosen_device()
+
+
+#: Of the matrices and, in megabytes, of the copy that measure the roofs.
+SIZES = {"cpu": (2048, 512), "cuda": (8192, 2048)}
 
 
 @dataclass(frozen=True)
@@ -59,11 +69,10 @@ def cpu_label() -> str:
 
 def measured_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
     """A large matrix product, 2 n^3 FLOPs, and a large copy, 2 bytes moved for each copied."""
-    on_cpu = device.type == "cpu"
-    n = 2048 if on_cpu else 8192
+    n, megabytes = SIZES[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
-    source = torch.ones((512 if on_cpu else 2048) << 20, dtype=torch.uint8, device=device)
+    source = torch.ones(megabytes << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 
     def seconds(call: Callable[[], object]) -> float:

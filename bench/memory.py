@@ -70,12 +70,12 @@ def saved_storages(inputs: Iterable[Tensor]) -> Iterator[dict[int, int]]:
     full, because a view keeps all of its storage alive. All of them live until the backward pass
     begins, so no address stands for two.
     """
-    own = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    given = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in given:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

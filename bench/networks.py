@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.reference import dense_hypercolumn
 
+from .precision import full_float32
+
 __all__ = ["MODES", "Network", "Sizes", "build", "check_mode"]
 
 MODES = ("dense", "masked", "sparse", "backbone")
@@ -133,8 +135,9 @@ _SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
 
 
 @torch.no_grad()
+@full_float32()
 def check_mode(network: Network, device: torch.device) -> float:
-    """Largest relative difference of a small network's scores from the sparse ones.
+    """Largest relative difference of a small network's scores from the sparse ones, without TF32.
 
     Small, so that a process that has made this check has touched next to no memory. 32-pixel
     images would do; 64 gives conv-7 more than one cell.

@@ -1,13 +1,18 @@
 """Ways to compute a first layer at sparse points: the library's plans, and what else people do.
 
-auto, gather, project, ...   this library: the plan chosen for the call, and plans forced
+auto, two_step, ...   this library: the plan chosen for the call, and plans forced, by a name or
+                      as `Plan.encode()` writes them
 product               the matrix product alone, on hypercolumns that somebody has gathered:
                       the bound of every method that gathers first
+product_fused         the same with bias and ReLU in the product's epilogue
 grid_sample           `grid_sample` of each layer + `cat` + `linear`: what most code does
 grid_sample_compiled  the same under `torch.compile`
 point_sample          as PointRend has it: (B, C, N) features, and a 1x1 `conv1d`
 masked                all layers upsampled to all pixels, masked to the samples, `linear`
 dense                 all layers upsampled to all pixels, 1x1 convolution at every pixel
+
+Each is written as its best user would: nothing outlives its use, and ReLU is in place, which
+autograd allows after `linear` and convolutions.
 """
 
 from __future__ import annotations
@@ -21,28 +26,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
-from pixelnet_triton.planner.choose import named_plan
-from pixelnet_triton.planner.cost import CostModel
-from pixelnet_triton.planner.store import profile_for
-from pixelnet_triton.reference import dense_linear, masked_dense_linear
+from pixelnet_triton.reference import dense_hypercolumn
 
 from .inputs import Inputs
+from .planning import plan_of, planned_flops
 from .workloads import Workload
 
-__all__ = ["Call", "Peer", "peers_for", "plan_of", "prepare"]
+__all__ = ["Call", "Peer", "names_for", "peers_for", "prepare"]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One way. `own`: it is the library's. `every_pixel`: its rows are pixels, not points.
+    """One way to compute a first layer.
 
-    `run` maps inputs to (B, N, D), with `every_pixel` to (B, D, H, W).
+    Args:
+        name: as above.
+        run: maps inputs to (B, N, D) or (P, D), with `every_pixel` to (B, D, H, W); where the
+            hypercolumns are `given`, its second argument.
+        library: it is this library.
+        every_pixel: its rows are pixels, not points.
+        given: it starts from hypercolumns, gathered outside of what is timed.
     """
 
     name: str
-    run: Callable[[Inputs], Tensor]
-    own: bool = False
+    run: Callable[..., Tensor]
+    library: bool = False
     every_pixel: bool = False
+    given: bool = False
 
     def rows_of(self, output: Tensor, points: Tensor) -> Tensor:
         """(B, N, D) of the output, for comparison with others."""
@@ -56,9 +66,9 @@ class Peer:
         """(FLOPs it executes in products, bytes that are compulsory for its rows)."""
         rows = workload.all_pixels if self.every_pixel else workload.all_points
         moved = workload.compulsory_bytes(rows, training)
-        if self.own:
-            model = CostModel(workload.call_shape(training, device), profile_for(device))
-            return model.work(plan_of(self.name, workload, training, device)).flops, moved
+        if self.library:
+            plan = plan_of(self.name, workload, training, device)
+            return planned_flops(plan, workload, training, device), moved
         return workload.flops(rows, training), moved
 
 
@@ -80,27 +90,16 @@ class Call:
 
 
 def prepare(peer: Peer, inputs: Inputs) -> Call:
-    """The peer's call. The bound gets its gathered matrix here, outside of what is timed."""
-    if peer.name != "product":
+    """The peer's call. Where hypercolumns are given, they are gathered here."""
+    if not peer.given:
         return Call(lambda: peer.run(inputs), inputs.leaves())
     with torch.no_grad():
-        h = sparse_hypercolumn(inputs.maps, inputs.points, inputs.image_size)
-    weight, bias = inputs.weight, inputs.bias
-    h.requires_grad_(weight.requires_grad)
-    leaves = {"hypercolumns": h, "weight": weight, "bias": bias}
-    return Call(lambda: F.linear(h, weight, bias).relu(), leaves)
-
-
-def plan_of(name: str, workload: Workload, training: bool, device: torch.device) -> Plan:
-    """The plan behind the name of one of the library's own rows."""
-    layers = len(workload.layers)
-    if name.startswith("project_"):
-        model = CostModel(workload.call_shape(training, device), profile_for(device))
-        offered = [model.strategies(i) for i in range(layers)]
-        # Interpolation as a product is offered for coarse maps; gathered rows always are.
-        strategies = tuple(name if name in s else "project_gather" for s in offered)
-        return Plan(strategies, model.modes[-1])
-    return named_plan(name, workload.call_shape(training, device), profile_for(device))
+        h = sparse_hypercolumn(
+            inputs.maps, inputs.points, inputs.image_size, batch_index=inputs.batch_index
+        )
+    h.requires_grad_(inputs.weight.requires_grad)
+    leaves = {"hypercolumns": h, "weight": inputs.weight, "bias": inputs.bias}
+    return Call(lambda: peer.run(inputs, h), leaves)
 
 
 def _library(name: str, workload: Workload, training: bool, device: torch.device) -> Peer:
@@ -116,10 +115,20 @@ def _library(name: str, workload: Workload, training: bool, device: torch.device
             weight=at.weight,
             bias=at.bias,
             activation="relu",
+            batch_index=at.batch_index,
             plan=plan,
         )
 
-    return Peer(name, run, own=True)
+    return Peer(name, run, library=True)
+
+
+def _product(at: Inputs, h: Tensor) -> Tensor:
+    return F.linear(h, at.weight, at.bias).relu_()
+
+
+def _product_fused(at: Inputs, h: Tensor) -> Tensor:
+    y = torch._addmm_activation(at.bias, h.flatten(0, -2), at.weight.T, use_gelu=False)
+    return y.unflatten(0, h.shape[:-1])
 
 
 def _grid(at: Inputs) -> Tensor:
@@ -130,54 +139,63 @@ def _grid(at: Inputs) -> Tensor:
     return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
 
 
+def _samples(maps: list[Tensor], grid: Tensor) -> Tensor:
+    """(B, sum C_i, N) in the dtype of the grid (B, N, 2); the single samples end here."""
+    return torch.cat(
+        [
+            F.grid_sample(
+                m.to(grid.dtype), grid[:, :, None], padding_mode="border", align_corners=False
+            ).squeeze(3)
+            for m in maps
+        ],
+        dim=1,
+    )
+
+
 def _grid_sample(at: Inputs) -> Tensor:
     """Maps in half precision are promoted to the grid's float32, as autocast does it."""
-    grid = _grid(at)[:, None]  # (B, 1, N, 2)
-    sampled = [
-        F.grid_sample(m.to(grid.dtype), grid, padding_mode="border", align_corners=False)[:, :, 0]
-        for m in at.maps
-    ]
-    hypercolumns = torch.cat(sampled, dim=1).mT.to(at.weight.dtype)  # (B, N, sum C_i)
-    return F.linear(hypercolumns, at.weight, at.bias).relu()
+    return F.linear(_hypercolumns(at), at.weight, at.bias).relu_()
+
+
+def _hypercolumns(at: Inputs) -> Tensor:
+    """(B, N, sum C_i), or (P, sum C_i) image by image."""
+    grid, dtype = _grid(at), at.weight.dtype
+    if at.batch_index is None:
+        return _samples(at.maps, grid).mT.to(dtype)
+    h = at.maps[0].new_empty(len(at.points), at.weight.shape[1])
+    for image in range(len(at.maps[0])):
+        place = (at.batch_index == image).nonzero()[:, 0]
+        of_image = _samples([m[image : image + 1] for m in at.maps], grid[place][None])
+        h = h.index_put((place,), of_image[0].T.to(dtype))
+    return h
 
 
 def _grid_sample_half(at: Inputs) -> Tensor:
     """Everything in the maps' dtype, the coordinates too: the obvious code in half precision."""
-    grid = _grid(at)[:, None].to(at.weight.dtype)
-    sampled = [
-        F.grid_sample(m, grid, padding_mode="border", align_corners=False)[:, :, 0] for m in at.maps
-    ]
-    return F.linear(torch.cat(sampled, dim=1).mT, at.weight, at.bias).relu()
+    grid = _grid(at).to(at.weight.dtype)
+    return F.linear(_samples(at.maps, grid).mT, at.weight, at.bias).relu_()
 
 
 def _point_sample(at: Inputs) -> Tensor:
     """PointRend's: unit coordinates, (B, C, N, 1) samples, a 1x1 convolution over the points."""
     unit = (_grid(at) + 1) / 2
-    sampled = [
-        F.grid_sample(
-            m.to(unit.dtype),
-            2 * unit[:, :, None] - 1,
-            padding_mode="border",
-            align_corners=False,
-        ).squeeze(3)
-        for m in at.maps
-    ]
-    fine = torch.cat(sampled, dim=1).to(at.weight.dtype)  # (B, sum C_i, N)
-    return F.conv1d(fine, at.weight[:, :, None], at.bias).relu().mT
+    fine = _samples(at.maps, 2 * unit - 1).to(at.weight.dtype)
+    return F.conv1d(fine, at.weight[:, :, None], at.bias).relu_().mT
 
 
 def _masked(at: Inputs) -> Tensor:
-    return masked_dense_linear(
-        at.maps, at.points, at.image_size, at.weight, at.bias, activation="relu"
-    )
+    return F.linear(_upsampled_and_masked(at), at.weight, at.bias).relu_()
+
+
+def _upsampled_and_masked(at: Inputs) -> Tensor:
+    image = torch.arange(len(at.points), device=at.points.device)[:, None]
+    x, y = at.points.unbind(dim=-1)
+    return dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
 
 
 def _dense(at: Inputs) -> Tensor:
-    return dense_linear(at.maps, at.image_size, at.weight, at.bias, activation="relu")
-
-
-def _product(at: Inputs) -> Tensor:
-    raise NotImplementedError("the product alone needs its gathered matrix: see prepare()")
+    h = dense_hypercolumn(at.maps, at.image_size)
+    return F.conv2d(h, at.weight[:, :, None, None], at.bias).relu_()
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +206,8 @@ def _compiled() -> Callable[[Inputs], Tensor]:
 _OTHERS = {
     peer.name: peer
     for peer in (
-        Peer("product", _product),
+        Peer("product", _product, given=True),
+        Peer("product_fused", _product_fused, given=True),
         Peer("grid_sample", _grid_sample),
         Peer("grid_sample_compiled", lambda at: _compiled()(at)),
         Peer("grid_sample_half", _grid_sample_half),
@@ -200,10 +219,10 @@ _OTHERS = {
 
 
 def names_for(workload: Workload, training: bool, device: torch.device) -> list[str]:
-    """Which peers a workload is measured with, the library's own choice first.
+    """Which peers a workload is measured with, the library's choice first.
 
     On the CPU every plan has two steps, and one way to project. Compiling takes 15 to 30 seconds,
-    so it is done for W1 alone, and on a GPU for W4.
+    so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass.
     """
     on_cpu = device.type == "cpu"
     if workload.family != "workload":
@@ -214,9 +233,11 @@ def names_for(workload: Workload, training: bool, device: torch.device) -> list[
         return ["auto", "product", "grid_sample", *wanted]
     plans = ["two_step", "project_gather"] if on_cpu else ["one_pass", "two_step"]
     plans += [] if on_cpu else ["project_gather", "project_product"]
+    products = ["product"] if training else ["product", "product_fused"]
     compiled = training and workload.name in (("W1",) if on_cpu else ("W1", "W4"))
-    others = ["product", "grid_sample", "point_sample", "masked", "dense"]
-    return ["auto", *plans, *others, *(["grid_sample_compiled"] if compiled else [])]
+    others = ["grid_sample", "point_sample", "masked", "dense"]
+    others += ["grid_sample_compiled"] if compiled else []
+    return ["auto", *plans, *products, *others]
 
 
 def peers_for(

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import drawings
-from .results import Line, complete_run, device_slug, devices, latest_rows, read
+from .drawing_table4 import table4
+from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown
 from .workloads import SWEEPS, WORKLOADS
 
 if TYPE_CHECKING:
@@ -60,18 +61,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def draw_all(device: str, folder: Path) -> list[Path]:
     """All figures of a device; those without results are left out."""
-    first_layer = read("first_layer")
+    first_layer = shown(read("first_layer"))
     workloads = complete_run(first_layer, device, "case", WANTED)
     sweeps = complete_run(first_layer, device, "family", set(SWEEPS))
     roofs = [r for r in read("roofs") if workloads and r["date"] == workloads[0]["date"]]
-    table4 = latest_rows(read("table4"), device)
+    rows = latest_rows(read("table4"), device)
     plans: list[tuple[str, list[Line], Callable[[list[Line]], Figure]]] = [
         ("time", workloads, drawings.time_by_workload),
         ("memory", workloads, drawings.memory_by_workload),
         ("scaling", sweeps, drawings.scaling),
         ("roofline", workloads, lambda lines: drawings.roofline(lines, roofs)),
         ("predicted", sweeps or workloads, drawings.predicted),
-        ("table4", table4, drawings.table4),
+        ("table4", rows, table4),
     ]
     written = []
     for name, lines, draw in plans:

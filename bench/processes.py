@@ -7,7 +7,7 @@ it starts within milliseconds; it has no threads yet, and its high-water mark be
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 __all__ = ["available_memory", "in_own_process"]
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result.
+def in_own_process(function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+    """What the generator function yields in a process that ends with this generator.
+
+    It goes on there only when the next value is asked for.
 
     Raises:
         MemoryError: the process was killed, as the system does when memory runs out.
@@ -24,26 +26,40 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.networks"])
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, function, arguments))
+    here, there = context.Pipe()
+    process = context.Process(target=_answer, args=(there, function, arguments))
     process.start()
-    sender.close()
+    there.close()
     try:
-        result, error = receiver.recv()
-    except EOFError:
+        while True:
+            try:
+                here.send(None)
+                value, error, ended = here.recv()
+            except (EOFError, OSError):
+                process.join()
+                raise MemoryError(f"the process ended with {process.exitcode}") from None
+            if error:
+                raise RuntimeError(error)
+            if ended:
+                return
+            yield value
+    finally:
+        here.close()
         process.join()
-        raise MemoryError(f"the process ended with {process.exitcode}") from None
-    process.join()
-    if error:
-        raise RuntimeError(error)
-    return result
 
 
-def _send(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answer(here: Connection, function: Callable[..., Iterator[Any]], arguments: Any) -> None:
+    """Send (value, error, whether there are no more), one for each request."""
     try:
-        sender.send((function(*arguments), ""))
+        here.recv()
+        for value in function(*arguments):
+            here.send((value, "", False))
+            here.recv()
+        here.send((None, "", True))
+    except EOFError:  # no more is wanted
+        return
     except Exception as error:
-        sender.send((None, f"{type(error).__name__}: {error}"))
+        here.send((None, f"{type(error).__name__}: {error}", True))
 
 
 def available_memory() -> float:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .results import Line, complete_run, device_slug, devices, latest_rows, read
+from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown, times_auto
 from .summary import by_case, duration, size
 from .table4_text import features_note, table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
@@ -36,6 +36,7 @@ PEERS = {
     "project_gather": "every layer projected",
     "project_product": "projected, as a product",
     "product": "matrix product alone",
+    "product_fused": "the same, fused epilogue",
     "grid_sample": "`grid_sample` + `cat` + `linear`",
     "grid_sample_compiled": "the same, `torch.compile`",
     "grid_sample_half": "`grid_sample`, half-precision coordinates",
@@ -50,7 +51,7 @@ WANTED = {workload.name for workload in WORKLOADS}
 
 def summary_block() -> str:
     """For the README: one device, training, time and memory as ratios."""
-    lines = read("first_layer")
+    lines = shown(read("first_layer"))
     complete = [d for d in devices(lines) if complete_run(lines, d, "case", WANTED)]
     if not complete:
         return "No complete results yet: `make bench`.\n"
@@ -58,11 +59,11 @@ def summary_block() -> str:
     device = min(complete, key=lambda name: (kinds[name] != "cuda", complete.index(name)))
     run = complete_run(lines, device, "case", WANTED)
     rows = [["", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
-    for (case, direction), found in by_case(run).items():
-        auto = found.get("auto")
+    for (case, direction), by_peer in by_case(run).items():
+        auto = by_peer.get("auto")
         if case in WANTED and direction == "training" and auto and "median" in auto:
-            own = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
-            rows.append([case, own, *(_ratios(found.get(peer), auto) for peer in IN_SUMMARY)])
+            ours = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
+            rows.append([case, ours, *(_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY)])
     scaled = any(line["scaled"] for line in run)
     text = (
         f"First layer, forward and backward: time and peak memory beyond the inputs, and how many "
@@ -78,7 +79,7 @@ def summary_block() -> str:
 
 def results_block() -> str:
     """For docs/benchmarks.md: all results of every device."""
-    lines = read("first_layer")
+    lines = shown(read("first_layer"))
     parts = []
     for device in devices(lines):
         run = complete_run(lines, device, "case", WANTED)
@@ -88,6 +89,8 @@ def results_block() -> str:
         parts.append(_roofs(run[0]))
         parts.append(_figures(device))
         parts += ["### W1 to W5: time", _by_workload(run, "median")]
+        if any("warm_median" in line for line in run):
+            parts += ["### The same, warm", _by_workload(run, "warm_median")]
         parts += ["### W1 to W5: peak memory beyond the inputs", _by_workload(run, "peak_bytes")]
         parts += [
             "### Kept for the backward pass, beyond the inputs; the output is included",
@@ -120,7 +123,7 @@ def _ratios(line: Line | None, auto: Line) -> str:
         return ""
     if line.get("problem"):
         return str(line["problem"]).split(":")[0]
-    time, memory = line["median"] / auto["median"], line["peak_bytes"] / auto["peak_bytes"]
+    time, memory = times_auto(line, auto), line["peak_bytes"] / auto["peak_bytes"]
     return f"{_times(time)} time, {_times(memory)} memory"
 
 
@@ -129,10 +132,10 @@ def _times(ratio: float) -> str:
 
 
 def _roofs(run: Line) -> str:
-    found = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
+    roofs = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
     texts = [
         f"{r['dtype']} {r['flops'] / 1e9:,.0f} GFLOP/s, copy {r['bytes'] / 1e9:,.0f} GB/s"
-        for r in found
+        for r in roofs
     ]
     return f"Measured roofs: {'; '.join(texts)}." if texts else ""
 
@@ -149,19 +152,19 @@ def _figures(device: str, names: Sequence[str] = FIGURES, above: str = "") -> st
 
 def _by_workload(run: Sequence[Line], key: str) -> str:
     """A row for each workload and direction, a column for each peer."""
-    text = duration if key == "median" else size
-    own = [line for line in run if line["family"] == "workload"]
-    present = {line["peer"] for line in own}
+    text = size if "bytes" in key else duration
+    selected = [line for line in run if line["family"] == "workload"]
+    present = {line["peer"] for line in selected}
     peers = [peer for peer in PEERS if peer in present]
     rows = [["", "", *(PEERS[peer] for peer in peers)]]
-    for (case, direction), found in by_case(own).items():
-        cells = [_absolute(found.get(peer), key, text) for peer in peers]
+    for (case, direction), by_peer in by_case(selected).items():
+        cells = [_absolute(by_peer.get(peer), key, text) for peer in peers]
         if any(cells):
             rows.append([case, direction, *cells])
-    sizes = {line["case"]: line["sizes"] for line in own}
+    sizes = {line["case"]: line["sizes"] for line in selected}
     listed = "; ".join(f"{case}: {text}" for case, text in sizes.items())
     spread = sorted(
-        (line["p80"] - line["p20"]) / line["median"] for line in own if "median" in line
+        (line["p80"] - line["p20"]) / line["median"] for line in selected if "median" in line
     )
     middle = (
         f"Medians; from the 20th to the 80th percentile it is {spread[len(spread) // 2]:.0%} of "
@@ -180,24 +183,24 @@ def _absolute(line: Line | None, key: str, text: object) -> str:
 
 
 def _variants(run: Sequence[Line]) -> str:
-    own = [line for line in run if line["family"] in ("dtype", "layout")]
-    present = {line["peer"] for line in own}
+    selected = [line for line in run if line["family"] in ("dtype", "layout")]
+    present = {line["peer"] for line in selected}
     peers = [peer for peer in PEERS if peer in present]
     rows = [["", *(PEERS[peer] for peer in peers)]]
-    for (case, _), found in by_case(own).items():
-        rows.append([case, *(_absolute(found.get(peer), "median", duration) for peer in peers)])
+    for (case, _), by_peer in by_case(selected).items():
+        rows.append([case, *(_absolute(by_peer.get(peer), "median", duration) for peer in peers)])
     return _markdown(rows) if len(rows) > 1 else ""
 
 
 def _overhead(device: str) -> str:
-    own = [line for line in read("overhead") if line["device"] == device]
-    latest = {(line["peer"], line["direction"]): line for line in own}
+    selected = [line for line in read("overhead") if line["device"] == device]
+    latest = {(line["peer"], line["direction"]): line for line in selected}
     peers = list(dict.fromkeys(peer for peer, _ in latest))
     rows = [["", *(PEERS[peer] for peer in peers)]]
     for direction in ("forward", "training"):
         cells = [latest.get((peer, direction)) for peer in peers]
         rows.append([direction, *(duration(cell["median"]) if cell else "" for cell in cells)])
-    return f"{_markdown(rows)}\n\n{own[-1]['sizes']}." if own else ""
+    return f"{_markdown(rows)}\n\n{selected[-1]['sizes']}." if selected else ""
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -207,7 +210,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def replaced(text: str) -> tuple[str, list[str]]:
     """The text with its blocks as the results have them, and the names of these blocks."""
-    found = []
+    names = []
     for name, make in BLOCKS.items():
         start = f"<!-- figures: {name} (python -m bench.report) -->"
         end = f"<!-- end of figures: {name} -->"
@@ -215,8 +218,8 @@ def replaced(text: str) -> tuple[str, list[str]]:
         if pattern.search(text):
             block = f"{start}\n\n{make()}\n{end}"
             text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
-            found.append(name)
-    return text, found
+            names.append(name)
+    return text, names
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -228,11 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     for path in FILES:
         before = path.read_text(encoding="utf-8")
-        after, found = replaced(before)
+        after, names = replaced(before)
         state = "as the results say" if before == after else "written"
         if check and before != after:
             state, status = "NOT as the results say: python -m bench.report", 1
-        print(f"{path.relative_to(ROOT)}: {', '.join(found) or 'no block'}: {state}")
+        print(f"{path.relative_to(ROOT)}: {', '.join(names) or 'no block'}: {state}")
         if not check:
             path.write_text(after, encoding="utf-8")
     return status

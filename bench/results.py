@@ -1,9 +1,12 @@
 """Results: one line of JSON for each figure, appended to bench/results/, read back by run.
 
-    first_layer.jsonl   a peer on a workload or sweep, forward or training
-    roofs.jsonl         what the machine reached in that run
-    overhead.jsonl      host time of a call whose work is next to nothing
-    table4.jsonl        rows of the paper's Table 4
+    first_layer.jsonl      a peer on a workload or sweep, forward or training
+    roofs.jsonl            what the machine reached in that run
+    overhead.jsonl         host time of a call whose work is next to nothing
+    table4.jsonl           rows of the paper's Table 4
+    planner_regret.jsonl   a call by all its plans
+
+Lines are never rewritten: old ones have no times of cold calls (:func:`shown`).
 
 Every line carries the identity of its run: device, versions, commit and date (machine.py). A
 figure is drawn from one run alone, the latest of a device that has all it needs; a partial run,
@@ -28,6 +31,8 @@ __all__ = [
     "folder",
     "latest_rows",
     "read",
+    "shown",
+    "times_auto",
 ]
 
 Line = dict[str, Any]
@@ -80,9 +85,26 @@ def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
 
     The latest of each, at the paper's sizes if there are any such, otherwise at smaller ones.
     """
-    own = [line for line in lines if line["device"] == device]
-    full = [line for line in own if not line["scaled"]]
-    return list({line["row"]: line for line in full or own}.values())
+    of_device = [line for line in lines if line["device"] == device]
+    full = [line for line in of_device if not line["scaled"]]
+    return list({line["row"]: line for line in full or of_device}.values())
+
+
+def shown(lines: Iterable[Line]) -> list[Line]:
+    """Lines whose times are those of cold calls, as in a network; `warm_median` is beside them.
+
+    Lines from before cold calls were measured come back as they are.
+    """
+    result = []
+    for line in lines:
+        cold = {k.removeprefix("cold_"): v for k, v in line.items() if k.startswith("cold_")}
+        result.append({**line, **cold, "warm_median": line["median"]} if "median" in cold else line)
+    return result
+
+
+def times_auto(line: Line, auto: Line) -> float:
+    """How many times the library's time a peer takes: in the rounds that both had turns in."""
+    return float(line.get("times_auto") or line["median"] / auto["median"])
 
 
 def device_slug(device: str) -> str:

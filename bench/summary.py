@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .results import Line
+from .results import Line, shown, times_auto
 
 __all__ = ["by_case", "duration", "ratio_tables", "size"]
 
@@ -13,6 +13,7 @@ SHORT = {
     "grid_sample_compiled": "compiled",
     "grid_sample_half": "g_s.half",
     "point_sample": "point_s.",
+    "product_fused": "p.fused",
     "project_gather": "project",
     "project_product": "proj.prod",
 }
@@ -20,20 +21,20 @@ SHORT = {
 
 def by_case(lines: Sequence[Line]) -> dict[tuple[str, str], dict[str, Line]]:
     """Lines by case and direction, and therein by peer."""
-    found: dict[tuple[str, str], dict[str, Line]] = {}
+    cases: dict[tuple[str, str], dict[str, Line]] = {}
     for line in lines:
-        found.setdefault((line["case"], line["direction"]), {})[line["peer"]] = line
-    return found
+        cases.setdefault((line["case"], line["direction"]), {})[line["peer"]] = line
+    return cases
 
 
 def ratio_tables(lines: Sequence[Line]) -> str:
     """Time and peak memory of each peer over those of the library's own choice, by case."""
-    head = lines[0]
-    scaled = " Sizes are scaled down for a machine without a GPU." if _scaled(lines) else ""
+    head, lines = lines[0], shown(lines)
+    scaled = " Sizes are scaled down for a machine without a GPU." if head["scaled"] else ""
     run = f"{head['device']}, torch {head['torch']}, {head['date']}, commit {head['commit']}"
     parts = [
         f"{run}.{scaled}",
-        "\nTime: median of auto, and how many times as long the others take "
+        "\nTime of a cold call: median of auto, and how many times as long the others take "
         "(wrong: failed the numerical check and was not timed)",
         _table(lines, "median", duration),
         "\nPeak memory beyond the inputs: that of auto, and how many times as much the others take",
@@ -55,17 +56,13 @@ def size(number: float) -> str:
     return f"{number / 1e6:.3g} MB" if number < 1e9 else f"{number / 1e9:.3g} GB"
 
 
-def _scaled(lines: Sequence[Line]) -> bool:
-    return any(line["scaled"] for line in lines)
-
-
 def _table(lines: Sequence[Line], key: str, text: Callable[[float], str]) -> str:
     peers = list(dict.fromkeys(line["peer"] for line in lines if line["peer"] != "auto"))
     rows = [["case", "direction", "auto", *(SHORT.get(peer, peer) for peer in peers)]]
-    for (case, direction), found in by_case(lines).items():
-        auto = found.get("auto", {}).get(key)
-        cells = [_cell(found.get(peer), key, auto) for peer in peers]
-        rows.append([case, direction, text(auto) if auto else "-", *cells])
+    for (case, direction), by_peer in by_case(lines).items():
+        auto = by_peer.get("auto", {})
+        cells = [_cell(by_peer.get(peer), key, auto) for peer in peers]
+        rows.append([case, direction, text(auto[key]) if key in auto else "-", *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -76,9 +73,9 @@ def _table(lines: Sequence[Line], key: str, text: Callable[[float], str]) -> str
     )
 
 
-def _cell(line: Line | None, key: str, auto: float | None) -> str:
-    if line is None or auto is None:
+def _cell(line: Line | None, key: str, auto: Line) -> str:
+    if line is None or key not in auto:
         return ""
     if line.get("problem"):
         return "memory" if "memory" in line["problem"] else "wrong"
-    return f"{line[key] / auto:.2f}x"
+    return f"{times_auto(line, auto) if key == 'median' else line[key] / auto[key]:.2f}x"

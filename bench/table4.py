@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import math
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ from .timing import quantile, time_calls
 
 __all__ = ["PAPER", "ROWS", "Paper", "measure_row", "sizes_for"]
 
-ITERATIONS = 10  # the paper's figures are averages over ten
-SECONDS = 20.0  # after these no further update is begun; there is always one
+ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
+SECONDS = 20.0  # what the updates may take where LEAST of them do not take longer
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,20 @@ def sizes_for(device: torch.device) -> Sizes:
 
 
 def measure_row(
-    name: str, sizes: Sizes, device: torch.device, run: Line, budget: float = SECONDS
-) -> tuple[Line, list[float]]:
-    """One row, checked, measured and appended to the results; and the seconds of each update.
+    name: str,
+    sizes: Sizes,
+    device: torch.device,
+    run: Line,
+    budget: float = SECONDS,
+    repeat: Callable[[Callable[[], object], int], object] | None = None,
+) -> Line:
+    """One row, checked, measured and appended to the results.
 
-    After one update to warm up, ITERATIONS are timed, or as many as begin within `budget` seconds.
+    After one update to warm up there are ITERATIONS, or as many as fit into `budget` seconds, LEAST
+    at least.
+
+    Args:
+        repeat: calls the update so many times; None is a loop.
 
     Raises:
         MemoryError: there is not memory enough on this machine.
@@ -89,48 +98,66 @@ def measure_row(
                 f"{name} needs some {needed / 1e9:.1f} GB and {available_memory() / 1e9:.1f} GB "
                 "are available"
             )
-        figures, seconds = in_own_process(_measure, network, sizes, device, budget)
+        updates = in_own_process(_updates, network, sizes, device)
     else:
-        figures, seconds = _measure(network, sizes, device, budget)
-        gc.collect()
-        torch.cuda.empty_cache()
+        updates = _updates(network, sizes, device)
+    _warm_up, *others = _repeated(updates, budget, repeat)
+    seconds = [update["seconds"] for update in others]
+    figures: dict[str, Any] = {**others[-1], "samples": len(seconds)}
+    del figures["seconds"]
+    for key, share in (("median", 0.5), ("p20", 0.2), ("p80", 0.8)):
+        figures[key] = quantile(seconds, share)
+    figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
+    figures["spread"] = [1 / max(seconds), 1 / min(seconds)]
     row = {"row": name, **asdict(network), **asdict(sizes), "scaled": sizes.scaled}
-    return append("table4", run, {**row, **figures}), seconds
+    return append("table4", run, {**row, **figures})
 
 
-def _measure(
-    network: Network, sizes: Sizes, device: torch.device, budget: float
-) -> tuple[dict[str, Any], list[float]]:
+def _repeated(
+    updates: Iterator[dict[str, Any]],
+    budget: float,
+    repeat: Callable[[Callable[[], object], int], object] | None,
+) -> list[dict[str, Any]]:
+    results = [next(updates)]
+    count = max(LEAST, min(ITERATIONS, int(budget / results[0]["seconds"])))
+
+    def update() -> None:
+        results.append(next(updates))
+
+    if repeat is None:
+        for _ in range(count):
+            update()
+    else:
+        repeat(update, count)
+    updates.close()  # type: ignore[attr-defined]  # and its process or its memory with it
+    return results
+
+
+def _updates(network: Network, sizes: Sizes, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Seconds of one update after another, and all else that is known of the row."""
     error = check_mode(network, device)
     if not error < 1e-4:
         raise AssertionError(f"{network} differs from the sparse network by {error:.2g}")
-    before = _memory(device)
+    on_cpu = device.type == "cpu"
+    if not on_cpu:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    before = high_water_mark() if on_cpu else torch.cuda.memory_allocated(device)
     model = build(network, sizes, device)
     once = step(network, model, sizes, device)
-    once()
-    seconds: list[float] = []
-    start = time.perf_counter()
-    while len(seconds) < ITERATIONS and (not seconds or time.perf_counter() - start < budget):
-        # On a GPU an update takes far longer than the host needs to issue it.
-        seconds += time_calls([once], device, 0.01)
     parts = model.backbone if network.mode == "backbone" else model
-    parameters = sum(p.numel() for p in parts.parameters())
-    figures = {
-        "error": error,
-        "features": sum(model.head.in_channels),
-        "parameters": parameters,
-        "memory_bytes": _memory(device) - before,
-        "median": quantile(seconds, 0.5),
-        "p20": quantile(seconds, 0.2),
-        "p80": quantile(seconds, 0.8),
-        "samples": len(seconds),
-        "updates_per_second": len(seconds) / math.fsum(seconds),
-    }
-    return figures, seconds
-
-
-def _memory(device: torch.device) -> int:
-    return high_water_mark() if device.type == "cpu" else torch.cuda.max_memory_allocated(device)
+    while True:
+        # On a GPU an update takes far longer than the host needs to issue it.
+        (seconds,) = time_calls([once], device, 0.01)
+        peak = high_water_mark() if on_cpu else torch.cuda.max_memory_allocated(device)
+        yield {
+            "error": error,
+            "features": sum(model.head.in_channels),
+            "parameters": sum(p.numel() for p in parts.parameters()),
+            "memory_bytes": peak - before,
+            "seconds": seconds,
+        }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -147,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'':20} {'memory MB':>10} {'size MB':>8} {'updates/s':>10}")
     for name in names:
         try:
-            line, _ = measure_row(name, Sizes(), DEVICE, run)
+            line = measure_row(name, Sizes(), DEVICE, run)
         except (MemoryError, torch.OutOfMemoryError) as error:
             print(f"{name:20} {error}", flush=True)
             continue

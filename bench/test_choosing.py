@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixelnet_triton.planner import resolve_plan
-from pixelnet_triton.planner.choose import forget_plans
+from bench.planning import forget_plans, resolve_plan
 
 MAPS = [torch.randn(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
 

@@ -104,8 +104,8 @@ def _check(inputs: Inputs) -> None:
         elif isinstance(layer, torch.nn.ReLU):
             hidden = hidden.relu()
     for name, method in METHODS.items():
-        found = method(inputs)[:, points[:, 1], points[:, 0]].t().double()
-        error = ((found - hidden).abs().max() / hidden.abs().max()).item()
+        scores = method(inputs)[:, points[:, 1], points[:, 0]].t().double()
+        error = ((scores - hidden).abs().max() / hidden.abs().max()).item()
         assert error < 16 * torch.finfo(torch.float32).eps, f"{name}: relative error {error:.2g}"
 
 

@@ -4,8 +4,9 @@
     pytest bench --benchmark-only -k "W1 and training"    # a part of it
     PIXELNET_TEST_DEVICE=cpu pytest bench --benchmark-only
 
-Each peer is compared with the float64 reference before it is timed (accuracy.py). The sweeps are
-measured in training, which is what the library is for.
+Each peer is compared with the float64 reference before it is timed (accuracy.py), and takes turns
+with the library's choice (ledger.py). The sweeps are measured in training, which is what the
+library is for.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from bench.ledger import PLAYBACK, Ledger
+from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.measure import Case
+from bench.timing import clock
 from bench.workloads import registry
 
 # torch.compile imports parts of torch that are deprecated themselves.
@@ -29,10 +31,10 @@ CASES = [
 ]
 
 
-@pytest.mark.benchmark(timer=PLAYBACK)
+@pytest.mark.benchmark(timer=clock(DEVICE))
 @pytest.mark.parametrize(
     ("case", "peer"),
     [pytest.param(c, p, id=f"{c}-{p}") for c in CASES for p in c.peers(DEVICE)],
 )
 def test_first_layer(benchmark: Any, ledger: Ledger, case: Case, peer: str) -> None:
-    ledger.report(benchmark, case, peer)
+    ledger.measure(benchmark, case, peer)

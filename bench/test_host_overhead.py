@@ -15,11 +15,9 @@ from bench.inputs import make_inputs
 from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.peers import peers_for, prepare
+from bench.random_layers import TINY
 from bench.results import append
-from bench.workloads import Workload
 
-#: Three maps of eight channels and a few cells, four points, eight outputs.
-TINY = Workload("overhead", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
 ROUNDS, CALLS = 40, 20
 
 
@@ -29,9 +27,9 @@ ROUNDS, CALLS = 40, 20
 def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str) -> None:
     training = direction == "training"
     inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
-    (found,) = peers_for([peer], TINY, training, DEVICE)
+    (chosen,) = peers_for([peer], TINY, training, DEVICE)
     with torch.set_grad_enabled(training):
-        once = prepare(found, inputs).once(training)
+        once = prepare(chosen, inputs).once(training)
         if DEVICE.type == "cuda":
             benchmark.pedantic(once, setup=_wait, rounds=ROUNDS * CALLS, warmup_rounds=CALLS)
         else:

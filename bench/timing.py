@@ -1,9 +1,12 @@
-"""Timing, interleaved: every peer gets a turn in every round, so that drift hits all alike.
+"""Timing: peers take turns in rounds, so that drift of the machine hits all alike.
 
-On a CPU a call is timed by the wall clock. On a GPU by a pair of events around each call, while
-the host is ahead: the queue is first filled with work that takes longer than the host needs to
-issue the calls, so that events bound the device's time and nothing else. Inputs rotate through
-copies (inputs.py), so none lie in the L2 cache. What the host needs is measured on its own.
+Warm calls follow one another. Before a cold call on a CPU a buffer is touched that takes the place
+of everything in the caches; on a GPU cold calls rotate through copies of the inputs (inputs.py).
+
+A CPU's calls are timed by the wall clock. A GPU's by a pair of events around each call, while the
+host is ahead: the queue is first filled with work that takes longer than the host needs to issue
+the calls, so that events bound the device's time and nothing else. What the host needs is measured
+on its own.
 """
 
 from __future__ import annotations
@@ -11,37 +14,57 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import torch
 
-__all__ = ["Samples", "graph_seconds", "interleaved", "quantile", "time_calls"]
+__all__ = [
+    "COLD_BYTES",
+    "Samples",
+    "Turns",
+    "clock",
+    "graph_seconds",
+    "host_seconds",
+    "interleaved",
+    "make_cold",
+    "quantile",
+    "time_calls",
+]
 
 Function = Callable[[], object]
+Clock = Callable[[], Any]
 
-ROUNDS = 5
-SLOT = {"cpu": 0.06, "cuda": 0.02}  # seconds that a peer's calls take in one round
-CALLS = {"cpu": 10, "cuda": 20}  # and how many these are at most
-# A call of this many seconds is made once before the rounds, and in the first of them only.
-SLOW, ROUNDS_OF_SLOW = 0.15, 2
+ROUNDS = 10
+SLOT = {"cpu": 0.02, "cuda": 0.01}  # seconds that a peer's warm calls take in one round
+CALLS = {"cpu": 50, "cuda": 10}  # and how many these are at most
+# A peer whose call takes this many seconds has a turn in the first of the rounds only.
+SLOW, ROUNDS_OF_SLOW = 0.15, 3
+#: The buffer that keeps a GPU busy, and for how long at most.
+BUSY_BYTES, BUSY_SECONDS = 256 << 20, 0.1
+#: Bytes that are touched before a cold call on a CPU.
+COLD_BYTES = 64 << 20
 
 
 @dataclass
 class Samples:
     """Seconds of every call; `host`: seconds until one returns, a GPU not awaited (0: a CPU)."""
 
-    seconds: list[float] = field(default_factory=list)
+    warm: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
     host: float = 0.0
 
     def summary(self) -> dict[str, float]:
-        """Median, 20th and 80th percentile, and their number."""
-        return {
-            "median": quantile(self.seconds, 0.5),
-            "p20": quantile(self.seconds, 0.2),
-            "p80": quantile(self.seconds, 0.8),
-            "samples": len(self.seconds),
-        }
+        """Median, 20th and 80th percentile, and their number: of warm calls, and of cold ones."""
+        figures: dict[str, float] = {}
+        for prefix, seconds in (("", self.warm), ("cold_", self.cold)):
+            if seconds:
+                shares = {"median": 0.5, "p20": 0.2, "p80": 0.8}
+                figures |= {prefix + name: quantile(seconds, q) for name, q in shares.items()}
+                figures[f"{prefix}samples"] = len(seconds)
+        return figures
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -53,48 +76,102 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def interleaved(
-    calls: Mapping[str, Sequence[Function]], device: torch.device
-) -> dict[str, Samples]:
-    """Time the peers in turns.
+class Turns:
+    """Peers that take turns.
 
     Args:
-        calls: for each peer the same call on one copy of the inputs or more, taken in turn.
-            Each has run before: compilation and tuning are over.
+        calls: for each peer the same call on one copy of the inputs or more. Each has run before:
+            compilation and tuning are over.
         device: the CPU or a GPU.
-
-    Returns:
-        By peer, the seconds of each call.
+        cold: whether cold calls are timed too.
+        ticks: another clock than the wall's, in seconds, on a CPU.
     """
-    turns = {name: itertools.cycle(own) for name, own in calls.items()}
-    found = {name: Samples() for name in calls}
-    first: dict[str, float] = {}
-    for name, own in turns.items():
-        found[name].host = _host_seconds(own, device)
-        (first[name],) = time_calls([next(own)], device, found[name].host)
-        if first[name] > SLOW:
-            found[name].seconds.append(first[name])
-    order = list(turns)
-    shuffled = random.Random(0)  # so that nobody always follows the same neighbour
-    for number in range(ROUNDS):
-        shuffled.shuffle(order)
+
+    def __init__(
+        self,
+        calls: Mapping[str, Sequence[Function]],
+        device: torch.device,
+        cold: bool = True,
+        ticks: Clock = time.perf_counter,
+    ) -> None:
+        self.device, self._cold, self._ticks = device, cold, ticks
+        self.samples = {name: Samples() for name in calls}
+        self._warm = {name: copies[0] for name, copies in calls.items()}
+        self._copies = {name: itertools.cycle(copies) for name, copies in calls.items()}
+        self._shuffled = random.Random(0)  # so that nobody always follows the same neighbour
+        self._number = 0
+        self._first: dict[str, float] = {}
+        for name, call in self._warm.items():
+            host = self.samples[name].host = host_seconds(call, device)
+            (self._first[name],) = time_calls([call], device, host, ticks=ticks)
+
+    def rounds_of(self, name: str) -> int:
+        """Rounds that a peer has a turn in."""
+        return ROUNDS_OF_SLOW if self._first[name] > SLOW else ROUNDS
+
+    def next_copy(self, name: str) -> Function:
+        """The peer's call on the copy of the inputs that was longest ago."""
+        return next(self._copies[name])
+
+    def round(self, left: str | None = None) -> None:
+        """A turn for each peer.
+
+        Args:
+            left: a peer whose turn comes last, and whose cold call is left to the caller; all is
+                prepared for it.
+        """
+        order = [name for name in self._warm if self._number < self.rounds_of(name)]
+        self._shuffled.shuffle(order)
+        self._number += 1
+        if left in order:
+            order.remove(left)
+            order.append(left)
         for name in order:
-            host = found[name].host
-            if first[name] > SLOW:
-                if number < ROUNDS_OF_SLOW:
-                    found[name].seconds += time_calls([next(turns[name])], device, host)
-                continue
-            count = max(1, min(CALLS[device.type], int(SLOT[device.type] / first[name])))
-            # One more, not counted: it finds the caches full of what the last peer left there.
-            batch = [next(turns[name]) for _ in range(count + 1)]
-            found[name].seconds += time_calls(batch, device, host)[1:]
-    return found
+            self._turn(name, name == left)
+
+    def _turn(self, name: str, left: bool) -> None:
+        samples, device = self.samples[name], self.device
+        slow = self._first[name] > SLOW
+        count = 1 if slow else int(SLOT[device.type] / max(self._first[name], 1e-6))
+        count = max(1, min(CALLS[device.type], count))
+        # One more, not counted: it finds the caches full of what the last peer left there.
+        batch = [self._warm[name]] * (count + (not slow))
+        warm = time_calls(batch, device, samples.host, ticks=self._ticks)
+        samples.warm += warm if slow else warm[1:]
+        if left:
+            make_cold(device, samples.host)
+        elif self._cold:
+            batch = [self.next_copy(name) for _ in range(1 if device.type == "cpu" else count)]
+            samples.cold += time_calls(batch, device, samples.host, cold=True, ticks=self._ticks)
 
 
-def time_calls(calls: Sequence[Function], device: torch.device, host: float = 0.0) -> list[float]:
+def interleaved(
+    calls: Mapping[str, Sequence[Function]], device: torch.device, **options: Any
+) -> dict[str, Samples]:
+    """All rounds of the turns; see :class:`Turns`."""
+    turns = Turns(calls, device, **options)
+    for _ in range(max(map(turns.rounds_of, calls), default=0)):
+        turns.round()
+    return turns.samples
+
+
+def time_calls(
+    calls: Sequence[Function],
+    device: torch.device,
+    host: float = 0.0,
+    cold: bool = False,
+    ticks: Clock = time.perf_counter,
+) -> list[float]:
     """Seconds of each call. `host`: what the host needs to issue one, on a GPU."""
+    seconds = []
     if device.type == "cpu":
-        return [_wall_seconds(call) for call in calls]
+        for call in calls:
+            if cold:
+                make_cold(device)
+            start = ticks()
+            call()
+            seconds.append(ticks() - start)
+        return seconds
     starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in calls] for _ in range(2))
     torch.cuda.synchronize(device)
     _occupy(device, 1.5 * host * len(calls))
@@ -106,11 +183,41 @@ def time_calls(calls: Sequence[Function], device: torch.device, host: float = 0.
     return [s.elapsed_time(e) / 1e3 for s, e in zip(starts, ends, strict=True)]
 
 
+def make_cold(device: torch.device, host: float = 0.0) -> None:
+    """Fill a CPU's caches with something else; give a GPU work, so that the host gets ahead."""
+    if device.type == "cpu":
+        _elsewhere().add_(1)
+    else:
+        torch.cuda.synchronize(device)
+        _occupy(device, 1.5 * host)
+
+
+@lru_cache(maxsize=1)
+def _elsewhere() -> torch.Tensor:
+    return torch.zeros(COLD_BYTES // 4, dtype=torch.int32)
+
+
+class Tick:
+    """A reading of a GPU's clock: an event in its queue. The difference of two is in seconds."""
+
+    def __init__(self) -> None:
+        self.event = torch.cuda.Event(enable_timing=True)
+        self.event.record()
+
+    def __sub__(self, start: Tick) -> float:
+        self.event.synchronize()
+        return float(start.event.elapsed_time(self.event)) / 1e3
+
+
+def clock(device: torch.device) -> Clock:
+    """What times a call on the device, by the difference of two readings in seconds."""
+    return time.perf_counter if device.type == "cpu" else Tick
+
+
 def graph_seconds(call: Function, device: torch.device) -> float | None:
     """Median seconds of a replay of the call as a CUDA graph; None where it cannot be captured.
 
-    The host takes no part in a replay. Its inputs are those of the capture, so unlike the other
-    figures this one may find them in the L2 cache.
+    The host takes no part in a replay. Its inputs are those of the capture, so this is a warm time.
     """
     if device.type == "cpu":
         return None
@@ -130,27 +237,24 @@ def graph_seconds(call: Function, device: torch.device) -> float | None:
     return quantile(time_calls([graph.replay] * 10, device, 20e-6), 0.5)
 
 
-def _wall_seconds(call: Function) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _host_seconds(own: Iterator[Function], device: torch.device) -> float:
-    """Seconds until a call returns, the least of three."""
+def host_seconds(call: Function, device: torch.device) -> float:
+    """Seconds until a call on a GPU returns, the least of three; 0 on a CPU."""
     if device.type == "cpu":
         return 0.0
-    next(own)()
+    call()
+    seconds = []
+    for _ in range(3):
+        torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
     torch.cuda.synchronize(device)
-    seconds = min(_wall_seconds(next(own)) for _ in range(3))
-    torch.cuda.synchronize(device)
-    return seconds
+    return min(seconds)
 
 
 def _occupy(device: torch.device, seconds: float) -> None:
-    """Keep the device busy for at least this long (0.1 s at most): by clearing a large buffer."""
-    size = 256 << 20
-    buffer = torch.empty(size, dtype=torch.uint8, device=device)
-    fastest = size / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
-    for _ in range(1 + int(min(seconds, 0.1) / fastest)):
+    """Keep the device busy for so long, at most BUSY_SECONDS: by clearing a large buffer."""
+    buffer = torch.empty(BUSY_BYTES, dtype=torch.uint8, device=device)
+    fastest = BUSY_BYTES / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
+    for _ in range(1 + int(min(seconds, BUSY_SECONDS) / fastest)):
         buffer.zero_()

@@ -2,18 +2,15 @@
 
 W1 to W5 are the first layers that the library was designed for; the sweeps vary one quantity of
 such a layer. A workload holds sizes only. Without a GPU all of them are made smaller by
-:func:`for_cpu`, say so (`scaled`), and carry the smaller sizes in their results.
+:func:`for_cpu`, say so (`scaled`), and carry the smaller sizes in their results. This file takes
+nothing from the library, so that two versions of it can be measured on the same cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import torch
-
-from pixelnet_triton.call.shape import CallShape, LayerShape
-from pixelnet_triton.cpu.products import multiplies_half
+from typing import Any
 
 __all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
 
@@ -33,6 +30,8 @@ class Workload:
         image_size: (H, W) in pixels. images: B. points: N per image. out_features: D.
         dtype: of maps and weights. channels_last: the layout of the maps.
         scaled: made smaller for a machine without a GPU.
+        ragged: the points of all images in one list, each with the index of its image.
+        pixels: points are distinct pixels, not places anywhere in the image.
     """
 
     name: str
@@ -46,6 +45,8 @@ class Workload:
     family: str = "workload"
     value: int | str = ""
     scaled: bool = False
+    ragged: bool = False
+    pixels: bool = True
 
     @property
     def channels(self) -> int:
@@ -84,35 +85,22 @@ class Workload:
         """
         cells = [self.images * height * width for _, height, width in self.layers]
         touched = sum(
-            min(CORNERS * rows, own) * channels
-            for own, (channels, _, _) in zip(cells, self.layers, strict=True)
+            min(CORNERS * rows, count) * channels
+            for count, (channels, _, _) in zip(cells, self.layers, strict=True)
         )
         parameters = (self.channels + 1) * self.out_features
         output = rows * self.out_features
         elements = touched + parameters + output
         if training:
-            maps = sum(o * c for o, (c, _, _) in zip(cells, self.layers, strict=True))
+            maps = sum(n * c for n, (c, _, _) in zip(cells, self.layers, strict=True))
             elements += 2 * output + touched + parameters + maps + parameters
         return float(elements * self.itemsize + rows * POINT_BYTES)
-
-    def call_shape(self, training: bool, device: torch.device) -> CallShape:
-        """What the planner sees of it."""
-        layers = tuple(LayerShape(*layer, self.channels_last) for layer in self.layers)
-        return CallShape(
-            layers,
-            self.images,
-            self.all_points,
-            self.out_features,
-            self.itemsize,
-            training=training,
-            half_products=device.type != "cpu" or multiplies_half(getattr(torch, self.dtype)),
-        )
 
     def sizes(self) -> str:
         """The sizes in words, for tables and titles."""
         height, width = self.image_size
         maps = "+".join(str(channels) for channels, _, _ in self.layers)
-        layout = "" if self.channels_last else ", NCHW"
+        layout = ("" if self.channels_last else ", NCHW") + (", ragged" if self.ragged else "")
         return (
             f"{self.images} x {width}x{height}, C={maps}, N={self.points}, "
             f"D={self.out_features}, {self.dtype}{layout}"
@@ -167,26 +155,28 @@ WORKLOADS = (
 )
 
 
+def _sized(workload: Workload, on_cpu: bool, **changes: Any) -> Workload:
+    workload = replace(workload, name="", **changes)
+    return for_cpu(workload) if on_cpu else workload
+
+
 def _points(on_cpu: bool) -> list[Workload]:
-    base = replace(WORKLOADS[4], name="")
-    base = for_cpu(base) if on_cpu else base
+    narrow = _sized(WORKLOADS[4], on_cpu)
     fewer = (62, 250, 1000, 4000, 12544)  # a quarter of each, and all pixels
     more = (250, 500, 1000, 2000, 4000, 16000, 50176)
-    return [replace(base, points=n, value=n) for n in (fewer if on_cpu else more)]
+    return [replace(narrow, points=n, value=n) for n in (fewer if on_cpu else more)]
 
 
 def _width(on_cpu: bool) -> list[Workload]:
-    base = replace(WORKLOADS[4], name="")
-    base = for_cpu(base) if on_cpu else base
+    narrow = _sized(WORKLOADS[4], on_cpu)
     widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 256, 512, 1024, 4096, 6144)
-    return [replace(base, out_features=d, value=d) for d in widths]
+    return [replace(narrow, out_features=d, value=d) for d in widths]
 
 
 def _layers(on_cpu: bool) -> list[Workload]:
-    base = replace(WORKLOADS[2], name="", out_features=256)
-    base = for_cpu(base) if on_cpu else base
-    count = len(base.layers)
-    return [replace(base, layers=base.layers[:m], value=m) for m in range(1, count + 1)]
+    deep = _sized(WORKLOADS[2], on_cpu, out_features=256)
+    counts = range(1, len(deep.layers) + 1)
+    return [replace(deep, layers=deep.layers[:m], value=m) for m in counts]
 
 
 def _image(on_cpu: bool) -> list[Workload]:
@@ -198,16 +188,14 @@ def _image(on_cpu: bool) -> list[Workload]:
 
 
 def _dtype(on_cpu: bool) -> list[Workload]:
-    base = replace(WORKLOADS[4], name="")
-    base = for_cpu(base) if on_cpu else base
-    return [replace(base, dtype=t, value=t) for t in ("float32", "bfloat16", "float16")]
+    narrow = _sized(WORKLOADS[4], on_cpu)
+    return [replace(narrow, dtype=t, value=t) for t in ("float32", "bfloat16", "float16")]
 
 
 def _layout(on_cpu: bool) -> list[Workload]:
-    base = replace(WORKLOADS[4], name="")
-    base = for_cpu(base) if on_cpu else base
+    narrow = _sized(WORKLOADS[4], on_cpu)
     return [
-        replace(base, channels_last=last, value="NHWC" if last else "NCHW")
+        replace(narrow, channels_last=last, value="NHWC" if last else "NCHW")
         for last in (True, False)
     ]
 
@@ -229,7 +217,7 @@ def registry(on_cpu: bool) -> list[Workload]:
     On a GPU in bfloat16, on the CPU in float32, but for the sweep over dtypes.
     """
     dtype = "float32" if on_cpu else "bfloat16"
-    found = [for_cpu(w) if on_cpu else w for w in WORKLOADS]
+    workloads = [for_cpu(w) if on_cpu else w for w in WORKLOADS]
     for family, make in SWEEPS.items():
-        found += [replace(w, name=f"{family}-{w.value}", family=family) for w in make(on_cpu)]
-    return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in found]
+        workloads += [replace(w, name=f"{family}-{w.value}", family=family) for w in make(on_cpu)]
+    return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]

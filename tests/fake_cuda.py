@@ -1,0 +1,166 @@
+"""A GPU that is not there: `torch.cuda` recorded, and its tensors on the CPU.
+
+    python -m pytest -p tests.fake_cuda ...
+
+For dry runs of code that is for a GPU alone, so that no typo in it waits for one. As strict as the
+real one where that has mattered: a device without an index cannot be made the current one. Loaded
+as a plugin it also makes the workloads of the benchmarks small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["FakeCuda"]
+
+
+class OnCpu(TorchFunctionMode):
+    """Tensors that are asked for on a GPU are made on the CPU."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.device:
+            return function(*args, **kwargs)
+        if str(kwargs.get("device", "")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        args = tuple("cpu" if isinstance(a, torch.device) and a.type == "cuda" else a for a in args)
+        return function(*args, **kwargs)
+
+
+class Event:
+    """The wall's time, if it was asked for."""
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        self._timing, self._time = enable_timing, -1.0
+
+    def record(self, stream: object = None) -> None:
+        self._time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self._time > 0, "never recorded"
+
+    def elapsed_time(self, end: Event) -> float:
+        assert self._timing, "an event without timing"
+        assert end._time >= self._time > 0
+        return 1e3 * (end._time - self._time) or 1e-6
+
+
+class Graph:
+    """Replays nothing, but only after it was captured."""
+
+    captured = False
+
+    def replay(self) -> None:
+        assert self.captured
+
+
+class Stream:
+    def __init__(self, device: object = None) -> None:
+        self.device = device
+
+    def wait_stream(self, other: Stream) -> None:
+        assert isinstance(other, Stream)
+
+
+class FakeCuda:
+    """What stands in for functions of `torch.cuda`; `calls` counts them."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self._allocated = 1 << 20
+        self._generator = torch.Generator
+        self.functions = {
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "current_device": lambda: 0,
+            "set_device": self._set_device,
+            "synchronize": self._with_index("synchronize"),
+            "empty_cache": self._count("empty_cache"),
+            "reset_peak_memory_stats": self._with_index("reset_peak_memory_stats"),
+            "memory_allocated": lambda device=None: self._allocated,
+            "max_memory_allocated": lambda device=None: self._allocated + 4096,
+            "get_device_name": lambda device=None: "A GPU that is not there",
+            "get_device_capability": lambda device=None: (9, 0),
+            "get_device_properties": lambda device=None: SimpleNamespace(
+                name="A GPU that is not there",
+                major=9,
+                minor=0,
+                total_memory=80 << 30,
+                multi_processor_count=132,
+                L2_cache_size=50 << 20,
+                clock_rate=1_700_000,
+                memory_clock_rate=2_600_000,
+                memory_bus_width=5120,
+            ),
+            "Event": Event,
+            "Stream": Stream,
+            "CUDAGraph": Graph,
+            "graph": self._graph,
+            "stream": lambda stream: contextlib.nullcontext(),
+            "current_stream": lambda device=None: Stream(),
+        }
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for name, function in self.functions.items():
+            patch.setattr(torch.cuda, name, function)
+        patch.setattr("bench.timing.BUSY_BYTES", 1 << 10)  # clearing them is slow here
+        patch.setattr("bench.timing.BUSY_SECONDS", 1e-9)
+        patch.setattr("bench.timing.ROUNDS", 2)
+        patch.setattr("bench.timing.CALLS", {"cuda": 4})
+        patch.setattr(torch, "Generator", lambda device="cpu": self._generator("cpu"))
+
+    def _count(self, name: str) -> Any:
+        def counted(*arguments: object) -> None:
+            self.calls[name] += 1
+
+        return counted
+
+    def _with_index(self, name: str) -> Any:
+        def counted(device: torch.device | None = None) -> None:
+            assert device is None or torch.device(device).type == "cuda"
+            self.calls[name] += 1
+
+        return counted
+
+    def _set_device(self, device: torch.device) -> None:
+        if torch.device(device).index is None:
+            raise ValueError(f"Expected a torch.device with a specified index, got {device}")
+        self.calls["set_device"] += 1
+
+    @contextlib.contextmanager
+    def _graph(self, graph: Graph) -> Iterator[None]:
+        self.calls["graph"] += 1
+        yield
+        graph.captured = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """As a plugin, for a whole session: before anything of it is imported."""
+    FakeCuda().install(pytest.MonkeyPatch())
+    OnCpu().__enter__()
+    import bench.networks
+    import bench.table4
+    from bench import machine, workloads
+
+    small = {"layers": ((3, 8, 8), (5, 4, 4)), "image_size": (16, 16), "images": 2, "points": 7}
+    workloads.WORKLOADS = tuple(
+        replace(w, **small, out_features=11)  # type: ignore[arg-type]
+        for w in workloads.WORKLOADS
+    )
+    sizes = bench.networks.Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
+    bench.table4.sizes_for = lambda device: sizes
+    machine.SIZES["cuda"] = (64, 1)
+    assert str(machine.DEVICE) == "cuda:0"

@@ -1,0 +1,155 @@
+"""Two versions of the library compared: the table, the processes, and what goes wrong in them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import compare, compare_processes
+from bench.compare_cases import KINDS, comparisons
+from bench.compare_processes import Failed, Process, copied_side
+from bench.compare_side import Comparison
+from bench.compare_text import Paired, common_noise, table
+
+OPTIONS = {"device": "cpu", "threads": 1}
+
+
+def paired(name: str, ratios: list[float], controls: list[float]) -> Paired:
+    return Paired(name, "small", [0.010] * len(ratios), ratios, controls)
+
+
+def test_a_case_is_slower_beyond_the_noise_of_its_control_only() -> None:
+    cases = [
+        paired("slow", [1.10, 1.12, 1.11], [1.01, 0.99, 1.00]),
+        paired("noisy", [1.10, 1.12, 1.11], [1.15, 0.88, 1.00]),
+        paired("fast", [0.80, 0.81, 0.70], [1.00, 1.01, 1.00]),
+        paired("undecided", [0.90, 0.98, 1.12, 1.13], [1.00, 1.01, 1.00]),
+        Paired("broken", "small", problem="here: ValueError"),
+    ]
+    rows = table(cases).splitlines()
+    assert rows[1].split() == [
+        *("slow", "10", "ms", "1.110", "1.100-1.120", "1.000", "0.990-1.010", "SLOWER")
+    ]
+    assert [row.split()[-1] for row in rows[2:6]] == [
+        *("0.880-1.150", "faster", "1.000-1.010", "ValueError")
+    ]
+    assert rows[-1].endswith("Slower beyond it: slow.")
+
+
+def test_noise_common_to_all_counts_for_each() -> None:
+    cases = [paired(str(i), [1.0], [1.05]) for i in range(9)]
+    lucky = paired("lucky", [1.04], [1.0])
+    assert lucky.verdict(common_noise([*cases, lucky])) == ""
+    assert lucky.verdict(0.0) == "SLOWER"
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_cases_are_selected_by_kind_or_first_word(on_cpu: bool) -> None:
+    everything = [case for _, case in comparisons(list(KINDS), on_cpu)]
+    assert len({case.name for case in everything}) == len(everything)
+    assert {kind for kind, _ in comparisons(list(KINDS), on_cpu)} == set(KINDS)
+    names = [case.name for _, case in comparisons(["W1"], on_cpu)]
+    assert names == [f"W1{layout} {d}" for layout in ("", " NCHW") for d in ("forward", "training")]
+
+
+def test_unknown_cases_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(["HEAD", "--cases", "W1,W9"])
+    assert "W9 unknown; there are workloads, random, small, host, W1" in capsys.readouterr().err
+
+
+def test_one_base_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        ([], "give either BASE"),
+        (["HEAD", "--against", str(tmp_path)], "give either BASE"),
+        (["--against", str(tmp_path)], "no pixelnet_triton/ in there"),
+    ):
+        with pytest.raises(SystemExit):
+            compare.main(arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_base_is_checked_out_beside_and_removed() -> None:
+    inside = subprocess.run(["git", "rev-parse", "HEAD"], cwd=compare.ROOT, capture_output=True)
+    if inside.returncode:
+        pytest.skip("not a git checkout")
+    with compare.worktree("HEAD") as path:
+        assert (path / "pixelnet_triton" / "kernels" / "gather.py").is_file()
+    assert not path.exists()
+    with pytest.raises(subprocess.CalledProcessError), compare.worktree("no-such-commit"):
+        pass
+
+
+def test_a_side_knows_nothing_of_the_library_but_its_public_functions() -> None:
+    folder = Path(compare_processes.__file__).parent
+    local = {Path(name).stem for name in compare_processes.FILES}
+    for name in compare_processes.FILES:
+        for node in ast.walk(ast.parse((folder / name).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module in local
+            elif isinstance(node, ast.ImportFrom) and node.module == "pixelnet_triton":
+                public = {"sparse_hypercolumn", "plan_hypercolumn"}
+                assert {alias.name for alias in node.names} <= public
+            else:
+                assert not str(getattr(node, "module", "")).startswith(("pixelnet", "bench"))
+
+
+def test_whole_comparison_of_the_library_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--against", str(compare.ROOT), "--cases", "small-16", "--minutes", "0.01"]
+    compare.main(arguments)
+    rows = capsys.readouterr().out.splitlines()
+    assert "3 generations of processes" in rows[0]
+    ratios = [float(row.split(" us ")[1].split()[0]) for row in rows if row.startswith("small-16")]
+    assert len(ratios) == 2
+    assert all(0.1 < ratio < 10 for ratio in ratios)
+
+
+FAKE = """
+import os, torch
+def sparse_hypercolumn(features, points, image_size, weight=None, **options):
+    {action}
+    return torch.full((1, {rows}), {value}) + 0 * sum(f.sum() for f in features) + 0 * weight.sum()
+plan_hypercolumn = None
+"""
+
+
+def library(folder: Path, value: float = 1.0, rows: int = 4, action: str = "pass") -> Path:
+    (folder / "pixelnet_triton").mkdir(parents=True)
+    text = FAKE.format(value=value, rows=rows, action=action)
+    (folder / "pixelnet_triton" / "__init__.py").write_text(text)
+    return folder
+
+
+def forward_case() -> Comparison:
+    (case,) = [c for _, c in comparisons(["small-16"], True) if not c.training]
+    return case
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": 1.01}, "the results differ: by"),
+        ({"action": "raise ValueError('as it should')"}, "here: ValueError: as it should"),
+        ({"action": "os._exit(3)"}, "here: the process ended"),
+    ],
+)
+def test_what_goes_wrong_on_a_side_is_told(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    base = library(tmp_path / "base")
+    here = library(tmp_path / "here", **change)  # type: ignore[arg-type]
+    (found,) = compare.compare(base, here, [("small", forward_case())], 0.01, 0.0, least=1)
+    assert message in found.problem
+    assert found.ratios == []
+
+
+def test_another_library_than_asked_for_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with copied_side() as folder:
+        library(folder, value=2.0)  # comes first on the path
+        with pytest.raises(Failed, match="imported"):
+            Process(folder, empty, "base", OPTIONS)

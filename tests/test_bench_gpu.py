@@ -1,0 +1,160 @@
+"""Every line of the benchmarks that is for a GPU alone, run on a CPU against a recorded one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import compare_side, machine, table4
+from bench.compare_cases import comparisons
+from bench.measure import Case, measure_case
+from bench.memory import peak_bytes
+from bench.networks import Network, Sizes
+from bench.precision import full_float32
+from bench.timing import Turns, clock, graph_seconds, time_calls
+from bench.workloads import Workload
+
+from .fake_cuda import FakeCuda, OnCpu
+
+ROOT = Path(__file__).resolve().parent.parent
+GPU = torch.device("cuda", 0)
+SMALL = Workload(
+    "small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11, dtype="bfloat16"
+)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    fake = FakeCuda()
+    fake.install(monkeypatch)
+    with OnCpu():
+        yield fake
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", ""])
+def test_the_device_has_an_index_and_is_current(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("PIXELNET_TEST_DEVICE", name)
+    assert machine.chosen_device() == GPU
+    assert cuda.calls["set_device"] == 1
+    assert machine.identity(GPU)["device"] == "A GPU that is not there"
+
+
+def test_clocks_are_events(cuda: FakeCuda) -> None:
+    ticks = clock(GPU)
+    start = ticks()
+    assert 0 < ticks() - start < 1
+    assert len(time_calls([lambda: None] * 3, GPU, 1e-4)) == 3
+    assert cuda.calls["synchronize"] == 2
+    graph = graph_seconds(lambda: None, GPU)
+    assert graph is not None
+    assert graph > 0
+
+
+def test_a_call_that_cannot_be_captured_has_no_graph(cuda: FakeCuda) -> None:
+    def waits() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert graph_seconds(waits, GPU) is None
+
+
+def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
+    made: list[int] = []
+    turns = Turns({"peer": [lambda i=i: made.append(i) for i in range(3)]}, GPU)  # type: ignore[misc]
+    made.clear()
+    turns.round()
+    warm, cold = made[:5], made[5:]
+    assert set(warm) == {0}
+    assert cold[:4] == [0, 1, 2, 0]
+    assert turns.samples["peer"].host > 0
+
+
+def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SIZES", {"cpu": (1, 1), "cuda": (64, 1)})
+    assert machine.measured_roofs(GPU, torch.bfloat16).flops > 0
+    assert peak_bytes(lambda: None, GPU) == 4096
+    assert cuda.calls["reset_peak_memory_stats"] == 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
+    case = Case(SMALL, training)
+    names = [*case.peers(GPU), "one_pass", "project_product", "point_sample", "dense"]
+    for figures in measure_case(case, names, GPU).values():
+        line = figures.line
+        assert line["host"] > 0
+        assert line["graph"] > 0
+        assert line["samples"] == line["cold_samples"] > 1
+        assert line["cold_bytes"] is None
+        json.dumps(line)
+
+
+def test_what_does_not_fit_is_told(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("bench.measure.peak_bytes", full)
+    (figures,) = measure_case(Case(SMALL, False), ["auto"], GPU).values()
+    assert figures.problem == "out of memory"
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "backbone"])
+def test_a_row_of_table4(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+) -> None:
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    monkeypatch.setitem(table4.ROWS, "row", Network(mode, 1))
+    sizes = Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
+    line = table4.measure_row("row", sizes, GPU, {"device": "X"}, budget=0)
+    assert line["samples"] == 3
+    assert line["memory_bytes"] == 4096
+    assert line["spread"][0] <= line["updates_per_second"] <= line["spread"][1]
+    assert cuda.calls["reset_peak_memory_stats"] == 1
+
+
+def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    before = torch.get_float32_matmul_precision()
+    with full_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("word", ["small-16", "host"])
+def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
+    side = compare_side.Side(GPU)
+    for _, case in comparisons([word], on_cpu=False):
+        answer = side.prepare(asdict(case))
+        assert answer["seconds"] > 0
+        assert len(side.time(4)) == 4
+
+
+def test_the_benchmarks_themselves(tmp_path: Path) -> None:
+    """Collected and run as on a GPU, in a session of their own."""
+    wanted = "W1-forward or dtype-bfloat16 or (overhead and product) or biased or (fc-1 and sparse)"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.fake_cuda", "bench", "-q"]
+    command += ["--benchmark-only", "-k", wanted, "-p", "no:cacheprovider"]
+    dropped = ("PYTEST_XDIST", "PIXELNET_")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    variables |= {"PIXELNET_TEST_DEVICE": "cuda", "PIXELNET_BENCH_RESULTS": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "first_layer.jsonl").read_text().splitlines()]
+    peers = {line["peer"] for line in lines if line["case"] == "W1"}
+    assert {"auto", "one_pass", "project_product", "product_fused", "dense"} <= peers
+    assert all(
+        line["kind"] == "cuda" and line["cold_times_auto"] > 0 for line in lines if "median" in line
+    )
+    assert "first layer at sparse points" in done.stdout
+    assert "Table 4 of the paper" in done.stdout
