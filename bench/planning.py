@@ -6,21 +6,21 @@ The rest of this folder knows its public functions, its reference and its metric
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from pixelnet_triton import Plan
-from pixelnet_triton.call.shape import CallShape, LayerShape
-from pixelnet_triton.cpu.products import multiplies_half
-from pixelnet_triton.env_report import cpu_name, environment
-from pixelnet_triton.planner import resolve_plan, work_cpu
-from pixelnet_triton.planner.calibration import Probe, fit
-from pixelnet_triton.planner.choose import forget_plans, named_plan
-from pixelnet_triton.planner.cost import CostModel
+from pixelnet_triton import DeviceProfile, Plan
+from pixelnet_triton.calibration import Probe, fit
+from pixelnet_triton.call import Backend, CallShape, LayerShape
+from pixelnet_triton.env_report import environment
+from pixelnet_triton.op import backend_for, backend_named, forget_calls
+from pixelnet_triton.planner import CostModel, chosen_plan, profile_of
 from pixelnet_triton.planner.profiles import SHIPPED
-from pixelnet_triton.planner.store import profile_for
+from pixelnet_triton.planning import plan_hypercolumn
 from pixelnet_triton.selfcheck import source_commit
+from pixelnet_triton.tools.machine import cpu_name
 
 from .workloads import Workload
 
@@ -30,24 +30,23 @@ __all__ = [
     "cpu_name",
     "environment",
     "fitted",
-    "forget_plans",
+    "forget_calls",
+    "plan_hypercolumn",
     "plan_of",
     "planned_flops",
     "predicted",
-    "resolve_plan",
     "source_commit",
 ]
 
 
 def call_shape(workload: Workload, training: bool, device: torch.device) -> CallShape:
     """What the planner sees of a workload."""
-    on_cpu = device.type == "cpu"
     last, image = workload.channels_last, workload.image_size
     layers = tuple(
         LayerShape(*layer, last or layer[0] == 1, exact=workload.pixels and layer[1:] == image)
         for layer in workload.layers
     )
-    return CallShape(
+    shape = CallShape(
         layers,
         workload.images,
         workload.all_points,
@@ -55,8 +54,15 @@ def call_shape(workload: Workload, training: bool, device: torch.device) -> Call
         workload.itemsize,
         ragged=workload.ragged,
         training=training,
-        half_products=not on_cpu or multiplies_half(getattr(torch, workload.dtype)),
     )
+    half = backend_for(shape, device).multiplies(getattr(torch, workload.dtype))
+    return replace(shape, half_products=half)
+
+
+def _planner(shape: CallShape, device: torch.device) -> tuple[Backend, DeviceProfile]:
+    """What plans calls on that device."""
+    backend = backend_for(shape, device)
+    return backend, profile_of(backend, device)
 
 
 def plan_of(name: str, workload: Workload, training: bool, device: torch.device) -> Plan:
@@ -64,27 +70,29 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
     if ":" in name:
         return Plan.decode(name)
     shape = call_shape(workload, training, device)
+    backend, profile = _planner(shape, device)
     if name.startswith("project_"):
-        model = CostModel(shape, profile_for(device))
-        offered = [model.strategies(i) for i in range(len(workload.layers))]
+        offered = [backend.strategies(shape, i) for i in range(len(workload.layers))]
         # Interpolation as a product is offered for coarse maps; gathered rows always are.
         strategies = tuple(name if name in s else "project_gather" for s in offered)
-        return Plan(strategies, model.modes[-1])
-    return named_plan(name, shape, profile_for(device))
+        return Plan(strategies, backend.modes[-1])
+    # Without its route, which a call finds by itself.
+    return replace(chosen_plan(name, shape, backend, profile), route=None)
 
 
 def planned_flops(plan: Plan, workload: Workload, training: bool, device: torch.device) -> float:
     """FLOPs that a plan executes in matrix products."""
-    model = CostModel(call_shape(workload, training, device), profile_for(device))
-    return model.work(plan).flops
+    shape = call_shape(workload, training, device)
+    return CostModel(shape, *_planner(shape, device)).work(plan).total.flops
 
 
 def predicted(
     plan: Plan, workload: Workload, training: bool, device: torch.device
 ) -> tuple[float, str]:
     """Seconds that the planner expects, and the profile that says so."""
-    profile = profile_for(device)
-    return CostModel(call_shape(workload, training, device), profile).seconds(plan), str(profile)
+    shape = call_shape(workload, training, device)
+    backend, profile = _planner(shape, device)
+    return CostModel(shape, backend, profile).seconds(plan), str(profile)
 
 
 def recorded_shape(fields: dict[str, Any]) -> CallShape:
@@ -100,15 +108,15 @@ def fitted(lines: Iterable[dict[str, Any]], threads: int) -> dict[str, Any]:
     """The profile nearest to lines of bench.planner_regret.
 
     By name, a plan that gathers all layers keeps nothing for its backward pass, which auto does in
-    small calls; it counts with auto's time if that is what auto did, and in small calls only then.
+    small calls; auto's time counts for the route that auto would take.
     """
+    backend, start = backend_named("cpu"), SHIPPED["cpu"].with_threads(threads)
     probes = []
     for line in lines:
-        call, measured = recorded_shape(line["call"]), dict(line["measured"])
-        gather = Plan(("gather",) * len(call.layers), "two_step").encode()
-        if line["chosen"] == gather:
-            measured[gather] = line["auto"]
-        elif work_cpu.way_of(call, all_gathered=True) is work_cpu.Way.KEPT:
-            del measured[gather]
-        probes += [Probe(call, Plan.decode(plan), time) for plan, time in measured.items()]
-    return fit(probes, SHIPPED["cpu"].with_threads(threads)).as_dict()
+        shape = recorded_shape(line["call"])
+        model = CostModel(replace(shape, may_keep=False), backend, start)
+        for plan, time in line["measured"].items():
+            probes.append(Probe(shape, model.routed(Plan.decode(plan)), time))
+        auto = CostModel(shape, backend, start).routed(Plan.decode(line["chosen"]))
+        probes.append(Probe(shape, auto, line["auto"]))
+    return fit(probes, backend, start).as_dict()

@@ -1,7 +1,4 @@
-"""What choosing a plan costs: for a shape seen before, and for a new one.
-
-pytest bench/test_choosing.py --benchmark-only
-"""
+"""What planning costs, which is paid once for each kind of call: the profile is read again, too."""
 
 from __future__ import annotations
 
@@ -10,22 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from bench.planning import forget_plans, resolve_plan
+from bench.planning import forget_calls, plan_hypercolumn
 
 MAPS = [torch.randn(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
 
 
-@pytest.mark.parametrize("kernels", [False, True], ids=["cpu", "gpu"])
-def test_seen_before(benchmark: Any, kernels: bool) -> None:
-    """Paid by every forward and every backward pass: five layers, key included."""
-    benchmark(resolve_plan, "auto", MAPS, 2000, 256, kernels=kernels)
-
-
-@pytest.mark.parametrize("kernels", [False, True], ids=["cpu", "gpu"])
-def test_new_shape(benchmark: Any, kernels: bool) -> None:
-    """Paid once per shape; the profile is read again as well."""
+@pytest.mark.parametrize("profile", [None, "H200"], ids=["cpu", "gpu"])
+def test_new_shape(benchmark: Any, profile: str | None) -> None:
+    """Five layers."""
     benchmark.pedantic(
-        lambda: resolve_plan("auto", MAPS, 2000, 256, kernels=kernels),
-        setup=forget_plans,
+        lambda: plan_hypercolumn(MAPS, 2000, 256, profile=profile),
+        setup=forget_calls,
         rounds=50,
     )
