@@ -93,7 +93,7 @@ def measure(sides: list[Process], case: Comparison, share: float) -> tuple[float
         random.shuffle(order)
         for number in order:
             # less disturbed than the median of a turn, and not as lucky as the least
-            seconds[number].append(quantile(sides[number].ask("time", count), 0.2))
+            seconds[number].append(quantile(sides[number].ask("time", [count, 4 * SLOT]), 0.2))
     base, control, here = seconds
     ratios = [h / (b * c) ** 0.5 for b, c, h in zip(base, control, here, strict=True)]
     controls = [c / b for b, c in zip(base, control, strict=True)]
@@ -140,7 +140,7 @@ def _generation(
     paired: dict[str, Paired],
 ) -> None:
     """All cases that have no problem yet, in three new processes."""
-    options = {"device": str(DEVICE), "threads": torch.get_num_threads()}
+    options = {"device": str(DEVICE), "threads": torch.get_num_threads()}  # as in this process
     roles = {"base": base, "control": base, "here": here}
     with contextlib.ExitStack() as stack:
         sides = [
@@ -172,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", default=",".join(KINDS), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
     parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's")
     parser.add_argument("--json", type=Path, help="write all ratios to this file")
     options = parser.parse_args(arguments)
     try:
@@ -182,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give either BASE, a commit, or --against, a checkout")
     if options.against and not (options.against / "pixelnet_triton" / "__init__.py").is_file():
         parser.error(f"--against {options.against}: no pixelnet_triton/ in there")
+    torch.set_num_threads(options.threads)
     share, minutes = QUICK if options.quick else WHOLE
     minutes = options.minutes or minutes
     try:

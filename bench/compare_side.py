@@ -70,18 +70,30 @@ class Side:
         self.host = host_seconds(self.calls[0], self.device)
         return {"seconds": min(self.time(2)), "sums": _sums(results)}
 
-    def time(self, count: int) -> list[float]:
-        """Seconds of each of so many calls, after one that is not counted."""
-        batch = [self.calls[i % len(self.calls)] for i in range(count + 1)]
+    def time(self, count: int, limit: float = math.inf) -> list[float]:
+        """Seconds of each of so many calls, after one that is not counted.
+
+        They are fewer where they take longer than `limit` seconds: an operator that waits for
+        threads takes a thousand times as long while another process has the cores.
+        """
+        start = time.perf_counter()
+        self._timed(1)
+        seconds: list[float] = []
+        while len(seconds) < count and (not seconds or time.perf_counter() - start < limit):
+            seconds += self._timed(min(10, count - len(seconds)))
+        return seconds
+
+    def _timed(self, count: int) -> list[float]:
+        batch = [self.calls[i % len(self.calls)] for i in range(count)]
         if not self.until_return or self.device.type == "cpu":
-            return time_calls(batch, self.device, self.host)[1:]
+            return time_calls(batch, self.device, self.host)
         seconds = []
         for call in batch:
             torch.cuda.synchronize(self.device)
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
-        return seconds[1:]
+        return seconds
 
 
 def _call(comparison: Comparison, workload: Workload, at: Inputs) -> Callable[[], Any]:
@@ -140,7 +152,7 @@ def main() -> None:
             return
         try:
             name, argument = json.loads(line)
-            answer = side.prepare(argument) if name == "prepare" else side.time(argument)
+            answer = side.prepare(argument) if name == "prepare" else side.time(*argument)
         except Exception:
             answer = {"error": traceback.format_exc()}
 

@@ -88,16 +88,18 @@ def results_block() -> str:
         parts.append(f"## {device}\n\n{_run(run[0])}")
         parts.append(_roofs(run[0]))
         parts.append(_figures(device))
-        parts += ["### W1 to W5: time", _by_workload(run, "median")]
-        if any("warm_median" in line for line in run):
-            parts += ["### The same, warm", _by_workload(run, "warm_median")]
-        parts += ["### W1 to W5: peak memory beyond the inputs", _by_workload(run, "peak_bytes")]
+        layers = [line for line in run if line["family"] == "workload"]
+        parts += ["### W1 to W5: time", _table(layers, "median"), _note(layers)]
+        if any("warm_median" in line for line in layers):
+            parts += ["### The same, warm", _table(layers, "warm_median")]
+        parts += ["### W1 to W5: peak memory beyond the inputs", _table(layers, "peak_bytes")]
         parts += [
             "### Kept for the backward pass, beyond the inputs; the output is included",
-            _by_workload(run, "saved_bytes"),
+            _table(layers, "saved_bytes"),
         ]
         sweeps = complete_run(lines, device, "family", set(SWEEPS))
-        parts += ["### Dtypes and layouts, training", _variants(sweeps)]
+        variants = [line for line in sweeps if line["family"] in ("dtype", "layout")]
+        parts += ["### Dtypes and layouts, training", _table(variants, "median", directions=False)]
         parts += ["### Host time of a call", _overhead(device)]
         rows = latest_rows(read("table4"), device)
         if rows:
@@ -150,46 +152,35 @@ def _figures(device: str, names: Sequence[str] = FIGURES, above: str = "") -> st
     )
 
 
-def _by_workload(run: Sequence[Line], key: str) -> str:
-    """A row for each workload and direction, a column for each peer."""
-    text = size if "bytes" in key else duration
-    selected = [line for line in run if line["family"] == "workload"]
-    present = {line["peer"] for line in selected}
-    peers = [peer for peer in PEERS if peer in present]
-    rows = [["", "", *(PEERS[peer] for peer in peers)]]
-    for (case, direction), by_peer in by_case(selected).items():
-        cells = [_absolute(by_peer.get(peer), key, text) for peer in peers]
+def _table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
+    """A row for each case, and for its directions; a column for each peer that has any figure."""
+
+    def cell(line: Line | None) -> str:
+        if line is None or (key not in line and not line.get("problem")):
+            return ""
+        if line.get("problem"):
+            return str(line["problem"]).split(":")[0]
+        return size(line[key]) if "bytes" in key else duration(line[key])
+
+    cases = by_case(lines)
+    peers = [name for name in PEERS if any(cell(line.get(name)) for line in cases.values())]
+    rows = [["", *[""] * directions, *(PEERS[peer] for peer in peers)]]
+    for (case, direction), by_peer in cases.items():
+        cells = [cell(by_peer.get(peer)) for peer in peers]
         if any(cells):
-            rows.append([case, direction, *cells])
-    sizes = {line["case"]: line["sizes"] for line in selected}
-    listed = "; ".join(f"{case}: {text}" for case, text in sizes.items())
-    spread = sorted(
-        (line["p80"] - line["p20"]) / line["median"] for line in selected if "median" in line
+            rows.append([case, *[direction] * directions, *cells])
+    return _markdown(rows) if peers else ""
+
+
+def _note(lines: Sequence[Line]) -> str:
+    """How far single calls are apart, and the sizes of the cases."""
+    sizes = {line["case"]: line["sizes"] for line in lines}
+    spread = [(line["p80"] - line["p20"]) / line["median"] for line in lines if "median" in line]
+    middle = sorted(spread)[len(spread) // 2]
+    return (
+        f"Medians; from the 20th to the 80th percentile it is {middle:.0%} of the median (median "
+        f"of all). {'; '.join(f'{case}: {text}' for case, text in sizes.items())}."
     )
-    middle = (
-        f"Medians; from the 20th to the 80th percentile it is {spread[len(spread) // 2]:.0%} of "
-    )
-    note = f"{middle}the median (median of all)."
-    return f"{_markdown(rows)}\n\n{note} {listed}." if key == "median" else _markdown(rows)
-
-
-def _absolute(line: Line | None, key: str, text: object) -> str:
-    assert callable(text)
-    if line is None or (key not in line and not line.get("problem")):
-        return ""
-    if line.get("problem"):
-        return str(line["problem"]).split(":")[0]
-    return str(text(line[key]))
-
-
-def _variants(run: Sequence[Line]) -> str:
-    selected = [line for line in run if line["family"] in ("dtype", "layout")]
-    present = {line["peer"] for line in selected}
-    peers = [peer for peer in PEERS if peer in present]
-    rows = [["", *(PEERS[peer] for peer in peers)]]
-    for (case, _), by_peer in by_case(selected).items():
-        rows.append([case, *(_absolute(by_peer.get(peer), "median", duration) for peer in peers)])
-    return _markdown(rows) if len(rows) > 1 else ""
 
 
 def _overhead(device: str) -> str:

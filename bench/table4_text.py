@@ -48,10 +48,11 @@ def table4_table(rows: Sequence[Line]) -> str:
     scaled = "sizes scaled down for a CPU; " if row["scaled"] else ""
     dates = sorted({r["date"][:10] for r in rows})
     counts = sorted({r["samples"] for r in rows})
+    updates = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     lines += [
         "",
         f"{row['side']} x {row['side']} pixels, hidden layers of {row['hidden']}, {row['classes']} "
-        f"classes; {scaled}mean of {counts[0]} to {counts[-1]} updates; {row['device']}; "
+        f"classes; {scaled}mean of {updates} updates; {row['device']}; "
         f"{', '.join(dates)}. The paper: Caffe on a Titan X.",
     ]
     return "\n".join(lines)

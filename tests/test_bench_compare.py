@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import compare, compare_processes
 from bench.compare_cases import KINDS, comparisons
@@ -98,8 +99,12 @@ def test_a_side_knows_nothing_of_the_library_but_its_public_functions() -> None:
 
 
 def test_whole_comparison_of_the_library_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
     arguments = ["--against", str(compare.ROOT), "--cases", "small-16", "--minutes", "0.01"]
-    compare.main(arguments)
+    try:
+        compare.main([*arguments, "--threads", "1"])
+    finally:
+        torch.set_num_threads(threads)
     rows = capsys.readouterr().out.splitlines()
     assert "3 generations of processes" in rows[0]
     ratios = [float(row.split(" us ")[1].split()[0]) for row in rows if row.startswith("small-16")]

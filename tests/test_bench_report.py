@@ -81,6 +81,21 @@ def test_blocks_hold_the_measured_ratios(measured: Path) -> None:
     )
 
 
+def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
+    assert "### The same, warm" not in report.results_block()
+    later = {**RUN, "date": "2026-01-03T03:04:05+00:00"}
+    for workload in registry(on_cpu=True):
+        for factor, peer in enumerate(("auto", "grid_sample")):
+            figures = line(workload, "training", peer, 1e-3 * 10**factor)
+            cold = {f"cold_{key}": 3 * figures[key] for key in ("median", "p20", "p80")}
+            figures |= {**cold, "times_auto": 10.0**factor, "cold_times_auto": 7.0**factor}
+            results.append("first_layer", later, figures)
+    assert "**3 ms, 1 MB** |  | 7.00x time, 10x memory" in report.summary_block()
+    time, _, warm = report.results_block().partition("### The same, warm")
+    assert "| W1 | training | 3 ms | 30 ms |" in time
+    assert "| W1 | training | 1 ms | 10 ms |" in warm
+
+
 def test_a_block_is_replaced_and_nothing_else(measured: Path) -> None:
     start = "<!-- figures: summary (python -m bench.report) -->"
     end = "<!-- end of figures: summary -->"
