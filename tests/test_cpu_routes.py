@@ -20,7 +20,7 @@ from pixelnet_triton.cpu.backend import BACKEND
 from pixelnet_triton.op.prepare import prepare
 
 from .cases import CASES, DTYPE_CASES, Case, build, case_id
-from .luck import check_but_for_luck
+from .check import check_case
 from .planning import PREFERENCES, forced_plan
 
 # Large enough for points that are neither few nor in every cell, several strips of planes, and
@@ -66,7 +66,7 @@ def test_every_route_is_right(name: str, case: Case, device: torch.device) -> No
         tensor.requires_grad_()
     assert plan_in_use(inputs.arguments(), plan).route == plan.route
     same_layout = name != "expression"
-    check_but_for_luck(case, device, moving_points=False, same_layout=same_layout, plan=plan)
+    check_case(case, device, moving_points=False, same_layout=same_layout, plan=plan)
 
 
 def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:
