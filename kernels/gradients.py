@@ -186,7 +186,7 @@ def _feature_gradient_kernel(
         if inside:
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             acc = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-            # Inside the loop the compiler does not lift this out in time: 32 bytes spilled on sm_100.
+            # In the loop the compiler lifts this out too late: 32 bytes were spilled on sm_100.
             column = (COLUMNS[i] + c).to(tl.int64) * weight.strides[1]
             # The bound is a runtime value: with a constant one the compiler unrolls the whole loop,
             # which spilled 1,384 bytes of registers at D = 512 and took minutes to compile.
