@@ -14,7 +14,7 @@ Everything here is float32, whatever the features are: half-precision coordinate
 whole cells on maps of a few hundred.
 
 `tl.minimum` and `tl.maximum` turn NaN into the other operand on a GPU, and keep it in the
-interpreter. Here they see no NaN: `finite_points` replaces what is not finite.
+interpreter. Here they see no NaN: whoever loads points replaces what is not finite by 0.
 """
 
 from typing import Any, NamedTuple
@@ -28,11 +28,11 @@ __all__ = [
     "axis_corners",
     "axis_slope",
     "corner_tile",
-    "finite_points",
     "gather_corners",
     "hat",
     "layer_corners",
     "layer_position",
+    "load_points",
     "locate",
     "round_half_even",
 ]
@@ -48,12 +48,11 @@ class Located(NamedTuple):
 
 
 @triton.jit
-def finite_points(points, p):
-    """x, y (BLOCK_P,) of the points p, and whether they are finite; 0 where they are not."""
+def load_points(points, p):
+    """x, y (BLOCK_P,) of the points p, and whether both are finite."""
     x = tl.load(points.xy + 2 * p).to(tl.float32)
     y = tl.load(points.xy + 2 * p + 1).to(tl.float32)
-    finite = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
-    return tl.where(finite, x, 0.0), tl.where(finite, y, 0.0), finite
+    return x, y, (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
 
 
 @triton.jit
@@ -65,7 +64,7 @@ def locate(points, p, MODE: tl.constexpr):
     fault without a host synchronisation, while all indices stay inside the maps.
     """
     p = tl.minimum(p, points.total - 1).to(tl.int64)
-    x, y, finite = finite_points(points, p)
+    x, y, finite = load_points(points, p)
     if MODE.ragged:
         image = tl.load(points.image + p).to(tl.int64)
     else:

@@ -38,30 +38,17 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def weight_block(
-    weight,
-    d,
-    d_mask,
-    c,
-    c_mask,
-    VECTOR: tl.constexpr,
-    MASKED: tl.constexpr,
-    TRANSPOSED: tl.constexpr,
-):
-    """W[d, c], or W^T[c, d] if TRANSPOSED, as a right operand; rows start at multiples of VECTOR.
+def weight_block(weight, d, d_mask, c, c_mask, VECTOR: tl.constexpr, MASKED: tl.constexpr):
+    """W^T[c, d] as a right operand (BLOCK_C, BLOCK_D); rows of W start at multiples of VECTOR.
 
     Without MASKED every entry exists.
     """
     row = tl.multiple_of(d.to(tl.int64) * weight.strides[0], VECTOR)
-    column = c.to(tl.int64) * weight.strides[1]
-    if TRANSPOSED:
-        offset, mask = row[None, :] + column[:, None], d_mask[None, :] & c_mask[:, None]
-    else:
-        offset, mask = row[:, None] + column[None, :], d_mask[:, None] & c_mask[None, :]
+    address = weight.data + c.to(tl.int64)[:, None] * weight.strides[1] + row[None, :]
     if MASKED:
-        return tl.load(weight.data + offset, mask=mask, other=0.0)
+        return tl.load(address, mask=c_mask[:, None] & d_mask[None, :], other=0.0)
     else:
-        return tl.load(weight.data + offset)
+        return tl.load(address)
 
 
 @triton.jit

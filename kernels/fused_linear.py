@@ -78,7 +78,7 @@ def _add_gathered(
         c_mask = c < CHANNELS
         h = gather_corners(layer, corners, c, c_mask, MASKED_C, MODE)
         masked: tl.constexpr = MASKED_C or MASKED_D
-        w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked, True)
+        w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked)
         acc = dot(h.to(w.dtype), w, acc, PRECISION)
     return acc
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 from .bilinear import gather_corners, layer_corners, locate
-from .blocks import block_of, channels_of, dot, weight_block
+from .blocks import block_of, channels_of, dot
 from .launch import (
     accounted,
     channel_blocks,
@@ -186,6 +186,8 @@ def _feature_gradient_kernel(
         if inside:
             c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
             acc = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+            # In the loop the compiler lifts this out too late: 32 bytes were spilled on sm_100.
+            column = (COLUMNS[i] + c).to(tl.int64) * weight.strides[1]
             # The bound is a runtime value: with a constant one the compiler unrolls the whole loop,
             # which spilled 1,384 bytes of registers at D = 512 and took minutes to compile.
             for start in range(0, outputs, BLOCK_D):
@@ -196,8 +198,12 @@ def _feature_gradient_kernel(
                     mask=p_mask[:, None] & d_mask[None, :],
                     other=0.0,
                 )
-                column = COLUMNS[i] + c
-                w = weight_block(weight, d, d_mask, column, c_mask, WEIGHT_VECTOR, True, False)
+                w_row = tl.multiple_of(d.to(tl.int64) * weight.strides[0], WEIGHT_VECTOR)
+                w = tl.load(
+                    weight.data + w_row[:, None] + column[None, :],
+                    mask=d_mask[:, None] & c_mask[None, :],
+                    other=0.0,
+                )
                 acc = dot(g, w, acc, PRECISION)
             corners = layer_corners(at, layers[i], VECTORS[i], MODE)
             mask = p_mask[:, None] & c_mask[None, :]

@@ -73,7 +73,7 @@ def _add_dense(
         else:
             h = tl.load(address)
         masked: tl.constexpr = MASKED_C or MASKED_D
-        w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked, True)
+        w = weight_block(weight, d, d_mask, COLUMN + c, c_mask, WEIGHT_VECTOR, masked)
         acc = dot(h, w, acc, PRECISION)
     return acc
 

@@ -115,7 +115,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "product": (
         *_LINEAR,
-        Rule(64, 128, 4, "the widest tile spills before Hopper", _before_hopper),
+        Rule(64, 128, 8, "the widest tile spills before Hopper", _before_hopper),
         Rule(64, 256, 8, "enough outputs for the widest tile", _always),
     ),
     "weight_gradient": (

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..call.sampling import Sampling
-from .bilinear import finite_points, hat, layer_position
+from .bilinear import hat, layer_position, load_points
 from .blocks import dot
 from .launch import accounted, layer_arguments, options, point_arguments, precision
 from .select import Key, Tile, tile_for
@@ -68,7 +68,8 @@ def _transposed_product_kernel(
     for start in range(0, points.per_image, BLOCK_P):
         n = start + tl.arange(0, BLOCK_P)
         p = image.to(tl.int64) * points.per_image + tl.minimum(n, points.per_image - 1)
-        x, y, _finite = finite_points(points, p)
+        x, y, finite = load_points(points, p)
+        x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
         tx, ty = layer_position(x, y, layer, MODE)
         s = hat(tx[None, :], column[:, None].to(tl.float32), MODE)
         s *= hat(ty[None, :], row[:, None].to(tl.float32), MODE)

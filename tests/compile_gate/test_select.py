@@ -49,4 +49,4 @@ def test_a_tile_depends_on_capability_dtype_and_shape() -> None:
     assert choose("fused_linear", wide._replace(outputs=128))[:3] == (64, 128, 4)
     assert choose("fused_linear", wide._replace(dtype=torch.float32))[:3] == (64, 128, 8)
     assert choose("product", wide)[:3] == (64, 256, 8)
-    assert choose("product", wide._replace(capability=80))[:3] == (64, 128, 4)
+    assert choose("product", wide._replace(capability=80))[:3] == (64, 128, 8)
