@@ -99,7 +99,8 @@ class NormalMetrics(Metric):
             "median": self._median(count),
             "rmse": (self.squares / count).sqrt(),
         }
-        for limit, within in zip(THRESHOLDS, self.within, strict=True):
+        # Of two integers the quotient would be of torch's default dtype.
+        for limit, within in zip(THRESHOLDS, self.within.double(), strict=True):
             results[f"within_{limit:g}"] = within / count
         return {name: value.float() for name, value in results.items()}
 
