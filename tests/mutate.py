@@ -20,22 +20,23 @@ notices nothing. The exit status is 1 unless every fault was noticed.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+
+import pytest
 
 from .faults import FAULTS, DoesNotApply, Fault
 
-__all__ = ["Outcome", "copy_tree", "main", "run_faults", "tests_pass"]
+__all__ = ["Outcome", "copy_tree", "main", "pass_as_they_are", "run_faults"]
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTICED, SURVIVED = "noticed", "SURVIVED"
@@ -48,7 +49,9 @@ LEFT_OUT = shutil.ignore_patterns(
 )  # fmt: skip
 # Triton decides on import whether kernels are interpreted: these folders have their own process.
 INTERPRETED = ("tests/interpreter", "tests/gate")
-FAILED, PASSED = 1, 0  # exit statuses of pytest
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
+PASSED, FAILED = 0, 1  # exit statuses of pytest
+FAILED_TO_RUN = 3  # pytest's for an error of its own
 
 
 @dataclass(frozen=True)
@@ -71,74 +74,139 @@ def copy_tree(root: Path, folder: Path) -> Path:
     return copy
 
 
-def tests_pass(root: Path, tests: Iterable[str]) -> tuple[int, str]:
-    """pytest's exit status and output for tests below `root`; the first that is not 0 counts."""
-    chosen = sorted(set(tests))
-    interpreted = [test for test in chosen if test.startswith(INTERPRETED)]
-    others = [test for test in chosen if not test.startswith(INTERPRETED)]
-    status, output = PASSED, ""
-    for group, interpret in ((others, False), (interpreted, True)):
-        if group and status == PASSED:
-            status, output = _pytest(root, group, interpret)
-    return status, output
+def start_tests(root: Path, tests: Iterable[str], log: Path) -> int:
+    """Run tests below `root` in a new process, its output in `log`; returns the process id.
 
-
-def _pytest(root: Path, tests: Sequence[str], interpret: bool) -> tuple[int, str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment.pop("TRITON_INTERPRET", None)
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)}
-    environment |= {"TRITON_INTERPRET": "1"} if interpret else {}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def try_fault(fault: Fault, root: Path) -> Outcome:
-    """Run a fault's tests with it in the copy `root`, which is afterwards as it was."""
-    start = time.monotonic()
+    The process is forked from this one, which has imported what takes longest (:func:`preload`).
+    Its exit status is pytest's; with tests for both kinds of Triton, the first that is not 0.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    status = FAILED_TO_RUN
     try:
-        patched = fault.patched(root)
-    except DoesNotApply as error:
-        return Outcome(fault, DOES_NOT_APPLY, str(error), 0.0)
-    path = root / fault.file
-    before = path.read_text()
-    path.write_text(patched)
-    try:
-        status, output = tests_pass(root, fault.tests)
+        chosen = sorted(set(tests))
+        interpreted = [test for test in chosen if test.startswith(INTERPRETED)]
+        others = [test for test in chosen if not test.startswith(INTERPRETED)]
+        groups = [(group, group is interpreted) for group in (others, interpreted) if group]
+        status = PASSED
+        for group, interpret in groups:
+            if status == PASSED:
+                status = _in_a_process(root, group, interpret, log)
     finally:
-        path.write_text(before)
-    verdict = {PASSED: SURVIVED, FAILED: NOTICED}.get(status, DID_NOT_RUN)
-    first = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-    if verdict == NOTICED:
-        detail = first[1].removeprefix("tests/") if first else ""
-    elif verdict == SURVIVED:
-        detail = f"{fault.file}: {' '.join(fault.tests)} pass"
-    else:
+        os._exit(status)
+
+
+def _in_a_process(root: Path, tests: Sequence[str], interpret: bool, log: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return exit_status(os.waitpid(pid, 0)[1])
+    status = FAILED_TO_RUN
+    try:
+        status = _pytest(root, tests, interpret, log)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _pytest(root: Path, tests: Sequence[str], interpret: bool, log: Path) -> int:
+    """pytest's exit status in this process, which sees the tree at `root` and nothing of ours."""
+    for name in [name for name in os.environ if name.startswith(("PYTEST_", "TRITON_INTERPRET"))]:
+        del os.environ[name]
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"TRITON_INTERPRET": "1"} if interpret else {}
+    sys.dont_write_bytecode = True
+    with log.open("a") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    os.chdir(root)
+    sys.path[:] = [str(root), *(path for path in sys.path if Path(path or ".") != ROOT)]
+    if interpret:  # Triton, which torch may have imported, has to be imported anew
+        program = [sys.executable, "-m", "pytest", *OPTIONS, *tests]
+        os.execve(sys.executable, program, os.environ)
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("tests", "pixelnet_triton", "examples", "bench"):
+            del sys.modules[name]
+    return int(pytest.main([*OPTIONS, *tests]))
+
+
+def exit_status(status: int) -> int:
+    """Of a process that was waited for; a signal counts as an end without a verdict."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else FAILED_TO_RUN
+
+
+def preload() -> None:
+    """Import what the tests import, but nothing of this project."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the copies share the cores
+    for name in ("torch", "lightning", "torchmetrics", "scipy.stats", "matplotlib"):
+        if importlib.util.find_spec(name.split(".")[0]) is not None:
+            importlib.import_module(name)
+    assert "pixelnet_triton" not in sys.modules, "a fault in what is imported would not be seen"
+
+
+@dataclass
+class _Run:
+    """A fault at work: its copy of the tree, the text before it, the log, the start."""
+
+    fault: Fault
+    copy: Path
+    before: str
+    log: Path
+    start: float
+
+    def outcome(self, status: int) -> Outcome:
+        """The verdict on pytest's exit status; the copy is afterwards as it was."""
+        fault = self.fault
+        (self.copy / fault.file).write_text(self.before)
+        output = self.log.read_text()
+        verdict = {PASSED: SURVIVED, FAILED: NOTICED}.get(status, DID_NOT_RUN)
+        first = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
         detail = f"exit status {status}: {output.strip().splitlines()[-1:]}"
-    return Outcome(fault, verdict, detail, time.monotonic() - start)
+        if verdict == NOTICED:
+            detail = first[1].removeprefix("tests/") if first else ""
+        elif verdict == SURVIVED:
+            detail = f"{fault.file}: {' '.join(fault.tests)} pass"
+        return Outcome(fault, verdict, detail, time.monotonic() - self.start)
 
 
-def run_faults(faults: Sequence[Fault], root: Path, jobs: int = 1) -> Iterator[Outcome]:
-    """The outcome of each fault, in order, on `jobs` copies of the tree at `root`."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        copies: SimpleQueue[Path] = SimpleQueue()
-        for _ in range(jobs):
-            copies.put(copy_tree(root, Path(folder)))
+def run_faults(faults: Iterable[Fault], root: Path, jobs: int = 1) -> Iterator[Outcome]:
+    """The outcome of each fault as it comes, on `jobs` copies of the tree at `root`."""
+    waiting = list(faults)[::-1]
+    running: dict[int, _Run] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        free = [copy_tree(root, Path(folder)) for _ in range(jobs)]
+        while waiting or running:
+            while waiting and free:
+                fault, copy = waiting.pop(), free.pop()
+                try:
+                    patched = fault.patched(copy)
+                except DoesNotApply as error:
+                    free.append(copy)
+                    yield Outcome(fault, DOES_NOT_APPLY, str(error), 0.0)
+                    continue
+                path, log = copy / fault.file, copy.parent / f"{fault.name}.log"
+                run = _Run(fault, copy, path.read_text(), log, time.monotonic())
+                path.write_text(patched)
+                log.touch()
+                running[start_tests(copy, fault.tests, log)] = run
+            if running:
+                pid, status = os.wait()
+                run = running.pop(pid)
+                free.append(run.copy)
+                yield run.outcome(exit_status(status))
 
-        def run(fault: Fault) -> Outcome:
-            copy = copies.get()
-            try:
-                return try_fault(fault, copy)
-            finally:
-                copies.put(copy)
 
-        yield from pool.map(run, faults)
+def pass_as_they_are(faults: Iterable[Fault], root: Path) -> tuple[bool, str]:
+    """Whether the tests of all faults pass without any, and pytest's output."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        log.touch()
+        tests = [test for fault in faults for test in fault.tests]
+        pid = start_tests(copy_tree(root, Path(folder)), tests, log)
+        return exit_status(os.waitpid(pid, 0)[1]) == PASSED, log.read_text()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,11 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in chosen:
             print(f"{fault.name:<46}{fault.file}: {fault.old!r} -> {fault.new!r}")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        print(f"{len(chosen)} faults; first their tests as they are", flush=True)
-        tests = [test for fault in chosen for test in fault.tests]
-        status, output = tests_pass(copy_tree(ROOT, Path(folder)), tests)
-    if status != PASSED:
+    preload()
+    print(f"{len(chosen)} faults; first their tests as they are", flush=True)
+    passed, output = pass_as_they_are(chosen, ROOT)
+    if not passed:
         print(output[-4000:])
         print("the tests fail without any fault: mend them first", file=sys.stderr)
         return 1
