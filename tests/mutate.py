@@ -28,7 +28,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,9 @@ LEFT_OUT = shutil.ignore_patterns(
 )  # fmt: skip
 # Triton decides on import whether kernels are interpreted: these folders have their own process.
 INTERPRETED = ("tests/interpreter", "tests/gate")
-OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
+# What is preloaded cannot be rewritten by pytest, and need not be.
+REWRITE = "ignore::pytest.PytestAssertRewriteWarning"
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", REWRITE)
 PASSED, FAILED = 0, 1  # exit statuses of pytest
 FAILED_TO_RUN = 3  # pytest's for an error of its own
 
@@ -80,30 +83,32 @@ def start_tests(root: Path, tests: Iterable[str], log: Path) -> int:
     The process is forked from this one, which has imported what takes longest (:func:`preload`).
     Its exit status is pytest's; with tests for both kinds of Triton, the first that is not 0.
     """
+    chosen = sorted(set(tests))
+    interpreted = [test for test in chosen if test.startswith(INTERPRETED)]
+    others = [test for test in chosen if not test.startswith(INTERPRETED)]
+
+    def run() -> int:
+        for group in (others, interpreted):
+            if group:
+                pid = _forked(lambda: _pytest(root, group, group is interpreted, log))  # noqa: B023
+                status = exit_status(os.waitpid(pid, 0)[1])
+                if status != PASSED:
+                    return status
+        return PASSED
+
+    return _forked(run)
+
+
+def _forked(work: Callable[[], int]) -> int:
+    """The id of a new process that does some work and ends with its result as exit status."""
     pid = os.fork()
     if pid:
         return pid
     status = FAILED_TO_RUN
     try:
-        chosen = sorted(set(tests))
-        interpreted = [test for test in chosen if test.startswith(INTERPRETED)]
-        others = [test for test in chosen if not test.startswith(INTERPRETED)]
-        groups = [(group, group is interpreted) for group in (others, interpreted) if group]
-        status = PASSED
-        for group, interpret in groups:
-            if status == PASSED:
-                status = _in_a_process(root, group, interpret, log)
-    finally:
-        os._exit(status)
-
-
-def _in_a_process(root: Path, tests: Sequence[str], interpret: bool, log: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return exit_status(os.waitpid(pid, 0)[1])
-    status = FAILED_TO_RUN
-    try:
-        status = _pytest(root, tests, interpret, log)
+        status = work()
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

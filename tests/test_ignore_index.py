@@ -88,6 +88,18 @@ class TestTasks:
         assert metric.compute()["mean_iu"] == 1
         assert metric.compute()["pixel_accuracy"] == 1
 
+    def test_255_is_a_class_among_300(self) -> None:
+        """Trained and measured as the others, where the sampler ignores another label."""
+        task = Segmentation(300, UniformSampler(30, ignore_index=-1))
+        target = torch.full((2, 20, 20), 255)
+        target[1] = -1
+        pixels = task.sample(target, generator=None)
+        loss = task.loss(torch.zeros(2, 30, 300), target, pixels)
+        assert loss.item() == pytest.approx(math.log(300))
+        metric = task.metrics()
+        metric.update(target.clamp(min=0), target)
+        assert metric.confusion[255, 255] == metric.confusion.sum() == 400
+
     @pytest.mark.parametrize("ignored", [255, -1])
     def test_edges(self, ignored: int) -> None:
         task = Edges(BiasedSampler(30, ignore_index=ignored))

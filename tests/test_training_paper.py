@@ -93,15 +93,15 @@ class TestOptimiser:
         optimizer, schedule = config["optimizer"], config["lr_scheduler"]
         assert schedule["interval"] == "step"
         seen: dict[str, list[float]] = {group["name"]: [] for group in optimizer.param_groups}
-        for step in range(10 * epochs):
-            if step % 10 == 9:  # the last of its epoch
-                for group in optimizer.param_groups:
-                    seen[group["name"]].append(group["lr"])
+        for _ in range(10 * epochs):
+            for group in optimizer.param_groups:
+                seen[group["name"]].append(group["lr"])
             optimizer.step()
             schedule["scheduler"].step()
-        assert seen["weights"] == pytest.approx(rates)
-        assert seen["scales"] == pytest.approx(rates)
-        assert seen["biases"] == pytest.approx([2 * rate for rate in rates])
+        by_step = [rate for rate in rates for _ in range(10)]
+        assert seen["weights"] == pytest.approx(by_step)
+        assert seen["scales"] == pytest.approx(by_step)
+        assert seen["biases"] == pytest.approx([2 * rate for rate in by_step])
 
     def test_edges_differ_in_the_schedule_only(self) -> None:
         default, edges = vars(Recipe()), vars(EDGE_RECIPE)
