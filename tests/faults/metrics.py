@@ -10,6 +10,7 @@ _SCORES = "pixelnet_triton/metrics/boundary_scores.py"
 _MATCHING = "pixelnet_triton/metrics/boundary_matching.py"
 _SEEN = ("tests/test_metrics.py",)
 _BOUNDARIES = ("tests/test_boundaries.py",)
+_DEFAULTS = ("tests/test_boundary_defaults.py",)
 
 FAULTS = (
     Fault(
@@ -49,42 +50,42 @@ FAULTS = (
         _COUNTING,
         "max_distance: float = 0.0075",
         "max_distance: float = 0.015",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "matching-twice-as-far-in-processes",
         _EVALUATION,
         "max_distance: float = 0.0075",
         "max_distance: float = 0.015",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "matching-twice-as-far-in-the-metric",
         _METRIC,
         "max_distance: float = 0.0075",
         "max_distance: float = 0.015",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "not-thinned-in-processes",
         _EVALUATION,
         "thin: bool = True",
         "thin: bool = False",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "half-the-thresholds",
         _EVALUATION,
         "thresholds: int | ArrayLike = 99",
         "thresholds: int | ArrayLike = 49",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "half-the-thresholds-in-the-metric",
         _METRIC,
         "thresholds: int | ArrayLike = 99",
         "thresholds: int | ArrayLike = 49",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "threshold-excluded",
@@ -101,7 +102,7 @@ FAULTS = (
         _COUNTING,
         "math.hypot(*soft.shape)",
         "max(soft.shape)",
-        _BOUNDARIES,
+        _DEFAULTS,
     ),
     Fault(
         "png-edges-refused",
