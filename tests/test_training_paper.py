@@ -138,12 +138,13 @@ class TestPreset:
         assert head.norm is None
         assert backbone.normalization.mean.shape == (3, 1, 1)
 
-    def test_deviation_is_the_papers(self) -> None:
-        """Section 4: sigma = 1e-3; biases 0, from the authors' nets."""
+    def test_head_is_the_papers(self) -> None:
+        """Section 4: sigma = 1e-3; biases 0 and dropout 0.5, from the authors' nets."""
         head = PixelMLP([600], (300,), out_features=200)
         for layer in (head.first, head.rest[1]):
             assert layer.weight.std().item() == pytest.approx(1e-3, rel=0.03)
             assert layer.bias.count_nonzero() == 0
+        assert head.rest[0].p == 0.5
 
     def test_the_small_one_is_an_eighth_from_scratch(self) -> None:
         """What docs/training.md says of it."""
