@@ -1,7 +1,9 @@
 """The main job on a real photograph: the first layer at sparse pixels, and the dense ways to it.
 
-    make demo            or, where the extra `train` is installed:
+    make demo
     python -m examples.demo
+
+The second where the extra `train` is installed.
 
 One photograph, five layers of a VGG-16-shaped network, 2,000 sampled pixels, and the first layer
 of PixelNet's MLP (1,472 -> 4,096 channels, ReLU) on their hypercolumns, three ways:
@@ -18,6 +20,7 @@ rounding errors depend on that. In the end a small network learns (examples/demo
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import sys
 import tempfile
@@ -156,6 +159,11 @@ def draw(photo: Tensor, points: Tensor, results: dict[str, Measurement], path: P
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     picture = Path(__file__).resolve().parent.parent / "out" / "demo.png"
@@ -213,7 +221,7 @@ def main() -> int:
         return 1
     print()
     say("and now it learns")
-    return demo_training.main()
+    return demo_training.learn_and_test()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ The loss must fall and the test be better than a constant, or the exit status is
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import sys
@@ -208,6 +209,16 @@ def learn(lesson: Lesson) -> tuple[PixelNet, list[float]]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m examples.demo_training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    return learn_and_test()
+
+
+def learn_and_test() -> int:
+    """The lesson that the machine has data for; returns the exit status."""
     folder = data_folder("camvid")
     if folder is None:
         print("no CamVid below PIXELNET_DATA: learning from scikit-image's photograph instead")

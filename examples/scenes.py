@@ -284,9 +284,9 @@ def main() -> None:
     from PIL import Image
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/scenes.png"))
-    parser.add_argument("--scenes", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/scenes.png"), help="the picture")
+    parser.add_argument("--scenes", type=int, default=4, help="rooms in the picture")
+    parser.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
     arguments = parser.parse_args()
     rows = []
     for index in range(arguments.scenes):

@@ -1,4 +1,4 @@
-"""Train PixelNet for edge detection on BSDS500 (section 4.3 of the paper).
+r"""Train PixelNet for edge detection on BSDS500 (section 4.3 of the paper).
 
     python -m examples.train_edges --out out/bsds --small --accelerator cpu --boundaries 20
     python -m examples.train_edges --out out/bsds --pretrained vgg16.pth --precision bf16-mixed \
@@ -29,7 +29,16 @@ from pixelnet_triton.sampling import BiasedSampler
 from pixelnet_triton.training import EDGE_RECIPE, Edges, Transform
 
 from .boundaries import boundary_scores
-from .training import PAPER, SMALL, Samples, parser, print_metrics, read_setup, train
+from .training import (
+    PAPER,
+    SMALL,
+    Samples,
+    first_process,
+    parser,
+    print_metrics,
+    read_setup,
+    train,
+)  # fmt: skip
 
 EPOCHS = 25
 VALIDATED = 20
@@ -37,7 +46,13 @@ VALIDATED = 20
 
 def main() -> int:
     command_line = parser(__doc__, data="bsds500")
-    command_line.add_argument("--boundaries", type=int, default=200, metavar="IMAGES")
+    command_line.add_argument(
+        "--boundaries",
+        type=int,
+        default=200,
+        metavar="IMAGES",
+        help="test images of the boundary benchmark (200; 0: none)",
+    )
     arguments = command_line.parse_args()
     if arguments.data is None:
         command_line.error("no folder bsds500 below PIXELNET_DATA: give --data")
@@ -63,7 +78,7 @@ def main() -> int:
         transform=transform,
         recipe=EDGE_RECIPE,
     )
-    if arguments.boundaries > 0:
+    if arguments.boundaries > 0 and first_process():
         scores = boundary_scores(model, arguments.data, scale=scale, images=arguments.boundaries)
         print_metrics(f"boundary benchmark, first {arguments.boundaries} test images", scores)
     return 0

@@ -1,4 +1,4 @@
-"""Train PixelNet for semantic segmentation on CamVid (section 4.1 of the paper).
+r"""Train PixelNet for semantic segmentation on CamVid (section 4.1 of the paper).
 
     python -m examples.train_segmentation --out out/camvid --small --accelerator cpu
     python -m examples.train_segmentation --out out/camvid --pretrained vgg16.pth \

@@ -11,22 +11,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
-from pixelnet_triton.data import Sample
+from pixelnet_triton.data import Sample, collate
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.training import PixelNetModule, Recipe, StepLoader, Task, Transform, fit
 
 from .scenes import RenderedScenes
 
 __all__ = [
-    "PAPER", "SMALL", "Samples", "Setup", "data_folder", "evaluate", "network", "parser",
-    "print_metrics", "read_setup", "rendered", "train",
+    "PAPER", "SMALL", "Samples", "Setup", "Share", "data_folder", "evaluate", "first_process",
+    "network", "parser", "print_metrics", "read_setup", "rendered", "train",
 ]  # fmt: skip
 
 
@@ -37,21 +40,28 @@ class Samples(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
 @dataclass(frozen=True)
 class Setup:
-    """What a run is determined by, besides task, data and decay of the learning rate."""
+    """What a run is determined by, besides task, data and decay of the learning rate.
 
-    steps: int = 7000
-    width: float = 1.0
-    batch_norm: bool = False
-    hidden: tuple[int, ...] = (4096, 4096)
-    head_batch_norm: bool = False
-    dropout: float = 0.5
-    init: str = "gaussian"
-    lr: float = 1e-3
-    points: int = 2000
-    images: int = 5
-    seed: int = 1989
+    A field's `help` is that of its option on the command line.
+    """
+
+    steps: int = _option(7000, "optimiser steps of the whole training")
+    width: float = _option(1.0, "factor on VGG-16's numbers of channels")
+    batch_norm: bool = _option(False, "batch normalisation after every convolution")
+    hidden: tuple[int, ...] = _option((4096, 4096), "widths of the head's hidden layers")
+    head_batch_norm: bool = _option(False, "batch normalisation of the hypercolumns")
+    dropout: float = _option(0.5, "probability, after each hidden layer")
+    init: str = _option("gaussian", "of the head: gaussian, normals or kaiming")
+    lr: float = _option(1e-3, "learning rate of the weights; biases have twice as much")
+    points: int = _option(2000, "pixels drawn from each image")
+    images: int = _option(5, "images of a mini-batch, on each rank")
+    seed: int = _option(1989, "of everything random")
 
 
 PAPER = Setup()
@@ -73,7 +83,9 @@ def parser(description: str | None, *, data: str | None) -> argparse.ArgumentPar
     An option that is not given keeps the value of the preset.
     """
     result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m examples.{Path(sys.argv[0]).stem}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if data is not None:
         result.add_argument("--data", type=Path, default=data_folder(data), help="the data set")
@@ -84,14 +96,17 @@ def parser(description: str | None, *, data: str | None) -> argparse.ArgumentPar
     for field in dataclasses.fields(Setup):
         default = getattr(PAPER, field.name)
         name = "--" + field.name.replace("_", "-")
+        text = field.metadata["help"]
         if isinstance(default, bool):
-            result.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
+            action = argparse.BooleanOptionalAction
+            result.add_argument(name, action=action, default=None, help=text)
         elif isinstance(default, tuple):
-            result.add_argument(name, type=int, nargs="*", metavar="WIDTH")
+            result.add_argument(name, type=int, nargs="*", metavar="WIDTH", help=text)
         else:
-            result.add_argument(name, type=type(default))
+            result.add_argument(name, type=type(default), help=text)
+    every = "between checkpoints (200); there is one at the end too"
+    result.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS", help=every)
     result.add_argument("--workers", type=int, default=0, help="processes that read images")
-    result.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS")
     result.add_argument("--accelerator", default="auto", help="cpu, gpu ... (Lightning)")
     result.add_argument("--devices", default="auto", help="how many, or which (Lightning)")
     result.add_argument("--strategy", default="auto", help="ddp ... (Lightning)")
@@ -154,10 +169,10 @@ def train(
         data, setup.images, seed=setup.seed, transform=transform, workers=arguments.workers
     )
     print(f"{type(task).__name__}: {len(data)} images, {setup}", flush=True)
-    fit(
+    trainer = fit(
         module,
         loader,
-        None if validation is None else torch.utils.data.DataLoader(validation),  # type: ignore[arg-type]
+        None if validation is None else Share(validation),
         folder=arguments.out,
         steps=setup.steps,
         resume=arguments.resume,
@@ -171,7 +186,8 @@ def train(
         check_val_every_n_epoch=None,
         log_every_n_steps=min(10, len(loader)),  # Lightning's logs end with an epoch
     )
-    return model
+    # Lightning takes the model to the CPU at the end, where the evaluation would be slow.
+    return model.to(trainer.strategy.root_device)
 
 
 def rendered(kind: str, *, small: bool) -> tuple[Samples, Samples]:
@@ -187,19 +203,54 @@ def rendered(kind: str, *, small: bool) -> tuple[Samples, Samples]:
 def evaluate(
     model: PixelNet, task: Task, data: Samples, *, progress: bool = True
 ) -> dict[str, float]:
-    """The task's metrics over whole images, predicted densely on the model's device."""
+    """The task's metrics over whole images, predicted densely on the model's device.
+
+    Under ``torch.distributed`` the ranks share the images, and each gets the metrics of all.
+    """
     device = next(model.parameters()).device
     metrics = task.metrics().to(device)
-    indices = range(len(data))
-    for index in tqdm(indices, "evaluation", unit="image", leave=False, disable=not progress):
-        sample = data[index]
-        prediction = model.predict(sample["image"][None].to(device))
-        metrics.update(prediction, sample["target"][None].to(device))
+    batches = Share(data)
+    progress = progress and first_process()
+    for batch in tqdm(batches, "evaluation", unit="image", leave=False, disable=not progress):
+        prediction = model.predict(batch["image"].to(device))
+        metrics.update(prediction, batch["target"].to(device))
+    # compute adds up the counts of all ranks: that is how torchmetrics treats them
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
+class Share:
+    """This rank's samples of a data set, as batches of one; all of them without ranks."""
+
+    def __init__(self, data: Samples) -> None:
+        self.data = data
+
+    def _indices(self) -> range:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if _has_ranks() else (0, 1)
+        count = len(self.data)
+        # With fewer samples than ranks each takes all: metrics are ratios, and none is without.
+        return range(rank, count, world) if count >= world else range(count)
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index in self._indices():
+            yield collate([self.data[index]])
+
+
+def first_process() -> bool:
+    """Whether this process is the one that reports: rank 0, or the only one."""
+    return not _has_ranks() or dist.get_rank() == 0
+
+
+def _has_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def print_metrics(title: str, metrics: dict[str, float]) -> None:
-    """One line a metric."""
+    """One line a metric, from the first process."""
+    if not first_process():
+        return
     print(f"{title}:")
     for name, value in metrics.items():
         print(f"  {name:<28}{value:.4f}")

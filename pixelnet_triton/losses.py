@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .values import values_at_hand
+
 __all__ = [
     "balanced_sigmoid_cross_entropy",
     "cosine_normal_loss",
@@ -34,8 +36,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, ignore_index: int = 255) 
         Scalar, float32 (float64 for float64).
 
     Raises:
-        TypeError, ValueError: shapes or dtypes do not fit. Ids out of range raise on the CPU;
-            on a GPU they fail an assertion of PyTorch's.
+        TypeError, ValueError: shapes or dtypes do not fit, or (on the CPU) an id is out of range.
+            On a GPU, where looking at targets would wait for the device, such an id fails an
+            assertion of PyTorch's; ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
 
     Example:
         >>> import torch
@@ -53,6 +56,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, *, ignore_index: int = 255) 
             "trained; choose another value, such as -100, and map the labels to it"
         )
     scores, labels = _wide(outputs).flatten(0, -2), targets.flatten().long()
+    _check_classes(labels, classes, ignore_index)
     total = F.cross_entropy(scores, labels, ignore_index=ignore_index, reduction="sum")
     return total / (labels != ignore_index).sum().clamp(min=1)
 
@@ -89,7 +93,8 @@ def balanced_sigmoid_cross_entropy(
 
     Raises:
         TypeError, ValueError: shapes, dtypes, `reduction` or (on the CPU) targets do not fit. On a
-            GPU, where looking at targets would wait for the device, strange ones give NaN.
+            GPU, where looking at targets would wait for the device, strange ones give NaN;
+            ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
 
     Example:
         >>> import torch
@@ -102,13 +107,14 @@ def balanced_sigmoid_cross_entropy(
     _check_integer(targets)
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction={reduction!r} is unknown; use 'mean' or 'sum'")
-    scores = _wide(outputs).squeeze(-1)
+    scores, targets = _wide(outputs).squeeze(-1), targets.long()
     positive, negative = targets == 1, targets == 0
     strange = ~(positive | negative | (targets == ignore_index)).all()
-    if _has_values(targets) and bool(strange):
+    if values_at_hand(targets) and bool(strange):
         raise ValueError(
             f"targets has values other than 0, 1 and ignore_index={ignore_index}: "
-            f"{targets.unique()[:10].tolist()}. Threshold soft labels first"
+            f"{targets.unique()[:10].tolist()}. Threshold soft labels first, pass the value of "
+            "pixels that do not count as ignore_index"
         )
     # log(1 + exp(-s)) and log(1 + exp(s)): softplus does not overflow.
     pull = F.softplus(-scores).masked_fill(~positive, 0).sum()
@@ -235,17 +241,25 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _has_values(tensor: Tensor) -> bool:
-    """Whether values can be read at no cost: not on a GPU, nor of a tensor being traced."""
-    traced = type(tensor) is not Tensor or torch.compiler.is_compiling()
-    return tensor.device.type == "cpu" and not traced
-
-
 def _check_integer(targets: Tensor) -> None:
     if targets.is_floating_point() or targets.dtype == torch.bool:
         raise TypeError(
             f"targets is {targets.dtype}; expected integers, which can hold ignore_index. Convert "
             "it with .long()"
+        )
+
+
+def _check_classes(labels: Tensor, classes: int, ignore_index: int) -> None:
+    """Raise where a label is neither a class nor ignored, if that can be seen."""
+    if not values_at_hand(labels):
+        return
+    wrong = (labels != ignore_index) & ((labels < 0) | (labels >= classes))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"targets has the class {int(labels[wrong][0])}; expected ids in [0, {classes}), as "
+            f"outputs has {classes} scores a point, or ignore_index={ignore_index}. Map the "
+            "labels, pass the value of pixels that do not count as ignore_index, or give the "
+            "network more outputs"
         )
 
 

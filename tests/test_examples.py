@@ -89,7 +89,7 @@ class TestDemo:
         monkeypatch.setattr(
             demo_training, "motorcycle", lambda: dataclasses.replace(lesson, setup=setup)
         )
-        assert demo_training.main() == 1
+        assert demo_training.learn_and_test() == 1
         assert "did not learn" in capsys.readouterr().err
         assert (tmp_path / "picture.png").exists()
 

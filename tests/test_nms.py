@@ -11,6 +11,8 @@ from torch import Tensor
 
 pytest.importorskip("scipy")
 
+from scipy import ndimage
+
 from pixelnet_triton.metrics import boundary_counts, edge_nms
 from pixelnet_triton.metrics.boundary_scores import best_counts, boundary_scores, stacked
 
@@ -52,6 +54,44 @@ def test_values_on_the_crest_are_those_of_the_smoothed_map() -> None:
     np.testing.assert_allclose(kept[32].numpy()[on][1:-1], smoothed[on][1:-1], rtol=1e-12)
     unsmoothed = edge_nms(soft, smoothing=0, border=0)[32]
     assert unsmoothed[32] == soft[32, 32]
+
+
+def by_the_definition(edges: np.ndarray, radius: int = 1, tolerance: float = 1.01) -> np.ndarray:
+    """The docstring's formulas in NumPy and SciPy, step by step; without the border."""
+
+    def triangle(values: np.ndarray, r: int) -> np.ndarray:
+        kernel = np.array([*range(1, r + 2), *range(r, 0, -1)]) / (r + 1) ** 2
+        rows = ndimage.convolve1d(values, kernel, axis=0, mode="reflect")
+        return ndimage.convolve1d(rows, kernel, axis=1, mode="reflect")
+
+    smooth = triangle(edges, 1)
+    s_y, s_x = np.gradient(triangle(smooth, 4))
+    s_xy, s_xx = np.gradient(s_x)
+    s_yy = np.gradient(s_y, axis=0)
+    theta = np.arctan(s_yy * np.where(s_xy > 0, -1, 1) / (s_xx + 1e-5)) % np.pi
+    height, width = edges.shape
+    y, x = np.mgrid[:height, :width].astype(float)
+    crest = np.ones(edges.shape, bool)
+    for d in (d for d in range(-radius, radius + 1) if d != 0):
+        at_y = np.clip(y + d * np.sin(theta), 0, height - 1.001)
+        at_x = np.clip(x + d * np.cos(theta), 0, width - 1.001)
+        crest &= tolerance * smooth >= ndimage.map_coordinates(smooth, [at_y, at_x], order=1)
+    return np.where(crest, smooth, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"radius": 3}, {"tolerance": 1.0}, {"tolerance": 1.2}])
+@pytest.mark.parametrize("sigma", [1.0, 2.5])
+def test_every_constant_is_the_toolboxs(sigma: float, options: dict) -> None:
+    """Maps of no regularity: radii, signs and the 1e-5 decide which pixels are crests."""
+    noise = np.random.default_rng(0).random((50, 70))
+    edges = ndimage.gaussian_filter(noise, sigma)
+    edges = (edges - edges.min()) / np.ptp(edges)
+    expected = by_the_definition(edges, **options)
+    assert 0.05 < (expected > 0).mean() < 0.95
+    actual = edge_nms(torch.from_numpy(edges), border=0, **options).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+    faded = edge_nms(torch.from_numpy(edges), **options).numpy()
+    np.testing.assert_allclose(faded[5:-5, 5:-5], expected[5:-5, 5:-5], atol=1e-12)
 
 
 def test_the_border_fades() -> None:

@@ -343,6 +343,12 @@ def test_uncertainty_by_a_function_of_points(device: torch.device) -> None:
     assert torch.equal(by_map.points, sampler(labels, score=at, generator=seeded(device)).points)
 
 
+def test_uncertainty_defaults_are_pointrends() -> None:
+    """Section 3.1 of arXiv 1912.08193 and its experiments: k = 3, beta = 0.75."""
+    sampler = UncertaintySampler(100)
+    assert (sampler.oversample, sampler.important) == (3.0, 0.75)
+
+
 def test_margin_uncertainty() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.5], [0.0, 0.0, -1.0]])
     assert margin_uncertainty(scores).tolist() == [-0.5, 0.0]

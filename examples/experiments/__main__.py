@@ -27,9 +27,11 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument(
+        "command", choices=("run", "report"), help="what is missing, or tables of what there is"
+    )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of every row (3)")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, a core each")
     parser.add_argument("--limit", type=int, help="stop after so many runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")

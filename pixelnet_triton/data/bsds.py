@@ -184,12 +184,16 @@ def _rotate(sample: Sample, k: int) -> Sample:
 def _grid(height: int, width: int, angle: float) -> Tensor:
     """Where the pixels of the turned and cut image lie in the image: (1, h, w, 2) in [-1, 1]."""
     new_height, new_width = inscribed_rectangle(height, width, angle)
-    y = torch.arange(new_height)[:, None] - (new_height - 1) / 2
-    x = torch.arange(new_width)[None, :] - (new_width - 1) / 2
+    y = _pixels(new_height)[:, None] - (new_height - 1) / 2
+    x = _pixels(new_width)[None, :] - (new_width - 1) / 2
     # y points down, so turning the picture counter-clockwise samples it clockwise.
     from_x = math.cos(angle) * x - math.sin(angle) * y
     from_y = math.sin(angle) * x + math.cos(angle) * y
     return torch.stack([2 * from_x / width, 2 * from_y / height], dim=-1)[None]
+
+
+def _pixels(count: int) -> Tensor:
+    return torch.arange(count, dtype=torch.float32, device="cpu")
 
 
 def inscribed_rectangle(height: int, width: int, angle: float) -> tuple[int, int]:

@@ -30,10 +30,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .folders import IGNORE, KINDS, Sample
+from .folders import Sample
+from .resizing import check_size, pad_sample, parts_of, resize_sample
 
 __all__ = [
     "ColourScale",
@@ -46,8 +46,6 @@ __all__ = [
     "Resize",
     "collate",
 ]
-
-_FILL = {"labels": IGNORE, "edges": IGNORE, "normals": 0, "depth": 0}
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ class RandomHorizontalFlip:
             raise ValueError(f"probability={self.probability!r}; expected a number in [0, 1]")
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, target, kind = _parts(sample)
-        if torch.rand((), generator=generator) >= self.probability:
+        image, target, kind = parts_of(sample)
+        if float(_uniform((), generator)) >= self.probability:
             return sample
         target = target.flip(-1)
         if kind == "normals":
@@ -116,10 +114,10 @@ class RandomScale:
             )
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        _parts(sample)
+        parts_of(sample)
         scale = self.scales[_integer(len(self.scales), generator)]
         height, width = sample["image"].shape[-2:]
-        return _resize(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
+        return resize_sample(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 @dataclass(frozen=True)
@@ -133,11 +131,11 @@ class Resize:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_size(self.size)
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        _parts(sample)
-        return _resize(sample, self.size)
+        parts_of(sample)
+        return resize_sample(sample, self.size)
 
 
 @dataclass(frozen=True)
@@ -153,16 +151,16 @@ class Pad:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_size(self.size)
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, _, _ = _parts(sample)
+        image, _, _ = parts_of(sample)
         if image.shape[-2] > self.size[0] or image.shape[-1] > self.size[1]:
             raise ValueError(
                 f"image has (height, width) {tuple(image.shape[-2:])}, more than size={self.size}; "
                 "Pad only adds. Use Resize or RandomCrop first"
             )
-        return _pad(sample, self.size)
+        return pad_sample(sample, self.size)
 
 
 @dataclass(frozen=True)
@@ -176,11 +174,11 @@ class RandomCrop:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_size(self.size)
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        _parts(sample)
-        sample = _pad(sample, self.size)
+        parts_of(sample)
+        sample = pad_sample(sample, self.size)
         image, target = sample["image"], sample["target"]
         height, width = self.size
         top = _integer(image.shape[-2] - height + 1, generator)
@@ -208,9 +206,9 @@ class ColourScale:
             raise ValueError(f"low={self.low!r}, high={self.high!r}; expected 0 < low <= high")
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, _, _ = _parts(sample)
-        factors = torch.rand(image.shape[0], 1, 1, generator=generator)
-        return {**sample, "image": image * (self.low + (self.high - self.low) * factors)}
+        image, _, _ = parts_of(sample)
+        factors = self.low + (self.high - self.low) * _uniform((image.shape[0], 1, 1), generator)
+        return {**sample, "image": image * factors.to(image)}
 
 
 @dataclass(frozen=True)
@@ -232,9 +230,9 @@ class Normalize:
             )
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, _, _ = _parts(sample)
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
-        std = torch.tensor(self.std).view(-1, 1, 1)
+        image, _, _ = parts_of(sample)
+        mean = image.new_tensor(self.mean).view(-1, 1, 1)
+        std = image.new_tensor(self.std).view(-1, 1, 1)
         return {**sample, "image": (image - mean) / std}
 
 
@@ -253,14 +251,14 @@ def collate(samples: Sequence[Sample]) -> dict[str, object]:
     Raises:
         ValueError: no samples, or samples of different kinds.
     """
-    kinds = sorted({_parts(sample)[2] for sample in samples})
+    kinds = sorted({parts_of(sample)[2] for sample in samples})
     if len(kinds) != 1:
         raise ValueError(f"samples have the kinds {kinds}; expected at least one sample, all alike")
     size = (
         max(sample["image"].shape[-2] for sample in samples),
         max(sample["image"].shape[-1] for sample in samples),
     )
-    padded = [_pad(sample, size) for sample in samples]
+    padded = [pad_sample(sample, size) for sample in samples]
     batch: dict[str, object] = {
         key: torch.stack([sample[key] for sample in padded]) for key in ("image", "target")
     }
@@ -270,76 +268,16 @@ def collate(samples: Sequence[Sample]) -> dict[str, object]:
     return batch
 
 
-def _parts(sample: Sample) -> tuple[Tensor, Tensor, str]:
-    """Image, target and kind, if they are there and fit together."""
-    missing = [key for key in ("image", "target", "kind") if key not in sample]
-    if missing:
-        raise KeyError(
-            f"sample has no {missing[0]!r}; a joint transform needs 'image' (3, H, W), 'target' "
-            f"and 'kind', one of {KINDS}"
-        )
-    image, target, kind = sample["image"], sample["target"], sample["kind"]
-    if kind not in KINDS:
-        raise ValueError(f"sample['kind']={kind!r} is unknown; use one of {KINDS}")
-    dims = 3 if kind == "normals" else 2
-    if image.dim() != 3 or target.dim() != dims or image.shape[-2:] != target.shape[-2:]:
-        raise ValueError(
-            f"image {tuple(image.shape)} and target {tuple(target.shape)} of kind {kind!r}; "
-            f"expected (C, H, W) and {'(3, H, W)' if dims == 3 else '(H, W)'} with the same H and W"
-        )
-    return image, target, kind
-
-
-def _resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    image, target = sample["image"], sample["target"]
-    if tuple(image.shape[-2:]) == size:
-        return sample
-    shrinks = size[0] < image.shape[-2] or size[1] < image.shape[-1]
-    resized = F.interpolate(
-        image[None], size, mode="bilinear", align_corners=False, antialias=shrinks
-    )[0]
-    if sample["kind"] == "edges":
-        return {**sample, "image": resized, "target": _resize_edges(target, size)}
-    return {**sample, "image": resized, "target": _nearest(target, size)}
-
-
-def _nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixel whose area holds the centre of the new one, as bilinear interpolation sees it."""
-    rows = _nearest_indices(target.shape[-2], size[0])
-    columns = _nearest_indices(target.shape[-1], size[1])
-    return target[..., rows[:, None], columns]
-
-
-def _nearest_indices(old: int, new: int) -> Tensor:
-    return ((2 * torch.arange(new) + 1) * old).div(2 * new, rounding_mode="floor")
-
-
-def _resize_edges(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Edge if any pixel covered is one, else ignored if any is; nearest where nothing shrinks."""
-    height, width = target.shape
-    # Enlarged axes take their nearest pixel first; what remains is to shrink.
-    larger = (max(size[0], height), max(size[1], width))
-    target = _nearest(target, larger)
-    rank = (target == IGNORE).float() + 2 * (target == 1).float()
-    rank = F.adaptive_max_pool2d(rank[None, None], size)[0, 0]
-    return torch.tensor([0, IGNORE, 1])[rank.long()]
-
-
-def _pad(sample: Sample, size: tuple[int, int]) -> Sample:
-    image, target = sample["image"], sample["target"]
-    bottom, right = max(0, size[0] - image.shape[-2]), max(0, size[1] - image.shape[-1])
-    if bottom == 0 and right == 0:
-        return sample
-    margins = (0, right, 0, bottom)
-    fill = _FILL[sample["kind"]]
-    return {**sample, "image": F.pad(image, margins), "target": F.pad(target, margins, value=fill)}
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
-        raise ValueError(f"size={size!r}; expected (height, width), two positive integers")
-
-
 def _integer(upper: int, generator: Generator | None) -> int:
     """Uniform in 0 .. upper - 1."""
-    return int(torch.randint(upper, (), generator=generator))
+    return int(torch.randint(upper, (), generator=generator, device=_device(generator)))
+
+
+def _uniform(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """float32 in [0, 1), whatever torch's default dtype and device."""
+    return torch.rand(shape, generator=generator, device=_device(generator), dtype=torch.float32)
+
+
+def _device(generator: Generator | None) -> torch.device:
+    """Where random numbers are drawn: on the CPU, unless the generator is somewhere else."""
+    return torch.device("cpu") if generator is None else generator.device

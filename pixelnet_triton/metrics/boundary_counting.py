@@ -58,7 +58,8 @@ def boundary_counts(
 
     Args:
         prediction: float ``(H, W)`` in [0, 1], or bool: how likely each pixel is a boundary.
-        annotations: bool (or 0 and 1) ``(H, W)``, one for each annotator, one pixel wide.
+        annotations: bool (or 0 and 1, or uint8 0 and 255 as an image file holds it) ``(H, W)``,
+            one for each annotator, one pixel wide.
         thresholds: a number K, for k / (K + 1) with k = 1 ... K, or increasing values in (0, 1].
         max_distance: between matched pixels, as a fraction of the image's diagonal.
         thin: whether to thin. A map that is thinned at every threshold already may go without.
@@ -169,10 +170,13 @@ def as_annotations(annotations: Sequence[Map] | Map, shape: tuple[int, ...]) -> 
                 "annotation as [annotation]"
             )
         mask = array.astype(bool)
-        if array.dtype != bool and not (array == mask).all():
+        drawn = 255 if array.dtype == np.uint8 and array.max() == 255 else 1
+        if array.dtype != bool and not (array == drawn * mask.astype(array.dtype)).all():
             raise ValueError(
-                f"annotations[{index}] has values other than 0 and 1; boundaries are either there "
-                "or not. Pass what each annotator drew, not a consensus with ignored pixels"
+                f"annotations[{index}] is {array.dtype} with values other than 0 and 1: "
+                f"{np.unique(array)[:10].tolist()}; boundaries are either there or not. Pass what "
+                "each annotator drew, not a consensus with ignored pixels; where 255 is an edge, "
+                "as in an image file, pass uint8, or annotation == 255"
             )
         checked.append(mask)
     return checked

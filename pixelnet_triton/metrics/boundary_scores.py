@@ -62,7 +62,10 @@ def boundary_scores(thresholds: Floats, total: Integers, best: Integers) -> dict
         "recall": recall,
         "precision": precision,
     }
-    return {name: torch.as_tensor(value, dtype=torch.float32) for name, value in scores.items()}
+    return {
+        name: torch.as_tensor(value, dtype=torch.float32, device="cpu")
+        for name, value in scores.items()
+    }
 
 
 def _recall_precision(counts: Integers) -> tuple[Floats, Floats]:

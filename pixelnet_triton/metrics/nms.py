@@ -8,6 +8,8 @@ from torch import Tensor
 
 __all__ = ["edge_nms"]
 
+ORIENTATION_RADIUS = 4  # of the filter before the second derivatives, in pixels
+
 
 def edge_nms(
     edges: Tensor, *, smoothing: int = 1, radius: int = 1, tolerance: float = 1.01, border: int = 5
@@ -53,8 +55,9 @@ def edge_nms(
     height, width = edges.shape[-2:]
     maps = edges.reshape(-1, height, width)
     maps = maps if maps.dtype == torch.float64 else maps.float()
-    maps = _triangle(maps, smoothing)
-    theta = _normal(_triangle(maps, 4))
+    with torch.autocast(maps.device.type, enabled=False):  # its convolutions are in half precision
+        maps = _triangle(maps, smoothing)
+        theta = _normal(_triangle(maps, ORIENTATION_RADIUS))
 
     y = torch.arange(height, device=maps.device, dtype=maps.dtype)[:, None]
     x = torch.arange(width, device=maps.device, dtype=maps.dtype)

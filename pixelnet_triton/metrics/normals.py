@@ -83,7 +83,7 @@ class NormalMetrics(Metric):
         errors = torch.rad2deg(torch.atan2(cross, (p * n).sum(-1)))
         bins = (errors * BINS_PER_DEGREE).long().clamp(max=len(self.histogram) - 1)
         self.histogram += torch.bincount(bins, minlength=len(self.histogram))
-        limits = torch.tensor(THRESHOLDS, device=errors.device)
+        limits = torch.tensor(THRESHOLDS, device=errors.device, dtype=torch.float32)
         self.within += (errors < limits[:, None]).sum(1)
         self.total += errors.double().sum()
         self.squares += errors.double().square().sum()
@@ -99,7 +99,8 @@ class NormalMetrics(Metric):
             "median": self._median(count),
             "rmse": (self.squares / count).sqrt(),
         }
-        for limit, within in zip(THRESHOLDS, self.within, strict=True):
+        # Of two integers the quotient would be of torch's default dtype.
+        for limit, within in zip(THRESHOLDS, self.within.double(), strict=True):
             results[f"within_{limit:g}"] = within / count
         return {name: value.float() for name, value in results.items()}
 

@@ -23,6 +23,9 @@ class SegmentationMetrics(Metric):
         \mathrm{class\_accuracy}_i = \frac{n_{ii}}{\sum_j n_{ij}}, \qquad
         \mathrm{iu}_i = \frac{n_{ii}}{\sum_j n_{ij} + \sum_j n_{ji} - n_{ii}}.
 
+    The mean of the class accuracies is FCN's "mean accuracy" and the column AC of PixelNet's
+    tables, though PixelNet's text calls that column pixel accuracy.
+
     What would be 0 / 0 is NaN and left out of the means: the accuracy of a class that is not in
     the ground truth, and the IU of one that is neither there nor predicted. A class that is
     predicted but not there has IU 0.
@@ -85,6 +88,7 @@ class SegmentationMetrics(Metric):
         """
         if prediction.dim() == target.dim() + 1:
             prediction = prediction.argmax(1 if prediction.dim() == 4 else -1)
+        prediction, target = _wide(prediction), _wide(target)
         if prediction.shape != target.shape:
             raise ValueError(
                 f"prediction gives classes of shape {tuple(prediction.shape)} but target has "
@@ -108,7 +112,10 @@ class SegmentationMetrics(Metric):
         self.confusion += cells.view_as(self.confusion)
 
     def compute(self) -> dict[str, Tensor]:
-        """``pixel_accuracy``, ``mean_class_accuracy`` and ``mean_iu`` in [0, 1], scalars."""
+        """``pixel_accuracy``, ``mean_class_accuracy`` and ``mean_iu`` in [0, 1], scalars.
+
+        The paper's tables call the second AC and the third IU.
+        """
         counts = self.confusion.double()
         right, actual, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         accuracy = right / actual  # 0 / 0 is NaN
@@ -122,3 +129,8 @@ class SegmentationMetrics(Metric):
             results[f"class_accuracy/{name}"] = accuracy[i]
             results[f"iu/{name}"] = iu[i]
         return {name: value.float() for name, value in results.items()}
+
+
+def _wide(ids: Tensor) -> Tensor:
+    """uint16, uint32 and uint64, which torch cannot compare in order, as int64."""
+    return ids.long() if ids.dtype in (torch.uint16, torch.uint32, torch.uint64) else ids

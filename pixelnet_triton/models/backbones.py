@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["LAYOUTS", "backbone_channels", "backbone_strides", "feature_maps"]
+__all__ = ["LAYOUTS", "backbone_channels", "backbone_strides", "check_patches", "feature_maps"]
 
 LAYOUTS = ("NCHW", "NHWC")
 
@@ -87,6 +87,62 @@ def backbone_channels(backbone: nn.Module) -> tuple[int, ...] | None:
 
 
 def backbone_strides(backbone: nn.Module) -> tuple[float | tuple[float, float], ...] | None:
-    """The attribute ``strides``, image pixels per cell of each map, if the backbone has it."""
+    """Image pixels per cell of each map, where the backbone says so before it computes; else None.
+
+    :class:`VGG16` has ``strides``. A vision transformer's maps all have the patch size: a patch is
+    a cell, and what remains at the right and at the bottom belongs to none, so the ratio of the
+    sizes would place points wrongly on images that patches do not divide. Of transformers'
+    backbones ``config.patch_size`` is taken where the network keeps one resolution, of timm's
+    ``feature_info.reduction()`` where it is the patch size for every map.
+    """
     strides = getattr(backbone, "strides", None)
-    return tuple(strides) if isinstance(strides, Sequence) else None
+    if isinstance(strides, Sequence):
+        return tuple(strides)
+    channels = backbone_channels(backbone)
+    if channels is None:
+        return None
+    config = getattr(backbone, "config", None)
+    # Hierarchies (Swin, ConvNeXt ...) list depths, BEiT's pyramid resizes its maps.
+    one_resolution = not hasattr(config, "depths") and not getattr(config, "add_fpn", False)
+    patch = _patch(getattr(config, "patch_size", None)) if one_resolution else None
+    if patch is None:
+        inner = getattr(backbone, "model", backbone)
+        patch = _patch(getattr(getattr(inner, "patch_embed", None), "patch_size", None))
+        reduction = getattr(getattr(backbone, "feature_info", None), "reduction", None)
+        reductions = list(reduction()) if callable(reduction) else []
+        if patch is None or reductions != [patch[0]] * len(channels) or patch[0] != patch[1]:
+            return None
+    vertical, horizontal = patch
+    stride = vertical if vertical == horizontal else (vertical, horizontal)
+    return (stride,) * len(channels)
+
+
+def _patch(size: Any) -> tuple[int, int] | None:
+    """(height, width) of a patch given as one integer or two; else None."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) for n in size):
+        return size[0], size[1]
+    return None
+
+
+def check_patches(
+    maps: Sequence[Tensor], strides: Sequence[Any], image_size: tuple[int, int], layout: str
+) -> None:
+    """Raise unless maps of an image have a cell for each whole stride, or for a part of one.
+
+    Args:
+        maps: ``(B, C_i, H_i, W_i)``.
+        strides: what :func:`backbone_strides` gave.
+        image_size: (H, W).
+        layout: of the backbone, for the message.
+    """
+    for i, (one, stride) in enumerate(zip(maps, strides, strict=True)):
+        steps = stride if isinstance(stride, tuple) else (stride, stride)
+        for cells, step, pixels in zip(one.shape[2:], steps, image_size, strict=True):
+            if not pixels // step <= cells <= -(-pixels // step):
+                raise ValueError(
+                    f"map {i} of the backbone is {tuple(one.shape[2:])} cells for images of "
+                    f"{image_size} pixels ({layout}), which is no stride of {stride}, its patch "
+                    "size. Set backbone.strides to the image pixels per cell of each map"
+                )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ..values import values_at_hand
+
 __all__ = ["ImageNormalization"]
+
+# What images in [0, 1] do not leave, whatever colours and noise a transform adds.
+LOWEST, HIGHEST = -0.5, 2.0
+HIGHEST_NORMALISED = 10.0  # no image normalised to deviation 1 has more
 
 
 class ImageNormalization(nn.Module):
@@ -24,6 +31,10 @@ class ImageNormalization(nn.Module):
 
     The paper's networks start from the Caffe VGG-16, hence the second row; its mean is in the
     order blue, green, red.
+
+    Images of 0 to 255, or normalised before, would come out far from what the weights know. Where
+    their values can be read without waiting (on the CPU; on a GPU with
+    ``PIXELNET_TRITON_STRICT=1``), a warning says so, once for each module.
 
     Args:
         mean, std: one number a channel, in the order of the output and in units of scale * x.
@@ -53,10 +64,12 @@ class ImageNormalization(nn.Module):
         if len(mean) != len(std):
             raise ValueError(f"mean={mean!r} and std={std!r}; expected one number each a channel")
         # Constants of the weights, not weights: they do not belong into checkpoints.
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        for name, numbers in (("mean", mean), ("std", std)):
+            constant = torch.tensor(numbers, dtype=torch.float32)[:, None, None]
+            self.register_buffer(name, constant, persistent=False)
         self.scale = scale
         self.bgr = bgr
+        self._warned = False
 
     @classmethod
     def torchvision(cls) -> ImageNormalization:
@@ -69,9 +82,30 @@ class ImageNormalization(nn.Module):
         return cls((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), scale=255.0, bgr=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)``, RGB in [0, 1], to the same shape, normalised."""
+        """``(B, C, H, W)``, RGB in [0, 1], to the same shape and dtype, normalised."""
+        self._look_at(images)
         images = images.flip(1) if self.bgr else images
-        return (images * self.scale - self.mean) / self.std
+        return ((images * self.scale - self.mean) / self.std).to(images.dtype)
+
+    def _look_at(self, images: Tensor) -> None:
+        """Warn, once, of images that are not in [0, 1]."""
+        # Factors on colours leave [0, 1] by less; a scale below 1 is for images of 0 to 255.
+        if self._warned or self.scale < 1 or images.numel() == 0 or not values_at_hand(images):
+            return
+        low, high = (float(value) for value in images.detach().aminmax())
+        if low >= LOWEST and high <= HIGHEST:
+            return
+        self._warned = True
+        remedy = (
+            "divide images of 0 to 255 by 255"
+            if high > HIGHEST_NORMALISED
+            else "if they are normalised already, build the backbone with normalization=None"
+        )
+        warnings.warn(
+            f"images ranges over [{low:.4g}, {high:.4g}]; the normalisation expects RGB in [0, 1]: "
+            f"{remedy}",
+            stacklevel=3,
+        )
 
     def extra_repr(self) -> str:
         mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()

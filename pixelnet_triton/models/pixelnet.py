@@ -8,7 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..inference import OUTPUTS, predict
-from .backbones import LAYOUTS, backbone_channels, backbone_strides, feature_maps
+from .backbones import (
+    LAYOUTS,
+    backbone_channels,
+    backbone_strides,
+    check_patches,
+    feature_maps,
+)
 from .head import PixelMLP
 
 __all__ = ["PixelNet"]
@@ -31,8 +37,8 @@ class PixelNet(nn.Module):
     Args:
         backbone: a module from images to several maps: :class:`VGG16`, or whatever
             :func:`~pixelnet_triton.models.backbones.feature_maps` understands. Its attribute
-            ``strides``, if it has one, places the points on the maps; otherwise the ratio of the
-            sizes does.
+            ``strides``, or a vision transformer's patch size, places the points on the maps where
+            there is one; otherwise the ratio of the sizes does.
         head: the MLP on the maps, in their order. If it has no strides it is given the
             backbone's.
         output: what the scores become in :meth:`predict`: None (raw scores), ``"softmax"``,
@@ -71,8 +77,12 @@ class PixelNet(nn.Module):
         self.output = output
         self.layout = layout
         strides = backbone_strides(backbone)
+        # What was concluded from a patch size is compared with the maps when there are any.
+        self._patches = None if hasattr(backbone, "strides") else strides
         if head.first.strides is None:
             head.first.strides = strides
+        elif self._patches is not None:
+            self._patches = None  # the head's are what the user wants
         elif strides is not None and tuple(head.first.strides) != strides:
             raise ValueError(
                 f"head has strides {tuple(head.first.strides)} but backbone has {strides}; leave "
@@ -92,10 +102,13 @@ class PixelNet(nn.Module):
         """The backbone's maps ``(B, C_i, H_i, W_i)``, checked against the head.
 
         Raises:
-            ValueError: their channels are not those the head was made for.
+            ValueError: their channels are not those the head was made for, or their sizes not
+                those that the backbone's patch size leads to.
         """
         maps = feature_maps(self.backbone(images), self.layout)
         _check_channels(self.backbone, self.head, tuple(m.shape[1] for m in maps), self.layout)
+        if self._patches is not None:
+            check_patches(maps, self._patches, (images.shape[-2], images.shape[-1]), self.layout)
         return maps
 
     def predict(

@@ -66,7 +66,8 @@ class VGG16(nn.Module):
         dropout: probability of a channel's cell to be dropped from conv6 and conv7, in training.
         normalization: ``"torchvision"`` or ``"caffe"`` for images that are RGB in [0, 1], as
             the datasets of this library give them (:class:`ImageNormalization`); None takes them
-            as they come.
+            as they come, and so do images of other than three channels.
+        in_channels: of the images; 1 for grey ones, 4 for RGB and depth, and so on.
 
     Attributes:
         layers, channels, strides: name, C_i and image pixels per cell of each map returned.
@@ -92,9 +93,10 @@ class VGG16(nn.Module):
         width: float = 1.0,
         dropout: float = 0.0,
         normalization: str | None = None,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        _check_options(layers, width, dropout, normalization)
+        _check_options(layers, width, dropout, normalization, in_channels)
         by_name = {layer.name: layer for layer in _LAYERS}
         deepest = max(_LAYERS.index(by_name[name]) for name in layers)
         self._built = _LAYERS[: deepest + 1]
@@ -104,7 +106,7 @@ class VGG16(nn.Module):
         self.batch_norm = batch_norm
         self.dropout = dropout
         self.normalization = None if normalization is None else _NORMALIZATIONS[normalization]()
-        before = 3
+        self.in_channels = before = in_channels
         for layer in self._built:
             channels = _scaled(layer.channels, width)
             convolution = nn.Conv2d(before, channels, layer.kernel, padding=layer.kernel // 2)
@@ -135,6 +137,10 @@ class VGG16(nn.Module):
         torchvision has no batch normalisation between its linear layers: with `batch_norm`,
         those after conv6 and conv7 are set to compute the identity in evaluation mode.
 
+        With more than three `in_channels`, conv1_1 gets the kernels for red, green and blue and
+        their mean for each further channel; with fewer, their mean for each. All are multiplied by
+        3 / in_channels, so that equal channels give what three equal ones gave.
+
         The weights expect RGB images, normalised: ``normalization="torchvision"``.
 
         Args:
@@ -158,7 +164,7 @@ class VGG16(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps ``(B, C_i, H // s_i, W // s_i)`` of images ``(B, 3, H, W)``, as `layers` asks.
+        """Maps ``(B, C_i, H // s_i, W // s_i)`` of images ``(B, C, H, W)``, as `layers` asks.
 
         Raises:
             ValueError: images of another shape, or too small for the deepest layer's stride.
@@ -182,10 +188,11 @@ class VGG16(nn.Module):
         return [maps[name] for name in self.layers]
 
     def _check(self, images: Tensor) -> None:
-        if images.dim() != 4 or images.shape[1] != 3:
+        if images.dim() != 4 or images.shape[1] != self.in_channels:
             raise ValueError(
-                f"images has shape {tuple(images.shape)}; expected (B, 3, H, W). Add a batch "
-                "dimension with images[None], or repeat a grey image with expand(-1, 3, -1, -1)"
+                f"images has shape {tuple(images.shape)}; expected (B, {self.in_channels}, H, W). "
+                "Add a batch dimension with images[None]; repeat a grey image with "
+                "expand(-1, 3, -1, -1), or build VGG16(in_channels=...) for other channels"
             )
         if not images.is_floating_point():
             raise TypeError(
@@ -213,7 +220,7 @@ def _scaled(channels: int, width: float) -> int:
 
 
 def _check_options(
-    layers: Sequence[str], width: float, dropout: float, normalization: str | None
+    layers: Sequence[str], width: float, dropout: float, normalization: str | None, channels: int
 ) -> None:
     known = [layer.name for layer in _LAYERS]
     if isinstance(layers, str) or len(layers) == 0:
@@ -231,4 +238,12 @@ def _check_options(
         raise ValueError(
             f"normalization={normalization!r} is unknown; use None or one of "
             f"{tuple(_NORMALIZATIONS)}"
+        )
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"in_channels={channels!r}; expected an integer of at least 1")
+    if normalization is not None and channels != 3:
+        raise ValueError(
+            f"normalization={normalization!r} has the mean of three channels but "
+            f"in_channels={channels}; pass normalization=None and normalise the images before, for "
+            "example with ImageNormalization(mean, std)"
         )

@@ -20,12 +20,14 @@ _NORM_ENTRIES = ("weight", "bias", "running_mean", "running_var", "num_batches_t
 # Files older than PyTorch 0.4.1, vgg16_bn among them, do not have it.
 _OPTIONAL_ENTRY = "num_batches_tracked"
 
+_FIRST = "features.0.weight"  # (D, 3, 3, 3)
+
 Source = str | os.PathLike[str] | Mapping[str, Tensor] | None
 
 
 def load_torchvision(model: VGG16, source: Source) -> None:
     """:meth:`VGG16.load_torchvision`, which says what it does."""
-    given = _read(source, model.batch_norm)
+    given = _for_channels(_read(source, model.batch_norm), model.in_channels)
     own = model.state_dict()
     names = _torchvision_names(model.batch_norm)
     _check(given, own, names)
@@ -38,6 +40,19 @@ def load_torchvision(model: VGG16, source: Source) -> None:
     for name in ("norm6", "norm7"):
         if name + ".weight" in own:
             _make_identity(model.get_submodule(name))
+
+
+def _for_channels(given: Mapping[str, Tensor], channels: int) -> Mapping[str, Tensor]:
+    """The weights with a first convolution for images of so many channels."""
+    kernels = given.get(_FIRST)
+    if channels == 3 or kernels is None or kernels.dim() != 4 or kernels.shape[1] != 3:
+        return given
+    mean = kernels.mean(1, keepdim=True)
+    if channels < 3:
+        adapted = mean.expand(-1, channels, -1, -1)
+    else:
+        adapted = torch.cat([kernels, mean.expand(-1, channels - 3, -1, -1)], dim=1)
+    return {**given, _FIRST: adapted * (3 / channels)}
 
 
 def _torchvision_names(batch_norm: bool) -> dict[str, str]:

@@ -10,16 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..values import values_at_hand
+
 __all__ = [
     "check_classes",
     "check_draw",
     "check_score",
     "check_settings",
     "check_take",
+    "indexable",
     "valid_pixels",
 ]
 
 ORDERS = (None, "rows", "morton")
+# torch stores these, but neither gathers nor compares them in order.
+STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def check_settings(sampler: Any) -> None:
@@ -106,7 +111,8 @@ def check_classes(
     """The labels of a sampler that goes by them; raise where they are no class ids.
 
     With `num_classes`, ids at valid pixels are compared with it on the CPU. On a GPU that would
-    wait for the device; there, indexing by an id out of range fails an assertion of PyTorch's.
+    wait for the device; there, indexing by an id out of range fails an assertion of PyTorch's,
+    unless ``PIXELNET_TRITON_STRICT=1`` asks for the comparison.
     """
     name = type(sampler).__name__
     if labels is None or labels.is_floating_point():
@@ -114,10 +120,8 @@ def check_classes(
         raise TypeError(
             f"labels is {came}; {name} draws by class and expects integer labels (B, H, W)"
         )
-    # Tensors that only stand for others, as FakeTensor does, have no values to look at.
-    if num_classes and valid is not None and type(labels) is Tensor and labels.device.type == "cpu":
-        if torch.compiler.is_compiling():
-            return labels
+    labels = indexable(labels)
+    if num_classes and valid is not None and values_at_hand(labels):
         wrong = valid & ((labels < 0) | (labels >= num_classes))
         if bool(wrong.any()):
             at = int(labels[wrong][0])
@@ -128,8 +132,17 @@ def check_classes(
     return labels
 
 
+def indexable(target: Tensor) -> Tensor:
+    """A target as it is, or as int64 where torch only stores its dtype."""
+    return target.long() if target.dtype in STORED_ONLY else target
+
+
 def check_take(
-    target: Tensor, points: Tensor, image_size: tuple[int, int] | None, fill: float | None
+    target: Tensor,
+    points: Tensor,
+    image_size: tuple[int, int] | None,
+    fill: float | None,
+    ignore_index: int | None,
 ) -> float:
     """The value for points that are not valid; raise unless the target has the points' pixels."""
     if target.dim() not in (3, 4) or target.shape[0] != points.shape[0]:
@@ -148,9 +161,14 @@ def check_take(
                 "target is bool, which cannot mark points as ignored; pass fill=..., or convert "
                 "the target with .long()"
             )
-        fill = 0 if target.is_floating_point() else 255
-        if not target.is_floating_point() and not _representable(255, target.dtype):
-            raise TypeError(f"target is {target.dtype}, which cannot hold 255; pass fill=...")
+        if target.is_floating_point():
+            return 0
+        fill = 255 if ignore_index is None else ignore_index
+        if not _representable(fill, target.dtype):
+            raise TypeError(
+                f"target is {target.dtype}, which cannot hold the ignored label {fill}; convert it "
+                "with .long(), or pass fill=..."
+            )
     return fill
 
 

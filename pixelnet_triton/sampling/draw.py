@@ -13,7 +13,22 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["cell_winners", "grid_cells", "nth_cyclic", "random_keys", "rank_by_turns", "z_order"]
+__all__ = [
+    "cell_winners",
+    "grid_cells",
+    "nth_cyclic",
+    "random_keys",
+    "rank_by_turns",
+    "uniform",
+    "z_order",
+]
+
+
+def uniform(
+    shape: torch.Size | tuple[int, ...], generator: torch.Generator | None, device: torch.device
+) -> Tensor:
+    """float32 in [0, 1), whatever torch's default dtype: bfloat16 has 256 values there."""
+    return torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
 
 
 def random_keys(valid: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -22,7 +37,7 @@ def random_keys(valid: Tensor, generator: torch.Generator | None) -> Tensor:
     Two pixels of an image may share one of the 2^24 values. `topk` still takes each pixel once; a
     tie is decided by place instead of chance only where it falls on the last pixel taken.
     """
-    keys = torch.rand(valid.shape, generator=generator, device=valid.device)
+    keys = uniform(valid.shape, generator, valid.device)
     return torch.where(valid, keys, keys - 1)
 
 
@@ -84,7 +99,7 @@ def rank_by_turns(
     # Ranking all pixels within their groups would take a sort of them all. u * size is about a
     # pixel's rank in its group, hence `early` about its time; and within a group it rises with
     # u, so that the earliest candidates are the first of each group, whatever the error.
-    u = torch.rand(group.shape, generator=generator, device=group.device)
+    u = uniform(group.shape, generator, group.device)
     early = torch.where(valid, u * (size / weights).gather(1, group), torch.inf)
     early, candidate = early.topk(min(pixels, _candidates(n, smallest_weight)), largest=False)
     group = torch.where(early.isinf(), groups, group.gather(1, candidate))
@@ -142,7 +157,7 @@ def cell_winners(keys: Tensor, cell: Tensor, cells: int, per_cell: int) -> Tenso
     """
     places = torch.zeros_like(cell)
     for place in range(per_cell, 0, -1):
-        best = torch.full((len(keys), cells), -1.0, device=keys.device)
+        best = keys.new_full((len(keys), cells), -1.0)
         best.scatter_reduce_(1, cell, keys, "amax")
         wins = (keys == best.gather(1, cell)) & (keys >= 0)
         places = torch.where(wins, place, places)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_settings, check_take
+from .checks import check_settings, check_take, indexable
 from .draw import nth_cyclic, z_order
 
 __all__ = ["SampledPixels", "SamplerSettings"]
@@ -22,22 +22,29 @@ class SampledPixels(NamedTuple):
         valid: ``(B, N)`` bool, False at every point of an image that has no valid pixel: the
             points of such an image lie on it, but nothing can be learned there.
         image_size: ``(H, W)`` of the images, or None where it is not known.
+        ignore_index: of the sampler; what :meth:`take` puts at points that are not valid.
     """
 
     points: Tensor
     valid: Tensor
     image_size: tuple[int, int] | None = None
+    ignore_index: int | None = None
 
     def take(self, target: Tensor, fill: float | None = None) -> Tensor:
         """The target at the points: its labels, normals, depths.
 
         Args:
             target: ``(B, H, W)`` or ``(B, K, H, W)``, of the sampled images' size.
-            fill: what stands at points that are not valid. None is what the losses ignore: 255
-                for integer targets, 0 for floating ones.
+            fill: what stands at points that are not valid. None is what the losses ignore: for
+                integer targets the sampler's `ignore_index` (255 if that is None), 0 for floating
+                ones.
 
         Returns:
-            ``(B, N)`` or ``(B, N, K)``, in the target's dtype.
+            ``(B, N)`` or ``(B, N, K)``, in the target's dtype; int64 for uint16, uint32, uint64.
+
+        Raises:
+            TypeError, ValueError: the target has other pixels than the sampled images, or a dtype
+                that cannot hold what marks points as ignored.
 
         Example:
             >>> import torch
@@ -47,7 +54,8 @@ class SampledPixels(NamedTuple):
             >>> pixels.take(labels).shape, pixels.take(torch.zeros(2, 3, 32, 48)).shape
             (torch.Size([2, 100]), torch.Size([2, 100, 3]))
         """
-        fill = check_take(target, self.points, self.image_size, fill)
+        target = indexable(target)
+        fill = check_take(target, self.points, self.image_size, fill, self.ignore_index)
         index = self.points[..., 1] * target.shape[-1] + self.points[..., 0]  # (B, N)
         flat = target.flatten(-2)  # (B, HW) or (B, K, HW)
         if target.dim() == 3:
@@ -88,4 +96,5 @@ class SamplerSettings:
             along = z_order(x, y).argsort(dim=1)
             x, y = x.gather(1, along), y.gather(1, along)
         found = (count > 0)[:, None].expand(-1, self.n)
-        return SampledPixels(torch.stack([x, y], dim=-1), found, (height, width))
+        points = torch.stack([x, y], dim=-1)
+        return SampledPixels(points, found, (height, width), self.ignore_index)

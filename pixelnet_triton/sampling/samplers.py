@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_classes, check_draw, valid_pixels
-from .draw import cell_winners, grid_cells, random_keys, rank_by_turns
+from .draw import cell_winners, grid_cells, random_keys, rank_by_turns, uniform
 from .pixels import SampledPixels, SamplerSettings
 
 __all__ = [
@@ -155,13 +155,15 @@ class BiasedSampler(_LabelSampler):
     ) -> Tensor:
         labels = check_classes(self, labels)
         share = round(self.positive_fraction * self.n) / self.n
-        shares = torch.full((2,), 1 - share, device=valid.device)
+        device, batch = valid.device, len(valid)
+        shares = torch.full((2,), 1 - share, device=device, dtype=torch.float32)
         shares[1:] = share
         return rank_by_turns(
             (labels == self.positive).flatten(1).long(),
             valid.flatten(1),
             shares,
-            torch.full((len(valid), 2), 0.5, device=valid.device),  # w n + 1/2 rounds to w n
+            # w n + 1/2 rounds to w n
+            torch.full((batch, 2), 0.5, device=device, dtype=torch.float32),
             self.n,
             smallest_weight=min(share, 1 - share) or 1.0,
             generator=generator,
@@ -203,9 +205,9 @@ class ClassBalancedSampler(_LabelSampler):
         return rank_by_turns(
             labels.flatten(1).long(),
             valid.flatten(1),
-            torch.full((classes,), 1 / classes, device=device),
+            torch.full((classes,), 1 / classes, device=device, dtype=torch.float32),
             # Which classes give one pixel more, where they cannot give equally many, is chance.
-            torch.rand(len(valid), classes, generator=generator, device=device),
+            uniform((len(valid), classes), generator, device),
             self.n,
             smallest_weight=1 / classes,
             generator=generator,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_draw, check_score, valid_pixels
-from .draw import random_keys
+from .draw import random_keys, uniform
 from .pixels import SampledPixels, SamplerSettings
 
 __all__ = ["UncertaintySampler", "margin_uncertainty"]
@@ -82,7 +82,7 @@ class UncertaintySampler(SamplerSettings):
         taken = min(self.n, many)
         chosen = scores.topk(min(round(self.important * self.n), taken)).indices
         # Fresh keys: which of equal scores were chosen depends on the candidates' order.
-        place = torch.rand(scores.shape, generator=generator, device=keys.device)
+        place = uniform(scores.shape, generator, keys.device)
         place = torch.where(usable, place, place + 1).scatter(1, chosen, 3)
         others = place.topk(taken - chosen.shape[1], largest=False).indices
         rank = candidate.gather(1, torch.cat([chosen, others], dim=1))

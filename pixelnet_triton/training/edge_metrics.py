@@ -27,6 +27,7 @@ class PixelEdgeMetrics(BinaryPrecisionRecallCurve):
 
     Args:
         thresholds: points of the curve, equally spaced in [0, 1].
+        ignore_index: of pixels that do not count.
 
     Example:
         >>> import torch
@@ -38,11 +39,13 @@ class PixelEdgeMetrics(BinaryPrecisionRecallCurve):
         {'average_precision': 1.0, 'best_f': 1.0}
     """
 
-    def __init__(self, thresholds: int = 100, **options: Any) -> None:
-        super().__init__(thresholds=thresholds, ignore_index=255, **options)
+    def __init__(self, thresholds: int = 100, *, ignore_index: int = 255, **options: Any) -> None:
+        # float32 whatever torch's default: bfloat16 has no 100 values to be told apart
+        points = torch.linspace(0, 1, thresholds, dtype=torch.float32)
+        super().__init__(thresholds=points, ignore_index=ignore_index, **options)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add probabilities ``(B, 1, H, W)`` and edges ``(B, H, W)`` in {0, 1, 255}."""
+        """Add probabilities ``(B, 1, H, W)`` and edges ``(B, H, W)``: 0, 1, `ignore_index`."""
         super().update(prediction.squeeze(1), target)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]

@@ -137,8 +137,8 @@ class StepLoader:
     def _indices(self, epoch: int) -> list[list[tuple[int, int]]]:
         """This rank's mini-batches of an epoch, as (image, seed of its transform)."""
         rank, world = _rank_and_world()
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, epoch))
-        order = torch.randperm(len(self.dataset), generator=generator).tolist()
+        generator = torch.Generator("cpu").manual_seed(derived_seed(self.seed, epoch))
+        order = torch.randperm(len(self.dataset), generator=generator, device="cpu").tolist()
         step = self.images_per_batch * world
         batches = []
         for first in range(0, len(self) * step, step):

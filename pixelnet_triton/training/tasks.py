@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -17,6 +18,7 @@ from ..losses import (
 )
 from ..metrics import DepthMetrics, NormalMetrics, SegmentationMetrics
 from ..sampling import BiasedSampler, SampledPixels, UniformSampler
+from ..values import values_at_hand
 from .edge_metrics import PixelEdgeMetrics
 
 __all__ = ["Depth", "Edges", "Normals", "Sampler", "Segmentation", "Task"]
@@ -35,6 +37,24 @@ class Sampler(Protocol):
         valid: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> SampledPixels: ...
+
+
+def _ignored_label(sampler: Sampler) -> int:
+    """The label that is neither drawn nor trained nor measured: the sampler's, or else 255."""
+    label = getattr(sampler, "ignore_index", None)
+    return 255 if label is None else int(label)
+
+
+def _warn_of_image_files(target: Tensor, ignored: int) -> None:
+    """Warn of edge maps whose edges are all ignored; where values can be read without a wait."""
+    if ignored != 255 or not values_at_hand(target):
+        return
+    if bool((target == 255).any()) and not bool((target == 1).any()):
+        warnings.warn(
+            "the batch of edge targets has pixels of 255, which are ignored, and none of 1, an "
+            "edge. If the targets are edge maps from image files (0 and 255), divide them by 255",
+            stacklevel=3,
+        )
 
 
 class Task(Protocol):
@@ -64,11 +84,15 @@ class Task(Protocol):
 class Segmentation:
     """A class for each pixel: cross-entropy over K classes, uniform sampling (section 4.1).
 
-    Targets are int64 ``(B, H, W)``, 255 = ignore.
+    Targets are integers ``(B, H, W)`` in [0, K), or the sampler's `ignore_index` (255 unless it
+    says otherwise), which sampler, loss and metric ignore alike.
 
     Args:
         classes: K.
         sampler: of :mod:`pixelnet_triton.sampling`; the paper draws 2,000 pixels uniformly.
+
+    Raises:
+        ValueError: the ignored label is one of the K classes.
 
     Example:
         >>> import torch
@@ -88,6 +112,15 @@ class Segmentation:
     classes: int
     sampler: Sampler = _UNIFORM
 
+    def __post_init__(self) -> None:
+        ignored = _ignored_label(self.sampler)
+        if 0 <= ignored < self.classes:
+            raise ValueError(
+                f"sampler.ignore_index={ignored} is one of the {self.classes} classes, which would "
+                "never be trained; pass a sampler with another, such as "
+                "UniformSampler(2000, ignore_index=-100), and map the labels to it"
+            )
+
     @property
     def out_features(self) -> int:
         return self.classes
@@ -96,19 +129,24 @@ class Segmentation:
         return self.sampler(target, generator=generator)
 
     def loss(self, scores: Tensor, target: Tensor, pixels: SampledPixels) -> Tensor:
-        return cross_entropy(scores, pixels.take(target))
+        ignored = _ignored_label(self.sampler)
+        return cross_entropy(scores, pixels.take(target, fill=ignored), ignore_index=ignored)
 
     def metrics(self) -> torchmetrics.Metric:
-        return SegmentationMetrics(self.classes)
+        return SegmentationMetrics(self.classes, ignore_index=_ignored_label(self.sampler))
 
 
 @dataclass(frozen=True)
 class Edges:
     """Edge or not, for each pixel: class-balanced sigmoid cross-entropy (section 4.3).
 
-    Targets are int64 ``(B, H, W)``: 1 = edge, 0 = none, 255 = ignore. The metrics are those of
-    a classifier of single pixels, which training can afford; the boundary benchmark, with its
-    tolerance in place, is :class:`pixelnet_triton.metrics.BoundaryMetrics`.
+    Targets are integers ``(B, H, W)``: 1 = edge, 0 = none, the sampler's `ignore_index` (255
+    unless it says otherwise) = ignore. A batch of 0 and 255 without any 1, as edge maps from image
+    files have it, would train nothing: a warning says so.
+
+    The metrics are those of a classifier of single pixels, which training can afford; the
+    boundary benchmark, with its tolerance in place, is
+    :class:`pixelnet_triton.metrics.BoundaryMetrics`.
 
     Args:
         sampler: by default half of the 2,000 pixels are edges (Table 6, 50%).
@@ -124,13 +162,17 @@ class Edges:
         return 1
 
     def sample(self, target: Tensor, *, generator: torch.Generator | None) -> SampledPixels:
+        _warn_of_image_files(target, _ignored_label(self.sampler))
         return self.sampler(target, generator=generator)
 
     def loss(self, scores: Tensor, target: Tensor, pixels: SampledPixels) -> Tensor:
-        return balanced_sigmoid_cross_entropy(scores, pixels.take(target))
+        ignored = _ignored_label(self.sampler)
+        return balanced_sigmoid_cross_entropy(
+            scores, pixels.take(target, fill=ignored), ignore_index=ignored
+        )
 
     def metrics(self) -> torchmetrics.Metric:
-        return PixelEdgeMetrics()
+        return PixelEdgeMetrics(ignore_index=_ignored_label(self.sampler))
 
 
 @dataclass(frozen=True)

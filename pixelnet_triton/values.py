@@ -1,0 +1,24 @@
+"""Whether the values of a tensor may be looked at, for checks that go beyond its metadata."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+__all__ = ["values_at_hand"]
+
+
+def values_at_hand(tensor: Tensor) -> bool:
+    """Whether a check may read values: on the CPU always, elsewhere where the user asked for it.
+
+    Reading from a GPU waits for the device, which ``PIXELNET_TRITON_STRICT=1`` accepts. Tensors
+    that only stand for others (FakeTensor, tensors of a graph that is being traced) have none.
+    """
+    # In a traced graph, of jit.trace too, a check would become a constant.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type == "meta":
+        return False
+    return tensor.device.type == "cpu" or os.environ.get("PIXELNET_TRITON_STRICT") == "1"

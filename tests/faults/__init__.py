@@ -1,0 +1,16 @@
+"""The table of faults that `python -m tests.mutate` puts into the code, one at a time."""
+
+from . import data, examples, losses, metrics, models, sampling, training
+from .fault import DoesNotApply, Fault
+
+__all__ = ["FAULTS", "DoesNotApply", "Fault"]
+
+FAULTS: tuple[Fault, ...] = (
+    *training.FAULTS,
+    *examples.FAULTS,
+    *data.FAULTS,
+    *sampling.FAULTS,
+    *losses.FAULTS,
+    *metrics.FAULTS,
+    *models.FAULTS,
+)

@@ -1,0 +1,66 @@
+"""Faults of the losses."""
+
+from .fault import Fault
+
+_LOSSES = "pixelnet_triton/losses.py"
+_SEEN = ("tests/test_losses.py",)
+_IGNORE = ("tests/test_ignore_index.py",)
+
+FAULTS = (
+    Fault(
+        "mean-over-all-points",
+        _LOSSES,
+        "total / (labels != ignore_index).sum().clamp(min=1)",
+        "total / max(1, labels.numel())",
+        _SEEN,
+    ),
+    Fault(
+        "label-range-not-checked",
+        _LOSSES,
+        "    _check_classes(labels, classes, ignore_index)\n",
+        "",
+        _IGNORE,
+    ),
+    Fault("label-K-let-through", _LOSSES, "labels >= classes", "labels > classes", _IGNORE),
+    Fault(
+        "negatives-weigh-as-positives",
+        _LOSSES,
+        "(pull / positives.clamp(min=1) + push / negatives.clamp(min=1)) / 2",
+        "(pull + push) / (positives + negatives).clamp(min=1)",
+        _SEEN,
+    ),
+    Fault(
+        "hed-weights-exchanged",
+        _LOSSES,
+        "negatives * pull + positives * push",
+        "positives * pull + negatives * push",
+        _SEEN,
+    ),
+    Fault(
+        "outputs-not-normalised",
+        _LOSSES,
+        "errors = (directions - normals).square()",
+        "errors = (_wide(outputs) - normals).square()",
+        _SEEN,
+    ),
+    Fault(
+        "euclidean-loss-without-half", _LOSSES, ".square().sum(-1) / 2", ".square().sum(-1)", _SEEN
+    ),
+    Fault(
+        "invariance-default", _LOSSES, "invariance: float = 0.5", "invariance: float = 1.0", _SEEN
+    ),
+    Fault(
+        "depth-mean-over-all-images",
+        _LOSSES,
+        "mean.square(), known.any(1))",
+        "mean.square(), known.any(1) | True)",
+        _SEEN,
+    ),
+    Fault(
+        "half-precision-not-widened",
+        _LOSSES,
+        "return tensor if tensor.dtype == torch.float64 else tensor.float()",
+        "return tensor",
+        _SEEN,
+    ),
+)

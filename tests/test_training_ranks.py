@@ -1,0 +1,160 @@
+"""Several ranks: each has its own images and its own random numbers, and they share the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from examples.training import Share, evaluate, first_process, print_metrics
+from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+from pixelnet_triton.sampling import SampledPixels, UniformSampler
+from pixelnet_triton.training import PixelNetModule, Segmentation, StepLoader
+
+
+@pytest.fixture
+def as_rank(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes this process a rank of a world."""
+
+    def become(rank: int, world: int) -> None:
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_rank", lambda: rank)
+        monkeypatch.setattr(dist, "get_world_size", lambda: world)
+
+    return become
+
+
+def samples(count: int) -> list[dict[str, Any]]:
+    """Images whose target is their number."""
+    return [
+        {"image": torch.zeros(3, 4, 4), "target": torch.full((4, 4), i), "kind": "labels"}
+        for i in range(count)
+    ]
+
+
+def images_of(loader: StepLoader) -> list[list[int]]:
+    return [batch["target"][:, 0, 0].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_divide_every_mini_batch(world: int, as_rank: Any) -> None:
+    """Step by step, the ranks' images together are those of one process with world * M."""
+    whole = images_of(StepLoader(samples(24), 2 * world, seed=3))
+    shares = []
+    for rank in range(world):
+        as_rank(rank, world)
+        shares.append(images_of(StepLoader(samples(24), 2, seed=3)))
+    assert all(len(share) == len(whole) for share in shares)
+    for step, images in enumerate(whole):
+        assert [image for share in shares for image in share[step]] == images
+    seen = [image for share in shares for batch in share for image in batch]
+    assert sorted(seen) == list(range(24))
+
+
+def test_transforms_do_not_depend_on_the_rank(as_rank: Any) -> None:
+    """An image is augmented alike whoever reads it: by (seed, epoch, image)."""
+
+    def noise(sample: dict, *, generator: torch.Generator) -> dict:
+        return {**sample, "image": torch.rand(3, 4, 4, generator=generator)}
+
+    def drawn(world: int) -> dict[int, float]:
+        values = {}
+        for rank in range(world):
+            as_rank(rank, world)
+            for batch in StepLoader(samples(12), 2, transform=noise):
+                for image, target in zip(batch["image"], batch["target"], strict=True):
+                    values[int(target[0, 0])] = float(image[0, 0, 0])
+        return values
+
+    assert drawn(1) == drawn(2) == drawn(3)
+
+
+class Recorded(Segmentation):
+    """Remembers the points of each draw, and the state of the global generator then."""
+
+    drawn: list[tuple[Tensor, int]]
+
+    def sample(self, target: Tensor, *, generator: torch.Generator | None) -> SampledPixels:
+        pixels = super().sample(target, generator=generator)
+        self.drawn.append((pixels.points, torch.initial_seed()))
+        return pixels
+
+
+class At:
+    """What `training_step` asks of a trainer."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.global_rank = rank
+        self.global_step = step
+
+
+def draw(seed: int = 7, rank: int = 0, step: int = 0, batch: int = 0) -> tuple[Tensor, int]:
+    """The points of one training step, and the seed of its dropout."""
+    task = Recorded(2, UniformSampler(40))
+    object.__setattr__(task, "drawn", [])
+    backbone = VGG16(("conv1_1",), width=1 / 16)
+    model = PixelNet(backbone, PixelMLP(backbone.channels, (), out_features=2), output="softmax")
+    module = PixelNetModule(model, task, seed=seed)
+    module._trainer = At(rank, step)  # type: ignore[assignment]
+    module.log = lambda *_, **__: None  # type: ignore[assignment, method-assign]
+    data = {"image": torch.rand(1, 3, 32, 32), "target": torch.zeros(1, 32, 32).long()}
+    module.training_step(data, batch)
+    return task.drawn[0]
+
+
+def test_a_step_is_a_function_of_seed_rank_step_and_batch() -> None:
+    torch.manual_seed(1)
+    first, dropout = draw()
+    torch.manual_seed(2)
+    again, dropout_again = draw()
+    assert torch.equal(first, again)
+    assert dropout == dropout_again
+    for change in ({"seed": 8}, {"rank": 1}, {"step": 1}, {"batch": 1}):
+        points, other = draw(**change)
+        assert not torch.equal(first, points), change
+        assert dropout != other, f"dropout is the same for {change}"
+    # Neither does one stand for another: rank 1 of step 0 is not rank 0 of step 1.
+    assert not torch.equal(draw(rank=1)[0], draw(step=1)[0])
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_ranks_share_the_evaluation(world: int, as_rank: Any) -> None:
+    data = samples(7)
+    shares = []
+    for rank in range(world):
+        as_rank(rank, world)
+        share = Share(data)
+        shares.append([int(batch["target"][0, 0, 0]) for batch in share])
+        assert len(share) == len(shares[-1])
+    assert sorted(image for share in shares for image in share) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_fewer_images_than_ranks_leave_none_without(as_rank: Any) -> None:
+    as_rank(3, 4)
+    assert len(list(Share(samples(2)))) == 2
+
+
+def test_evaluation_sees_each_image_of_its_share(
+    as_rank: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second of two ranks predicts two of five images, and prints nothing."""
+    backbone = VGG16(("conv1_1",), width=1 / 16)
+    model = PixelNet(backbone, PixelMLP(backbone.channels, (), out_features=5), output="softmax")
+    predicted = []
+    predict = model.predict
+    monkeypatch.setattr(model, "predict", lambda images: predicted.append(1) or predict(images))
+    as_rank(1, 2)
+    assert not first_process()
+    # The metric would gather from the other rank, which is not there.
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: False)
+    metrics = evaluate(model, Segmentation(5), samples(5), progress=False)
+    assert len(predicted) == 2
+    print_metrics("test", metrics)
+    assert capsys.readouterr().out == ""
+    as_rank(0, 2)
+    print_metrics("test", metrics)
+    assert "mean_iu" in capsys.readouterr().out
