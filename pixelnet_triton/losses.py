@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .values import values_at_hand
+from .tools.values import values_at_hand
 
 __all__ = [
     "balanced_sigmoid_cross_entropy",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..values import values_at_hand
+from ..tools.values import values_at_hand
 
 __all__ = ["ImageNormalization"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..values import values_at_hand
+from ..tools.values import values_at_hand
 
 __all__ = [
     "check_classes",

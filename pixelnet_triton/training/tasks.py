@@ -18,7 +18,7 @@ from ..losses import (
 )
 from ..metrics import DepthMetrics, NormalMetrics, SegmentationMetrics
 from ..sampling import BiasedSampler, SampledPixels, UniformSampler
-from ..values import values_at_hand
+from ..tools.values import values_at_hand
 from .edge_metrics import PixelEdgeMetrics
 
 __all__ = ["Depth", "Edges", "Normals", "Sampler", "Segmentation", "Task"]
