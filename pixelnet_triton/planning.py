@@ -11,7 +11,7 @@ from torch import Tensor
 from .call import PLAN_NAMES, Backend, CallShape, DeviceProfile, LayerShape, Plan
 from .call.shape import bucket, layout_of
 from .op.dispatch import backend_named, resolve
-from .planner import CostModel, chosen_plan, profile_of
+from .planner import CostModel, chosen_plan, may_keep, profile_of
 from .planner.profiles import SHIPPED
 
 __all__ = ["plan_hypercolumn"]
@@ -98,6 +98,7 @@ def plan_hypercolumn(
         training,
         nearest=nearest,
         moving_points=moving_points,
+        may_keep=may_keep(plan),
     )
     backend, rates, passed_over = _rates(profile, shape, torch.device(device))
     shape = replace(shape, half_products=backend.multiplies(dtype))

@@ -103,8 +103,8 @@ class _Count:
         """Operators on groups of images, and on strips of their planes."""
         shape, channels = self.shape, self.shape.layers[i].channels
         entries = shape.corners(i) * shape.points // max(shape.batch, 1)
-        together = 1 if shape.ragged else min(images_together(channels, entries), shape.batch)
-        groups = -(-shape.batch // together)
+        together = 1 if shape.ragged else images_together(channels, entries)
+        groups, together = -(-shape.batch // together), min(together, shape.batch)
         return 6 + groups * (16 + a_strip * len(strips(channels, entries * together)))
 
     def _gathered_backward(self, i: int) -> Work:

@@ -18,7 +18,7 @@ from .cost import CostModel
 from .profiles import SHIPPED
 from .store import profile_for
 
-__all__ = ["chosen_plan", "forget_plans", "plan_for", "profile_of"]
+__all__ = ["chosen_plan", "forget_plans", "may_keep", "plan_for", "profile_of"]
 
 
 def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torch.device) -> Plan:
@@ -66,11 +66,9 @@ def chosen_plan(
     A plan that is given obeys what the back end has: of strategies that it does not have for a
     layer, and of a mode, the nearest one that it has.
     """
+    shape = replace(shape, may_keep=shape.may_keep and may_keep(asked))
     if isinstance(asked, Plan):
-        keeps = asked.route is not None and asked.route.by_autograd
-        shape = replace(shape, may_keep=shape.may_keep and keeps)
         return CostModel(shape, backend, profile).routed(_admitted(asked, shape, backend))
-    shape = replace(shape, may_keep=shape.may_keep and asked == "auto")
     model = CostModel(shape, backend, profile)
     if asked == "auto":
         return model.routed(model.cheapest())
@@ -80,6 +78,13 @@ def chosen_plan(
         plan = Plan(("gather",) * len(shape.layers), asked)
         return model.routed(_admitted(plan, shape, backend))
     raise ValueError(f"plan={asked!r} is unknown; use one of {PLAN_NAMES}")
+
+
+def may_keep(asked: str | Plan) -> bool:
+    """May autograd keep what it needs of such a plan? A plan that is named keeps nothing."""
+    if isinstance(asked, Plan):
+        return asked.route is not None and asked.route.by_autograd
+    return asked == "auto"
 
 
 def _admitted(plan: Plan, shape: CallShape, backend: Backend) -> Plan:
