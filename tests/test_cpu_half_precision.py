@@ -15,7 +15,10 @@ import torch
 
 from bench.memory import saved_storages
 from pixelnet_triton import Plan, plan_hypercolumn, sparse_hypercolumn
+from pixelnet_triton.call import CallShape
+from pixelnet_triton.call.shape import layer_shape
 from pixelnet_triton.cpu import products, routes
+from pixelnet_triton.cpu.backend import BACKEND
 from pixelnet_triton.op import forget_calls
 
 from .cases import CASES, Case, case_id
@@ -109,8 +112,19 @@ def test_small_calls_keep_a_bounded_conversion(
     ):
         weight = torch.randn(width, 128).to(dtype).requires_grad_()
         maps = [torch.randn(1, 128, side, side).to(dtype).requires_grad_()]
+        plan = _expression(maps[0], width, units and dtype == torch.bfloat16)
+        assert (plan is not None) is keeps
         with saved_storages([*maps, weight, points]) as saved:
-            sparse_hypercolumn(maps, points, (64, 64), weight=weight)
+            sparse_hypercolumn(maps, points, (64, 64), weight=weight, plan=plan or "auto")
         total = sum(saved.values())
         assert (total > 0) is keeps
         assert total <= 4 * routes.KEPT_CONVERTED + 4 * routes.KEPT_VALUES
+
+
+def _expression(feature: torch.Tensor, width: int, multiplies: bool) -> Plan | None:
+    """The plan of 50 points that keeps what it converts, where that is within bounds."""
+    layers = (layer_shape(feature),)
+    shape = CallShape(layers, 1, 50, width, feature.element_size(), half_products=multiplies)
+    gather = Plan(("gather",), "two_step")
+    routed = [replace(gather, route=route) for route in BACKEND.routes(shape, gather)]
+    return next((plan for plan in routed if plan.route and plan.route.by_autograd), None)
