@@ -23,7 +23,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 
@@ -31,10 +31,10 @@ from .machine import identity
 from .measure import Case, measure_case
 from .planning import Plan, call_shape, cpu_name, fitted, plan_of, predicted
 from .random_layers import random_workloads, small_workloads
-from .results import append, read
+from .results import Line, append, read
 from .workloads import WORKLOADS, Workload
 
-__all__ = ["Result", "main", "try_all"]
+__all__ = ["Result", "letters", "main", "try_all"]
 
 CPU = torch.device("cpu")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -54,6 +54,19 @@ class Result:
     predicted: dict[str, float]
     auto: float
     peer: float
+
+    @staticmethod
+    def of(line: Line) -> Result:
+        """From a line of results."""
+        return Result(**{field.name: line[field.name] for field in fields(Result)})
+
+    def error(self, plan: str) -> float:
+        """How far the prediction of a plan is off, relative to its time.
+
+        What is predicted of the choice is the route that auto takes.
+        """
+        time = self.auto if plan == self.chosen else self.measured[plan]
+        return abs(self.predicted[plan] / time - 1)
 
     @property
     def best(self) -> str:
@@ -127,13 +140,15 @@ def workload_cases() -> list[Workload]:
     ]
 
 
+def letters(encoded: str) -> str:
+    """A plan in short: g for a layer that is gathered, p for one that is projected."""
+    return "".join(strategy[0] for strategy in Plan.decode(encoded).layers)
+
+
 def _row(workload: Workload, result: Result) -> str:
-    letters, best = (
-        "".join(strategy[0] for strategy in Plan.decode(text).layers)
-        for text in (result.chosen, result.best)
-    )
     return (
-        f"{workload.name:12} {workload.sizes():60} {letters:<6} {best:<6} "
+        f"{workload.name:12} {workload.sizes():60} "
+        f"{letters(result.chosen):<6} {letters(result.best):<6} "
         f"{result.auto * 1e3:9.3f} {result.predicted[result.chosen] * 1e3:9.3f} "
         f"{result.regret:7.1%} {result.gain:6.2f}x {result.speedup:6.2f}x"
     )
@@ -143,8 +158,8 @@ def summary(results: list[Result]) -> str:
     """How often the choice was good, and how far the predictions are off."""
     regrets = [result.regret for result in results]
     within = sum(regret <= 0.15 for regret in regrets)
-    errors = [abs(r.predicted[p] / r.measured[p] - 1) for r in results for p in r.measured]
-    of_chosen = [abs(r.predicted[r.chosen] / r.measured[r.chosen] - 1) for r in results]
+    errors = [result.error(plan) for result in results for plan in result.measured]
+    of_chosen = [result.error(result.chosen) for result in results]
     speedups = [result.speedup for result in results]
     return (
         f"within 15% of the best: {within} of {len(results)}; regret median "

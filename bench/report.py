@@ -1,4 +1,6 @@
-"""The figures of README.md and docs/benchmarks.md, written from the files in bench/results/.
+"""The figures of README.md, docs/benchmarks.md and docs/planner-measurements.md.
+
+They are written from the files in bench/results/.
 
     python -m bench.report           # write them
     python -m bench.report --check   # only say whether they are what the results say; exit status
@@ -9,7 +11,8 @@ A block stands between two comments, which stay:
     <!-- end of figures: summary -->
 
 Blocks: `summary`, the first layer in training and Table 4 in short, of a GPU if there are results
-of one; `results`, everything, of every device. Nothing in them is typed by hand.
+of one; `results`, everything, of every device; `planner`, every plan of many calls.
+Nothing in them is typed by hand.
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .report_planner import planner_block
 from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown, times_auto
-from .summary import by_case, duration, size
+from .summary import by_case, duration, markdown, size
 from .table4_text import features_note, table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
 
 __all__ = ["BLOCKS", "main", "results_block", "summary_block"]
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+FILES = tuple(
+    ROOT / name for name in ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")
+)
 PEERS = {
     "auto": "this library",
     "two_step": "every layer gathered",
@@ -68,7 +74,7 @@ def summary_block() -> str:
     text = (
         f"First layer, forward and backward: time and peak memory beyond the inputs, and how many "
         f"times as much others take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
-        f"{_markdown(rows)}\n\n{_run(run[0])}\n"
+        f"{markdown(rows)}\n\n{_run(run[0])}\n"
     )
     table4 = latest_rows(read("table4"), device)
     if table4:
@@ -108,7 +114,7 @@ def results_block() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-BLOCKS = {"summary": summary_block, "results": results_block}
+BLOCKS = {"summary": summary_block, "results": results_block, "planner": planner_block}
 
 
 def _run(line: Line) -> str:
@@ -169,7 +175,7 @@ def _table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
         cells = [cell(by_peer.get(peer)) for peer in peers]
         if any(cells):
             rows.append([case, *[direction] * directions, *cells])
-    return _markdown(rows) if peers else ""
+    return markdown(rows) if peers else ""
 
 
 def _note(lines: Sequence[Line]) -> str:
@@ -191,12 +197,7 @@ def _overhead(device: str) -> str:
     for direction in ("forward", "training"):
         cells = [latest.get((peer, direction)) for peer in peers]
         rows.append([direction, *(duration(cell["median"]) if cell else "" for cell in cells)])
-    return f"{_markdown(rows)}\n\n{selected[-1]['sizes']}." if selected else ""
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+    return f"{markdown(rows)}\n\n{selected[-1]['sizes']}." if selected else ""
 
 
 def replaced(text: str) -> tuple[str, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from .results import Line, shown, times_auto
 
-__all__ = ["by_case", "duration", "ratio_tables", "size"]
+__all__ = ["by_case", "duration", "markdown", "ratio_tables", "size"]
 
 SHORT = {
     "grid_sample": "grid_s.",
@@ -54,6 +54,12 @@ def duration(seconds: float) -> str:
 def size(number: float) -> str:
     """Three digits, in megabytes (10^6)."""
     return f"{number / 1e6:.3g} MB" if number < 1e9 else f"{number / 1e9:.3g} GB"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, its head first."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 
 
 def _table(lines: Sequence[Line], key: str, text: Callable[[float], str]) -> str:

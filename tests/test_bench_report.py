@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import compare, planner_regret, plots, report, results, table4
+from bench import compare, planner_regret, plots, report, report_planner, results, table4
 from bench.summary import duration, ratio_tables, size
 from bench.workloads import SWEEPS, registry
 
@@ -79,6 +79,36 @@ def test_blocks_hold_the_measured_ratios(measured: Path) -> None:
     assert (
         "| dense fc-3 | 832 | 3 | 50,176 | 2,000 | 40 | 0.5 | 3,914 | 1,232 | 1.4 |" in everything
     )
+
+
+def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    assert "No results yet" in report_planner.planner_block()
+    gathered, projected = "two_step:gather", "two_step:project_gather"
+    layer = {"channels": 8, "rows": 4, "columns": 4, "channels_last": True}
+    call = {"layers": [layer], "batch": 1, "points": 32, "out_features": 16, "itemsize": 4}
+    figures = {
+        "call": {**call, "ragged": False, "training": True},
+        "clock": "wall",
+        "chosen": gathered,
+        "measured": {gathered: 5.0, projected: 2.0},
+        "predicted": {gathered: 3.0, projected: 2.5},
+        "auto": 4.0,
+        "peer": 6.0,
+    }
+    results.append("planner_regret", RUN, figures)
+    old = {"time": "2025-01-02T03:04:05", "cpu": "Old", "threads": 2, "torch": "2", "commit": "a"}
+    workload = registry(on_cpu=False)[0]
+    maps = [dict(layer, channels=c, rows=h, columns=w) for c, h, w in workload.layers]
+    sizes = {"layers": maps, "points": workload.points, "out_features": workload.out_features}
+    results.append("planner_regret", old, {**figures, "call": figures["call"] | sizes})
+    latest, _, oldest = report_planner.planner_block().partition("## Old, 2 threads, 2025-01-02")
+    row = "1 | 0 | 100.0% | 100.0% | 1.50x | 1.50x | 0 | 25% | 25% |"
+    assert "## A Device, 2026-01-02, commit 012345678" in latest
+    assert f"| training, float32: up to 2^18 values | {row}" in latest
+    assert f"| training, float32: W1 to W5 | {row}" in oldest
+    choice = "training, float32 | g | p | 4 s | 3 s | 100.0% | 1.25x | 1.50x |"
+    assert f"| W1 | 1 | channels_last | {choice}" in oldest
 
 
 def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:

@@ -132,7 +132,7 @@ def test_known_choices_on_a_gpu(name: str, expected: str, mode: str) -> None:
     [("W1", "ggp"), ("W2", "gggpp"), ("W3", "gggppp"), ("W4", "ggpp"), ("W5", "gggpp")],
 )
 def test_known_choices_on_the_cpu(name: str, expected: str) -> None:
-    """The fastest plans as measured (docs/planner.md)."""
+    """The fastest plans as measured (docs/planner-measurements.md)."""
     plan = choose("auto", workload(name), PROFILES["cpu"])
     assert (strategies_of(plan), plan.mode) == (expected, "two_step")
 
