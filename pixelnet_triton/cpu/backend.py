@@ -209,9 +209,9 @@ def _linear_backward(
     s = reading.s
     weight = head.weight.to(upstream.dtype)
     parts = list(reading.parts()) if plan.gathered else []
-    together = len(parts) <= 1
+    one_part = len(parts) <= 1
     # What several products add up to is kept in the wider dtype until they all did.
-    once = together and (s.batch == 1 or not plan.projected)
+    once = one_part and (s.batch == 1 or not plan.projected)
     weight_dtype = weight.dtype if once else reading.dtype
     weight_out = weight.new_empty(weight.shape, dtype=weight_dtype) if wanted.weight else None
     bias_out = weight.new_zeros(weight.shape[0], dtype=reading.dtype) if wanted.bias else None
@@ -221,7 +221,7 @@ def _linear_backward(
     looks: list[list[type[ProjectedBackward] | type[GatheredBackward]]] = []
     if plan.projected:
         looks.append([ProjectedBackward])
-    if plan.gathered and looks and together:
+    if plan.gathered and looks and one_part:
         looks[0].append(GatheredBackward)
     elif plan.gathered:
         looks.append([GatheredBackward])
@@ -231,7 +231,7 @@ def _linear_backward(
     bias_sums = bias_out  # by the first look
     for kinds in looks:
         steps = [kind(reading, weight, layers_of[kind], targets) for kind in kinds]
-        for points, piece in everything if together or kinds[0] is ProjectedBackward else parts:
+        for points, piece in everything if one_part or kinds[0] is ProjectedBackward else parts:
             _look(steps, upstream, points, piece, bias_sums)
         bias_sums = None
         while steps:  # the scratch memory of a step goes before the next one finishes

@@ -67,12 +67,12 @@ class TransposedLists:
         index = (corners.index + first.rows).reshape(-1)
         order = _order(index, first.total)
         # Every layer has P K entries, so those of layer m are the m-th piece of the sorted ones.
-        own_points = _divided(order, per_point).view(layers, -1).sub_(first.point * points)
+        layer_points = _divided(order, per_point).view(layers, -1).sub_(first.point * points)
         weight = _taken(corners, order)
         starts = _starts(index, first.total).split(list(cells))
         return [
             TransposedLists(
-                own_points[m],
+                layer_points[m],
                 starts[m].sub_(m * points * per_point) if m else starts[m],
                 None if weight is None else weight.view(layers, -1)[m],
             )

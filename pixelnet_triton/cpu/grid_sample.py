@@ -130,9 +130,9 @@ class Expression:
         images = zip(*[feature.split(1) for feature in features], strict=True)
         sorted_points = points.index_select(0, order).split(counts.tolist())
         rows = [
-            self.grids.planes(maps, own_points)[0, :, 0].t()
-            for maps, own_points in zip(images, sorted_points, strict=True)
-            if len(own_points)
+            self.grids.planes(maps, image_points)[0, :, 0].t()
+            for maps, image_points in zip(images, sorted_points, strict=True)
+            if len(image_points)
         ]
         return torch.cat(rows).index_select(0, order.argsort())
 

@@ -51,8 +51,8 @@ def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.d
     planes = feature.flatten(2)  # (B, C, H W)
     for group in _groups(feature, corners, uniform):
         for strip in strips(feature.shape[1], group.cells.numel()):
-            own = planes[group.images, strip]  # (b, c, H W)
-            corner = own.gather(2, group.cells.expand(-1, own.shape[1], -1)).to(dtype)
+            plane = planes[group.images, strip]  # (b, c, H W)
+            corner = plane.gather(2, group.cells.expand(-1, plane.shape[1], -1)).to(dtype)
             if group.weight is not None:  # (b, c, K N) -> (b, c, N)
                 corner = corner.unflatten(2, group.weight.shape[2:]).mul_(group.weight).sum(2)
             out[strip, group.points] = corner.transpose(0, 1).flatten(1)
@@ -66,15 +66,15 @@ def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tenso
     for group in _groups(feature, corners, uniform):
         images = group.cells.shape[0]
         for strip in strips(feature.shape[1], group.cells.numel()):
-            own = planes[group.images, strip]  # (b, c, H W)
+            plane = planes[group.images, strip]  # (b, c, H W)
             added = columns[strip, group.points].unflatten(1, (images, -1)).transpose(0, 1)
             if group.weight is not None:  # (b, c, N) -> (b, c, K N)
                 corner = added.new_empty((*added.shape[:2], *group.weight.shape[2:]))
                 added = torch.mul(added.unsqueeze(2), group.weight, out=corner).flatten(2)
-            exact = own.to(added.dtype)  # half precision is summed in float32
-            exact.scatter_add_(2, group.cells.expand(-1, own.shape[1], -1), added)
-            if exact is not own:
-                own.copy_(exact)
+            exact = plane.to(added.dtype)  # half precision is summed in float32
+            exact.scatter_add_(2, group.cells.expand(-1, plane.shape[1], -1), added)
+            if exact is not plane:
+                plane.copy_(exact)
     return out
 
 
@@ -83,16 +83,16 @@ def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) ->
     out = torch.empty_like(feature)
     (batch, channels), cells = feature.shape[:2], feature.shape[2] * feature.shape[3]
     width = max(COLLECTED_VALUES // cells // WIDE_STRIP, 1) * WIDE_STRIP
-    together = max(COLLECTED_VALUES // (cells * channels), 1)
+    several = max(COLLECTED_VALUES // (cells * channels), 1)
     turned = cells if cells > MANY_CELLS else WIDE_STRIP
-    for first in range(0, batch, together):
-        images = slice(first, min(first + together, batch))
-        own_lists = lists.of_images(images, batch)
-        own_planes = out[images].flatten(2).split(width, 1)
-        for planes, columns in zip(own_planes, grad.split(width, 1), strict=True):
-            rows = own_lists.scatter(columns.contiguous()).view(-1, cells, columns.shape[1])
-            for strip, own in zip(planes.split(turned, 2), rows.split(turned, 1), strict=True):
-                strip.copy_(own.transpose(1, 2))
+    for first in range(0, batch, several):
+        images = slice(first, min(first + several, batch))
+        image_lists = lists.of_images(images, batch)
+        image_planes = out[images].flatten(2).split(width, 1)
+        for planes, columns in zip(image_planes, grad.split(width, 1), strict=True):
+            rows = image_lists.scatter(columns.contiguous()).view(-1, cells, columns.shape[1])
+            for strip, written in zip(planes.split(turned, 2), rows.split(turned, 1), strict=True):
+                strip.copy_(written.transpose(1, 2))
     return out
 
 
@@ -115,24 +115,28 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
         order = image_of_point.argsort(stable=True)
         index, weight = index[order], None if weight is None else weight[order]
         counts = image_of_point.bincount(minlength=batch).tolist()
-        together = 1
+        several = 1
     else:
         counts = [total // batch] * batch
-        together = images_together(channels, per_point * counts[0])
+        several = images_together(channels, per_point * counts[0])
     groups, start = [], 0
-    for first in range(0, batch, together):
-        images = slice(first, min(first + together, batch))
+    for first in range(0, batch, several):
+        images = slice(first, min(first + several, batch))
         part = slice(start, start + sum(counts[images]))
         start = part.stop
-        own = index[part].view(images.stop - first, -1, per_point).transpose(1, 2)  # (b, K, N)
-        own = own - torch.arange(first, images.stop)[:, None, None] * cells
-        own_weight = None if weight is None else weight[part].view(own.mT.shape).mT.contiguous()
+        group_index = (
+            index[part].view(images.stop - first, -1, per_point).transpose(1, 2)
+        )  # (b, K, N)
+        group_index = group_index - torch.arange(first, images.stop)[:, None, None] * cells
+        group_weight = (
+            None if weight is None else weight[part].view(group_index.mT.shape).mT.contiguous()
+        )
         groups.append(
             _Group(
                 images,
                 part if uniform else order[part],
-                own.flatten(1).unsqueeze(1),
-                None if own_weight is None else own_weight.unsqueeze(1),
+                group_index.flatten(1).unsqueeze(1),
+                None if group_weight is None else group_weight.unsqueeze(1),
             )
         )
     return groups

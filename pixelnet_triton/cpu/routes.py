@@ -224,8 +224,7 @@ def parts(points: int, batch: int, ragged: bool) -> Iterator[tuple[slice, slice]
             yield part, slice(0, batch)
         return
     per_image = points // batch
-    together = max(1, PART_POINTS // per_image)
-    for images in blocks(batch, together):
+    for images in blocks(batch, max(1, PART_POINTS // per_image)):
         first = images.start * per_image
         for part in blocks((images.stop - images.start) * per_image, PART_POINTS_OF_ONE_IMAGE):
             yield slice(first + part.start, first + part.stop), images
@@ -238,5 +237,5 @@ def part_count(points: int, batch: int, ragged: bool) -> int:
     if ragged:
         return -(-points // PART_POINTS_OF_ONE_IMAGE)
     per_image = max(points // batch, 1)
-    together = min(max(1, PART_POINTS // per_image), batch)
-    return -(-batch // together) * -(-together * per_image // PART_POINTS_OF_ONE_IMAGE)
+    images = min(max(1, PART_POINTS // per_image), batch)  # in a part
+    return -(-batch // images) * -(-images * per_image // PART_POINTS_OF_ONE_IMAGE)

@@ -44,7 +44,7 @@ class _Count:
         self.mixed = shape.operand_size != self.itemsize  # what is summed is wider than operands
         self.blocks = len(column_blocks(shape.points, shape.out_features, shape.operand_size))
         self.parts = part_count(shape.points, shape.batch, shape.ragged)
-        self.together = self.parts == 1
+        self.one_part = self.parts == 1
         self.output = float(shape.points * shape.out_features * shape.operand_size)
 
     # One layer
@@ -103,9 +103,9 @@ class _Count:
         """Operators on groups of images, and on strips of their planes."""
         shape, channels = self.shape, self.shape.layers[i].channels
         entries = shape.corners(i) * shape.points // max(shape.batch, 1)
-        together = 1 if shape.ragged else images_together(channels, entries)
-        groups, together = -(-shape.batch // together), min(together, shape.batch)
-        return 6 + groups * (16 + a_strip * len(strips(channels, entries * together)))
+        images = 1 if shape.ragged else images_together(channels, entries)
+        groups, images = -(-shape.batch // images), min(images, shape.batch)
+        return 6 + groups * (16 + a_strip * len(strips(channels, entries * images)))
 
     def _gathered_backward(self, i: int) -> Work:
         shape, columns, way = self.shape, self._columns(i), self.route.backward
@@ -220,13 +220,13 @@ class _Count:
         runs = sum(i - 1 not in gathered for i in gathered)
         several = 5 * (self.shape.batch > 1)
         if backward:
-            passes = 2 * runs - 1 - (projected and self.together)
+            passes = 2 * runs - 1 - (projected and self.one_part)
             operators = 23 + several + self.parts * (1 + 6 * runs + self.blocks * (3 + 3 * runs))
             return Work(streams=self.output * passes, operators=operators)
         passes, products = 2 * runs - 1, runs * self.parts
         if projected:
-            passes = 0 if self.together else 2 * runs
-            products = runs * (self.blocks if self.together else self.parts)
+            passes = 0 if self.one_part else 2 * runs
+            products = runs * (self.blocks if self.one_part else self.parts)
         operators = 8 + several + 9 * self.parts + 4 * products
         return Work(streams=self.output * passes, operators=operators)
 
