@@ -124,13 +124,10 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
         images = slice(first, min(first + several, batch))
         part = slice(start, start + sum(counts[images]))
         start = part.stop
-        group_index = (
-            index[part].view(images.stop - first, -1, per_point).transpose(1, 2)
-        )  # (b, K, N)
-        group_index = group_index - torch.arange(first, images.stop)[:, None, None] * cells
-        group_weight = (
-            None if weight is None else weight[part].view(group_index.mT.shape).mT.contiguous()
-        )
+        by_image = (images.stop - first, -1, per_point)  # (b, N, K)
+        first_cells = torch.arange(first, images.stop)[:, None, None] * cells
+        group_index = index[part].view(by_image).mT - first_cells  # (b, K, N)
+        group_weight = None if weight is None else weight[part].view(by_image).mT.contiguous()
         groups.append(
             _Group(
                 images,
