@@ -16,9 +16,11 @@ import torch
 import pixelnet_triton
 from pixelnet_triton import Plan, calibration
 from pixelnet_triton.calibration import Probe, fit
+from pixelnet_triton.call import Options
 from pixelnet_triton.call.profile import PER_THREAD, DeviceProfile
 from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.op import backend_named, forget_calls
+from pixelnet_triton.op.prepare import prepare
 from pixelnet_triton.planner.profiles import SHIPPED, derived_profile
 from pixelnet_triton.planner.store import (
     NOMINAL_THREADS,
@@ -135,6 +137,18 @@ def test_what_was_measured_here_stays_out_of_deterministic_runs() -> None:
     assert chosen() == ["project_gather"]
     torch.use_deterministic_algorithms(False)
     assert chosen() == ["gather"]
+
+
+def test_a_known_call_is_planned_anew_where_results_must_be_alike() -> None:
+    save_profile(GATHERING, profile_path(CPU))
+    points, weight = torch.rand(1, 4096, 2), torch.randn(256, 256)
+    layers = []
+    for alike in (False, True, False):
+        torch.use_deterministic_algorithms(alike)
+        call = prepare(MAPS, points, None, weight, None, Options((4, 4)))
+        assert isinstance(call.plan, Plan)
+        layers.append(call.plan.layers)
+    assert layers == [("gather",), ("project_gather",), ("gather",)]
 
 
 def test_ranks_of_a_job_choose_alike(monkeypatch: pytest.MonkeyPatch) -> None:

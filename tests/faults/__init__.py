@@ -1,6 +1,6 @@
 """The table of faults that `python -m tests.mutate` puts into the code, one at a time."""
 
-from . import data, examples, losses, metrics, models, sampling, training
+from . import core, data, examples, kernels, losses, metrics, models, sampling, training
 from .fault import DoesNotApply, Fault
 
 __all__ = ["FAULTS", "DoesNotApply", "Fault"]
@@ -13,4 +13,6 @@ FAULTS: tuple[Fault, ...] = (
     *losses.FAULTS,
     *metrics.FAULTS,
     *models.FAULTS,
+    *core.FAULTS,
+    *kernels.FAULTS,
 )

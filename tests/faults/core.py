@@ -1,0 +1,294 @@
+"""Faults of the core: call, op, planner, the CPU back end."""
+
+from .fault import Fault
+
+_CALLS = ("tests/test_sparse_hypercolumn.py",)
+_REFERENCE = ("tests/test_reference.py", "tests/test_sparse_hypercolumn.py")
+_INPUTS = ("tests/test_bad_inputs.py",)
+_OPERATORS = ("tests/test_operators.py",)
+_PLANNER = ("tests/test_planner.py", "tests/test_cost_model.py")
+_PROFILES = ("tests/test_device_profiles.py",)
+_ROUTES = ("tests/test_cpu_routes.py",)
+_WORK = ("tests/test_cpu_work.py",)
+_HALF = ("tests/test_cpu_half_precision.py",)
+_DENSE = ("tests/test_inference.py",)
+
+_GEOMETRY = "pixelnet_triton/call/geometry.py"
+_CHECKS = "pixelnet_triton/call/checks.py"
+_PREPARE = "pixelnet_triton/op/prepare.py"
+_EAGER = "pixelnet_triton/op/eager.py"
+_CPU = "pixelnet_triton/cpu/"
+
+FAULTS = (
+    # call/
+    Fault(
+        "pixel-centres-at-halves",
+        _GEOMETRY,
+        "return ratio, 0.5 * ratio - 0.5",
+        "return ratio, 0.0",
+        _CALLS,
+    ),
+    Fault(
+        "strides-exchanged",
+        _GEOMETRY,
+        "stride_y, stride_x = stride if",
+        "stride_x, stride_y = stride if",
+        _CALLS,
+    ),
+    Fault("unit-coordinates-from-centres", _GEOMETRY, "(extent, -0.5)", "(extent, 0.0)", _CALLS),
+    Fault(
+        "aligned-corners-of-the-edges",
+        _GEOMETRY,
+        "(last / (pixels - 1), 0.0)",
+        "(last / pixels, 0.0)",
+        _CALLS,
+    ),
+    Fault(
+        "exact-whatever-the-scale",
+        _GEOMETRY,
+        "return whole and not points.is_floating_point()",
+        "return not points.is_floating_point()",
+        _CALLS,
+    ),
+    Fault(
+        "last-cell-reads-beyond-the-map",
+        "pixelnet_triton/call/placing.py",
+        "low = low.clamp(max=last_low)",
+        "pass",
+        _CALLS,
+    ),
+    Fault("image-B-let-through", _CHECKS, "high >= batch", "high > batch", _INPUTS),
+    Fault(
+        "points-not-finite",
+        _CHECKS,
+        "        and not torch.isfinite(points).all()\n",
+        "        and False\n",
+        _INPUTS,
+    ),
+    Fault(
+        "bias-not-checked", _CHECKS, "bias.shape != weight.shape[:1]", "bias.dim() != 1", _INPUTS
+    ),
+    Fault(
+        "buckets-round-down", "pixelnet_triton/call/shape.py", "(1 << shift >> 1)", "0", _PLANNER
+    ),
+    # op/
+    Fault(
+        "autocast-forgotten-by-known-calls",
+        _PREPARE,
+        "        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),\n",
+        "",
+        _OPERATORS,
+    ),
+    Fault(
+        "layout-forgotten-by-known-calls",
+        _PREPARE,
+        "facts += (feature.shape, feature.stride(), feature.dtype, place)",
+        "facts += (feature.shape, feature.dtype, place)",
+        ("tests/test_cpu_routes.py", "tests/test_planner.py", "tests/test_sparse_hypercolumn.py"),
+    ),
+    Fault(
+        "determinism-forgotten-by-known-calls",
+        _PREPARE,
+        "        must_be_alike(),\n",
+        "",
+        _PROFILES,
+    ),
+    Fault(
+        "strides-forgotten-by-known-calls",
+        _PREPARE,
+        "return (image_size, tuple(strides), kinds) if",
+        "return (image_size, kinds) if",
+        _CALLS,
+    ),
+    Fault(
+        "gelu-within-the-operator",
+        _PREPARE,
+        'options.activation == "gelu" and training and not by_autograd',
+        "False",
+        _OPERATORS,
+    ),
+    Fault(
+        "weight-and-bias-exchanged", _EAGER, "needs[2], needs[3])", "needs[3], needs[2])", _CALLS
+    ),
+    Fault(
+        "second-derivative-not-refused",
+        _EAGER,
+        "raise RuntimeError(SECOND_DERIVATIVE)",
+        "return (None,) * 20",
+        _OPERATORS,
+    ),
+    Fault(
+        "mask-not-kept",
+        _EAGER,
+        'mask = output if call.activation == "relu" else None',
+        "mask = None",
+        _CALLS,
+    ),
+    Fault(
+        "gradient-of-no-points-missing",
+        "pixelnet_triton/op/compute.py",
+        "torch.zeros_like(head.weight) if head is not None and wanted.weight else None",
+        "None",
+        _CALLS,
+    ),
+    Fault(
+        "values-not-checked",
+        "pixelnet_triton/op/compute.py",
+        "    check_values(s.points, s.batch_index, s.batch)\n",
+        "",
+        _INPUTS,
+    ),
+    # planner/
+    Fault(
+        "products-four-times-slower",
+        "pixelnet_triton/planner/profiles.py",
+        "dense_flops_32=287e9",
+        "dense_flops_32=72e9",
+        _PLANNER,
+    ),
+    Fault(
+        "products-four-times-faster",
+        "pixelnet_triton/planner/profiles.py",
+        "dense_flops_32=287e9",
+        "dense_flops_32=1148e9",
+        _PLANNER,
+    ),
+    Fault(
+        "auto-gathers-always",
+        "pixelnet_triton/planner/choose.py",
+        "return model.routed(model.cheapest())",
+        'return model.routed(model.cheapest_of_kind("gather"))',
+        _PLANNER,
+    ),
+    Fault(
+        "search-from-one-end",
+        "pixelnet_triton/planner/cost.py",
+        '[kind] if kind else ["gather", "project"]',
+        '[kind] if kind else ["gather"]',
+        _PLANNER,
+    ),
+    Fault(
+        "calibrated-in-deterministic-runs",
+        "pixelnet_triton/planner/choose.py",
+        "shipped_only=alike",
+        "shipped_only=False",
+        _PROFILES,
+    ),
+    Fault(
+        "threads-do-not-scale",
+        "pixelnet_triton/call/profile.py",
+        "getattr(self, n) * factor",
+        "getattr(self, n)",
+        _PROFILES,
+    ),
+    Fault(
+        "named-plans-keep",
+        "pixelnet_triton/planner/choose.py",
+        'return asked == "auto"',
+        "return True",
+        _PLANNER + _ROUTES,
+    ),
+    # cpu/
+    Fault(
+        "expressions-without-bound",
+        _CPU + "routes.py",
+        "return points * shape.channels <= most and converted <= KEPT_CONVERTED",
+        "return True",
+        _ROUTES + _HALF,
+    ),
+    Fault(
+        "nearest-by-grid-sample",
+        _CPU + "routes.py",
+        "return dense and not shape.nearest and",
+        "return dense and",
+        _ROUTES + _CALLS,
+    ),
+    Fault(
+        "moving-points-by-grid-sample",
+        _CPU + "routes.py",
+        'backward = ["lists"] if shape.moving_points else passes',
+        "backward = passes",
+        _CALLS,
+    ),
+    Fault(
+        "corners-without-the-right",
+        _CPU + "corners.py",
+        "right, down = min(1, width - 1), width * min(1, height - 1)",
+        "right, down = 0, width * min(1, height - 1)",
+        _CALLS,
+    ),
+    Fault(
+        "slope-on-the-border", _CPU + "corners.py", "moving = (t > 0)", "moving = (t >= 0)", _CALLS
+    ),
+    Fault(
+        "sort-not-stable",
+        _CPU + "bags.py",
+        "index.sort(stable=True)",
+        "index.sort(stable=True, descending=True)",
+        _ROUTES + _CALLS,
+    ),
+    Fault(
+        "mask-lets-zeros-through",
+        _CPU + "products.py",
+        "torch.ops.aten.threshold_backward.default(piece, output, 0)",
+        "piece",
+        _CALLS,
+    ),
+    Fault(
+        "products-overwrite",
+        _CPU + "products.py",
+        "        torch.addmm(onto, left, right, out=out)\n",
+        "        torch.mm(left, right, out=out)\n",
+        _CALLS,
+    ),
+    Fault(
+        "bias-of-every-layer",
+        _CPU + "layers.py",
+        "bias if piece.layer == pieces[0].layer else None",
+        "bias",
+        _CALLS,
+    ),
+    Fault(
+        "weight-gradient-of-the-last-part",
+        _CPU + "layers.py",
+        "onto = None if points.start == 0 else out",
+        "onto = None",
+        _HALF + _CALLS,
+    ),
+    Fault(
+        "planes-without-weights",
+        _CPU + "planes.py",
+        ".mul_(group.weight).sum(2)",
+        ".sum(2)",
+        _ROUTES,
+    ),
+    Fault(
+        "uneven-images-in-their-order",
+        _CPU + "grid_sample.py",
+        "torch.cat(rows).index_select(0, order.argsort())",
+        "torch.cat(rows)",
+        _ROUTES,
+    ),
+    Fault(
+        "dense-shares-exchanged",
+        _CPU + "dense.py",
+        "weight[..., 2 * n], weight[..., 2 * n + 1] = 1 - x.upper, x.upper",
+        "weight[..., 2 * n], weight[..., 2 * n + 1] = x.upper, 1 - x.upper",
+        _DENSE,
+    ),
+    Fault(
+        "dense-bias-missing",
+        _CPU + "dense.py",
+        "projected = torch.addmm(self.bias, cells, right)",
+        "projected = cells @ right",
+        _DENSE,
+    ),
+    Fault(
+        "backward-flops-uncounted",
+        _CPU + "work.py",
+        "work = self._products(i, 2 * shape.points)",
+        "work = self._products(i, shape.points)",
+        _WORK,
+    ),
+    Fault("blocks-uncounted", _CPU + "work.py", "(4 + 8 * self.blocks)", "(4 + 8)", _WORK),
+)
