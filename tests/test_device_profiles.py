@@ -177,12 +177,12 @@ def test_the_fit_finds_what_made_the_times(name: str) -> None:
         streams=start.streams / 2,
         operator_seconds=start.operator_seconds * 2,
     )
-    found = fit(probes(truth), backend_named(start.kind), start)
+    fitted = fit(probes(truth), backend_named(start.kind), start)
     for probe in probes(truth):
-        predicted = model(probe.call, found).seconds(probe.plan)
+        predicted = model(probe.call, fitted).seconds(probe.plan)
         assert predicted == pytest.approx(probe.seconds, rel=0.1)
-    assert found.dense_flops_32 == pytest.approx(truth.dense_flops_32, rel=0.1)
-    assert found.operator_seconds == pytest.approx(truth.operator_seconds, rel=0.1)
+    assert fitted.dense_flops_32 == pytest.approx(truth.dense_flops_32, rel=0.1)
+    assert fitted.operator_seconds == pytest.approx(truth.operator_seconds, rel=0.1)
 
 
 def test_calibrate_measures_stores_and_is_used(

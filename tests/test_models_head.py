@@ -60,9 +60,9 @@ def assert_same_gradients(
     torch.testing.assert_close(values, expected)
     upstream = torch.randn_like(values)
     wanted = [*head.parameters(), *inputs]
-    found = torch.autograd.grad(values, wanted, upstream)
+    actual = torch.autograd.grad(values, wanted, upstream)
     plain = torch.autograd.grad(expected, wanted, upstream)
-    for one, other in zip(found, plain, strict=True):
+    for one, other in zip(actual, plain, strict=True):
         torch.testing.assert_close(one, other)
 
 

@@ -164,9 +164,9 @@ def test_a_call_is_planned_once_for_both_passes(monkeypatch: pytest.MonkeyPatch)
     planned: list[tuple[str | Plan, bool]] = []
     plan_for = prepare.plan_for
 
-    def recorded(asked: str | Plan, shape: CallShape, *rest: Any) -> Plan:
+    def recorded(asked: str | Plan, shape: CallShape, *args: Any) -> Plan:
         planned.append((asked, shape.training))
-        return plan_for(asked, shape, *rest)
+        return plan_for(asked, shape, *args)
 
     monkeypatch.setattr(prepare, "plan_for", recorded)
     maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]

@@ -28,7 +28,7 @@ Draw = Callable[..., SampledPixels]
 def _uncertainty(n: int, **settings: object) -> Draw:
     """An uncertainty sampler whose scores are the labels, so that it is called as the others."""
     sampler = UncertaintySampler(n, **settings)  # type: ignore[arg-type]
-    return lambda labels, **rest: sampler(labels, score=labels.float(), **rest)
+    return lambda labels, **options: sampler(labels, score=labels.float(), **options)
 
 
 SAMPLERS: dict[str, Callable[..., Draw]] = {

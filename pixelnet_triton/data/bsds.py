@@ -168,11 +168,11 @@ def _annotations(path: Path) -> list[np.ndarray]:
 
 def _rotate(sample: Sample, k: int) -> Sample:
     """Turn counter-clockwise by k * 22.5 degrees, and cut out the largest rectangle inside."""
-    quarters, rest = divmod(k, _ANGLES // 4)
+    quarters, remainder = divmod(k, _ANGLES // 4)
     image = torch.rot90(sample["image"], quarters, dims=(-2, -1))
     target = torch.rot90(sample["target"], quarters, dims=(-2, -1))
-    if rest:
-        grid = _grid(image.shape[-2], image.shape[-1], 2 * math.pi * rest / _ANGLES)
+    if remainder:
+        grid = _grid(image.shape[-2], image.shape[-1], 2 * math.pi * remainder / _ANGLES)
         image = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
         # float32 holds labels exactly, and the nearest pixel is not changed by it.
         target = F.grid_sample(

@@ -94,11 +94,11 @@ def predict(
     with _evaluation(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
         for b in range(images.shape[0]):
             image, total = images[b : b + 1], out[b : b + 1]
-            for own_size in sizes:
+            for view_size in sizes:
                 for mirrored in (False, True)[: 2 if flip else 1]:
-                    view = _view(image, own_size, mirrored)
-                    found = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
-                    total += _resized(found, size)
+                    view = _view(image, view_size, mirrored)
+                    output = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
+                    total += _resized(output, size)
             total /= views
             if model.output == "normals":
                 total.copy_(OUTPUTS["normals"](total))

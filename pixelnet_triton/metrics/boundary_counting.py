@@ -108,12 +108,12 @@ def _count(boundary: Mask, truth: list[Any], reach: float) -> tuple[int, int, in
     """How many are found, right and predicted at one threshold."""
     predicted = pixel_tree(boundary)
     right = np.zeros(predicted.n, dtype=bool)
-    found = 0
+    matched = 0
     for annotator in truth:
         i, j = correspond_pixels(predicted, annotator, reach)
         right[i] = True
-        found += len(j)
-    return found, int(right.sum()), predicted.n
+        matched += len(j)
+    return matched, int(right.sum()), predicted.n
 
 
 def as_thresholds(thresholds: int | ArrayLike) -> Floats:

@@ -43,17 +43,17 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r} is unknown; use one of {LAYOUTS}")
     # First: transformers' outputs are mappings too, which may hold more than the maps.
-    found = getattr(output, "feature_maps", output)
-    if isinstance(found, Mapping):
-        found = list(found.values())
-    if isinstance(found, Tensor) or not isinstance(found, Iterable):
+    collection = getattr(output, "feature_maps", output)
+    if isinstance(collection, Mapping):
+        collection = list(collection.values())
+    if isinstance(collection, Tensor) or not isinstance(collection, Iterable):
         raise TypeError(
             f"the backbone returned a {type(output).__name__}; expected a list, tuple or dict of "
             "maps, or an object with feature_maps. Ask it for its intermediate maps (timm: "
             "features_only=True; torchvision: create_feature_extractor; transformers: "
             "AutoBackbone), or return [map] for a single one"
         )
-    maps = list(found)
+    maps = list(collection)
     if not maps:
         raise ValueError("the backbone returned no maps; expected at least one")
     for i, one in enumerate(maps):
