@@ -86,7 +86,7 @@ def test_counts_of_the_official_code(max_distance: float) -> None:
     official = np.array(OFFICIAL[max_distance]).T
     np.testing.assert_array_equal(counts[[1, 3]], official[[1, 3]])
     assert np.abs(counts - official).max() <= 3
-    assert (counts[0] >= official[0]).all()  # a larger matching was not to be had
+    assert (counts[0] >= official[0]).all()  # there was no larger matching
 
 
 def test_counts_of_the_official_code_on_a_photograph() -> None:

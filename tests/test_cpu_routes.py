@@ -83,7 +83,7 @@ def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:
 
 
 def test_every_way_is_forced_somewhere() -> None:
-    """Else a word of the route could be wrong, and no case would say so."""
+    """Otherwise a word of the route could be wrong without any case saying so."""
     seen: set[str] = set()
     for case in ALL:
         for name in PREFERENCES:

@@ -33,7 +33,7 @@ from .planning import model, used_plan
 
 CPU = torch.device("cpu")
 MAPS = [torch.randn(1, 256, 4, 4)]  # 16 cells and 4096 points: projecting is far cheaper
-# On this device whatever touches projected maps takes ages: everything is gathered.
+# Whatever touches projected maps takes ages on this device: everything is gathered.
 GATHERING = replace(SHIPPED["cpu"], name="a device that gathers", projected_reads=1.0, collects=1.0)
 
 

@@ -69,7 +69,7 @@ def build(case: str, hidden: tuple[int, ...], layout: str = "channels_last") -> 
 
 @contextmanager
 def path(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """That of the CPU, or that of the kernels, which works on a CPU too."""
+    """Take the CPU's first layer, or the one for kernels, which works on a CPU too."""
     with monkeypatch.context() as patch:
         if name == "sampled":
             patch.setattr(tiles, "first_layer", lambda *arguments: SampledLayer(*arguments[:-1]))
@@ -170,7 +170,7 @@ def peak_bytes(call: Callable[[], object], folder: Path) -> int:
 def test_keeps_within_the_budget(
     budget: int, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And uses most of it, so that a larger budget is of use."""
+    """The call also uses most of the budget, so that a larger one is of use."""
     monkeypatch.setattr(tiles, "CPU_TILE_VALUES", 1 << 40)  # the budget alone decides
     size, shapes = (96, 224), [(16, 96, 224), (32, 48, 112), (64, 12, 28), (128, 3, 7)]
     maps = [torch.randn(1, *s).contiguous(memory_format=torch.channels_last) for s in shapes]

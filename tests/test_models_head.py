@@ -97,7 +97,7 @@ def test_batch_norm_in_training(
 def test_batch_norm_folds_in_evaluation(
     hidden: tuple[int, ...], maps: list[Tensor], points: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with gradients: of a frozen normalisation's scale and shift, too."""
+    """The gradients agree too, those of a frozen normalisation's scale and shift among them."""
     head = head_of(hidden, batch_norm=True)
     assert head.norm is not None
     for _ in range(20):

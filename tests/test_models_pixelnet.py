@@ -53,7 +53,7 @@ def dense_scores(model: PixelNet, images: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", [(32, 64), (45, 71)], ids=["even", "odd"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_gradient_is_that_of_the_dense_network(size: tuple[int, int], batch_norm: bool) -> None:
-    """Of every parameter and of the images, for a loss on the same pixels; float64.
+    """Gradients of every parameter and of the images, for a loss on the same pixels; float64.
 
     conv7 is 1 x 2 or, with a remainder of 13 and 7 pixels, 1 x 2 again.
     """

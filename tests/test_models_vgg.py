@@ -79,7 +79,7 @@ def weights(theirs: tuple[nn.Sequential, nn.Sequential]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def small_weights() -> dict[str, Tensor]:
-    """Those without batch normalisation, for what does not depend on it."""
+    """Weights without batch normalisation, for tests that do not depend on it."""
     torch.manual_seed(0)
     return state_dict_of(*torchvision_vgg(False))
 

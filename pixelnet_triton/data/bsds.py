@@ -57,7 +57,7 @@ class BSDS500(PixelDataset):
         min_annotators: of the consensus, at least 1. With 1, nothing is ignored.
 
     Raises:
-        FileNotFoundError: what is missing, and where it is had.
+        FileNotFoundError: what is missing, and where to get it.
         ValueError: unknown `split`, `min_annotators` below 1.
 
     Example:
@@ -111,11 +111,11 @@ class BSDS500(PixelDataset):
 class RotatedBSDS500(Dataset[Sample]):
     """HED's augmented set: each image turned by 16 angles, and each of these mirrored too.
 
-    The angles are k * 22.5 degrees, counter-clockwise; of a turned image, the largest upright
-    rectangle that lies inside of it is cut out, so sizes differ. Item
-    (image * 16 + k) * 2 + mirrored of ``BSDS500(root, "trainval")`` makes 300 * 16 * 2 = 9,600
-    images: the count of section 4.3, "rotation, flipping, totaling 9600 images without resizing".
-    (HED's own archive holds these at three scales, 28,800 images.)
+    The angles are k * 22.5 degrees, counter-clockwise; the largest upright rectangle inside a
+    turned image is cut out, so sizes differ. Item (image * 16 + k) * 2 + mirrored of
+    ``BSDS500(root, "trainval")`` makes 300 * 16 * 2 = 9,600 images: the count of section 4.3,
+    "rotation, flipping, totaling 9600 images without resizing". (HED's own archive holds these at
+    three scales, 28,800 images.)
 
     Multiples of 90 degrees are exact. At the others, images are interpolated bilinearly and
     targets take the nearest pixel; HED's archive was made with MATLAB, and is not reproduced to

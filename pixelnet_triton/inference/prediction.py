@@ -53,9 +53,9 @@ def predict(
         model: a :class:`~pixelnet_triton.models.PixelNet`.
         images: ``(B, 3, H, W)``, as the backbone takes them.
         scales: factors for the images' size.
-        flip: whether to average with the mirror image's output, mirrored back. Of a mirrored
-            normal the x component changes its sign too; so ``output="normals"`` must be set for
-            normals (raw scores are mirrored as they are).
+        flip: whether to average with the mirror image's output, mirrored back. The x component of a
+            mirrored normal also changes its sign, so ``output="normals"`` must be set for normals
+            (raw scores are mirrored as they are).
         memory_budget: bytes that the head may allocate at once. The weights, the result, and
             the maps of one image, which the backbone makes as a whole, are not part of it. On a
             CPU, VGG's maps of 224 x 224 pixels and 256 hidden features take as long with 16 MiB

@@ -77,7 +77,7 @@ class DepthMetrics(Metric):
             "a finite depth above 0",
             "clamp predictions to the range of depths, or predict the logarithm",
         )
-        # Float64: to a sum over millions of pixels, float32 would add nothing in the end.
+        # Float64: a float32 sum over millions of pixels would stop growing in the end.
         one = torch.ones((), dtype=torch.float64, device=target.device)
         p = torch.where(known, prediction.double(), one).flatten(1)  # (B, P), no error if not known
         z = torch.where(known, target.double(), one).flatten(1)
