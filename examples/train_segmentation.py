@@ -6,8 +6,8 @@ r"""Train PixelNet for semantic segmentation on CamVid (section 4.1 of the paper
     torchrun --nproc-per-node 4 -m examples.train_segmentation --out out/camvid --strategy ddp ...
 
 The paper trains 96 epochs, at one scale, on PASCAL-Context; CamVid (--data, or a folder camvid
-below PIXELNET_DATA) is smaller. Started again with --resume, a killed run goes on from its last
-checkpoint, with the same outcome.
+below PIXELNET_DATA) is smaller. A killed run that is started again with --resume goes on from its
+last checkpoint, with the same outcome.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is determined by, besides task, data and decay of the learning rate.
+    """The fields that determine a run, besides task, data and decay of the learning rate.
 
     A field's `help` is that of its option on the command line.
     """

@@ -246,7 +246,7 @@ def fit(probes: list[Probe], backend: Backend, start: DeviceProfile) -> DevicePr
             if size in (None, probe.call.itemsize):
                 shares[row, column] = getattr(work, kind) * getattr(costs, kind) / probe.seconds
     factors = _bounded_least_squares(shares)
-    rates: dict[str, float] = {}
+    fitted: dict[str, float] = {}
     for (kind, size), factor in zip(variables, factors, strict=True):
         name = (
             "operator_seconds"
@@ -256,8 +256,8 @@ def fit(probes: list[Probe], backend: Backend, start: DeviceProfile) -> DevicePr
             else f"{kind}_{8 * size}"
         )
         change = factor if kind == "operators" else 1 / factor
-        rates[name] = float(f"{getattr(start, name) * change:.3g}")
-    return replace(start, **rates)  # type: ignore[arg-type]
+        fitted[name] = float(f"{getattr(start, name) * change:.3g}")
+    return replace(start, **fitted)  # type: ignore[arg-type]
 
 
 def _sizes(kind: str, itemsizes: list[int]) -> list[int] | list[None]:

@@ -2,7 +2,7 @@ r"""Losses of the four tasks, on raw outputs at sampled points.
 
 Each takes outputs ``(B, N, K)`` or ``(P, K)`` and the targets that `SampledPixels.take` gives,
 leaves out ignored points, and returns a scalar: the mean over the others, or 0 with zero gradients
-where there are none. Half precision is computed in float32, which is what the loss then is in.
+where there are none. Half precision is computed in float32, and the loss is then float32.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The definitions the library is tested against, in plain PyTorch.
 
-Two of them, and they know of nothing but torch:
+There are two, and they import nothing but torch:
 
 - :mod:`.hypercolumn`: the features of every layer at the sampled points only, point by point,
   as the library computes them. Differentiable by autograd in every argument.

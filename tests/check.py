@@ -50,7 +50,7 @@ def check_case(
         moving_points: whether floating points want a gradient.
         same_layout: whether gradients of maps have to be laid out as the maps.
         tolerance: for float32 cases, another one than that of the dtype.
-        options: passed on to it, for instance plan="project".
+        options: passed on to the function, for instance plan="project".
     """
     inputs = build(case, device, seed)
     inputs.moving_points = moving_points
@@ -76,7 +76,7 @@ def check_case(
         rows: Any = slice(None)
         if name == "points" or (name == "value" and case.interpolation == "nearest"):
             kept = ~near_step.reshape(result.shape[:-1])
-            # or else too little were compared; single points may lie where they like
+            # otherwise too little would be compared; single points may lie anywhere
             assert kept.sum() >= kept.numel() // 2 or case.spread in ("integer", "edges"), (
                 f"{name}: too few points are off a step"
             )

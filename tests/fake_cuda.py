@@ -2,9 +2,9 @@
 
     python -m pytest -p tests.fake_cuda ...
 
-For dry runs of code that is for a GPU alone, so that no typo in it waits for one. As strict as the
-real one where that has mattered: a device without an index cannot be made the current one. Loaded
-as a plugin it also makes the workloads of the benchmarks small.
+It serves dry runs of code that is for a GPU alone, so that no typo in it waits for one. It is as
+strict as a real GPU where that has mattered: a device without an index cannot be made the current
+one. Loaded as a plugin it also makes the workloads of the benchmarks small.
 """
 
 from __future__ import annotations

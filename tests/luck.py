@@ -1,8 +1,8 @@
 """`check_case` for thousands of small cases, where chance decides some.
 
-The tolerance is twice the error of plain PyTorch. Among thousands of results of a few numbers each
-there are some that plain PyTorch happens to get right to the last bit, so that the last bit
-decides. What is wrong is far off, or is wrong for other numbers of the same case too.
+The tolerance is twice the error of plain PyTorch. Plain PyTorch happens to get some of thousands of
+small results right to the last bit, and then the last bit decides. A wrong result is far off, or is
+wrong for other numbers of the same case too.
 """
 
 from __future__ import annotations

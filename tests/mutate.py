@@ -42,8 +42,8 @@ __all__ = ["Outcome", "copy_tree", "main", "pass_as_they_are", "run_faults"]
 ROOT = Path(__file__).resolve().parent.parent
 NOTICED, SURVIVED = "noticed", "SURVIVED"
 DOES_NOT_APPLY, DID_NOT_RUN = "DOES NOT APPLY", "DID NOT RUN"
-# What is not of the tree, and bytecode: a patched file of equal size and second would be taken
-# for the one that was compiled.
+# Files that are not of the tree, and bytecode: Python would take a patched file of equal size and
+# second for the compiled one.
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "out", "build", "dist", "*.egg-info", "__pycache__", ".*_cache",
     ".hypothesis", ".benchmarks",
@@ -138,7 +138,7 @@ def _pytest(root: Path, tests: Sequence[str], interpret: bool, log: Path) -> int
 
 
 def exit_status(status: int) -> int:
-    """Of a process that was waited for; a signal counts as an end without a verdict."""
+    """The exit status of a waited-for process; a signal counts as an end without a verdict."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else FAILED_TO_RUN
 

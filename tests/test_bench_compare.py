@@ -146,9 +146,9 @@ def test_what_goes_wrong_on_a_side_is_told(
 ) -> None:
     base = library(tmp_path / "base")
     here = library(tmp_path / "here", **change)  # type: ignore[arg-type]
-    (found,) = compare.compare(base, here, [("small", forward_case())], 0.01, 0.0, least=1)
-    assert message in found.problem
-    assert found.ratios == []
+    (comparison,) = compare.compare(base, here, [("small", forward_case())], 0.01, 0.0, least=1)
+    assert message in comparison.problem
+    assert comparison.ratios == []
 
 
 def test_another_library_than_asked_for_is_refused(tmp_path: Path) -> None:

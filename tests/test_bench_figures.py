@@ -65,7 +65,7 @@ def test_peers_execute_the_products_they_declare_and_no_more(name: str, training
 
 
 def _addmm_flops(
-    bias: object, left: list[int], right: list[int], *rest: object, **kw: object
+    bias: object, left: list[int], right: list[int], *args: object, **kw: object
 ) -> int:
     return 2 * left[0] * left[1] * right[1]
 
@@ -98,14 +98,14 @@ def test_executed_work_of_peers() -> None:
 
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_registry(on_cpu: bool) -> None:
-    found = registry(on_cpu)
-    names = [workload.name for workload in found]
+    workloads = registry(on_cpu)
+    names = [workload.name for workload in workloads]
     assert len(set(names)) == len(names)
-    assert {w.family for w in found} == {"workload", *SWEEPS}
-    for workload in found:
+    assert {w.family for w in workloads} == {"workload", *SWEEPS}
+    for workload in workloads:
         assert workload.points <= workload.image_size[0] * workload.image_size[1]
         assert workload.scaled == on_cpu, workload.name
-    dtypes = {w.dtype for w in found if w.family == "workload"}
+    dtypes = {w.dtype for w in workloads if w.family == "workload"}
     assert dtypes == {"float32" if on_cpu else "bfloat16"}
 
 
@@ -149,7 +149,7 @@ def test_a_peer_that_is_left_to_the_caller_comes_last_and_cold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str] = []
-    monkeypatch.setattr("bench.timing.make_cold", lambda *rest: order.append("cold"))
+    monkeypatch.setattr("bench.timing.make_cold", lambda *args: order.append("cold"))
     names = ("first", "second", "third")
     turns = Turns({n: [lambda n=n: order.append(n)] for n in names}, CPU)  # type: ignore[misc]
     for _ in range(5):
@@ -239,14 +239,14 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("bench.timing.SLOW", 10.0)  # however busy the machine is
     case = Case(SMALL, training=True)
     names = [n for n in case.peers(CPU) if n != "grid_sample_compiled"]
-    found = measure_case(case, names, CPU)
-    assert not any(figures.problem for figures in found.values())
-    assert found["auto"].line["times_auto"] == found["auto"].line["cold_times_auto"] == 1
+    results = measure_case(case, names, CPU)
+    assert not any(figures.problem for figures in results.values())
+    assert results["auto"].line["times_auto"] == results["auto"].line["cold_times_auto"] == 1
     output = SMALL.all_points * SMALL.out_features * SMALL.itemsize
     columns = SMALL.all_points * SMALL.channels * SMALL.itemsize
-    assert output <= found["auto"].line["saved_bytes"] <= output + 2 * columns  # a small call
-    assert found["grid_sample"].line["saved_bytes"] >= output + columns
-    for name, figures in found.items():
+    assert output <= results["auto"].line["saved_bytes"] <= output + 2 * columns  # a small call
+    assert results["grid_sample"].line["saved_bytes"] >= output + columns
+    for name, figures in results.items():
         line = figures.line
         assert line["samples"] == len(figures.samples.warm) >= 5
         assert line["cold_samples"] == len(figures.samples.cold) >= 5
@@ -255,23 +255,23 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
         assert line["peak_bytes"] >= output, name
         assert ("plan" in line) == (name in ("auto", "two_step", "project_gather"))
         json.dumps(line)
-    assert found["auto"].line["plan"] == plan_of("auto", SMALL, True, CPU).encode()
+    assert results["auto"].line["plan"] == plan_of("auto", SMALL, True, CPU).encode()
 
 
 def test_a_wrong_peer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shifted(names: list[str], *rest: object) -> list[Peer]:
+    def shifted(names: list[str], *args: object) -> list[Peer]:
         (right,) = peers_for(["grid_sample"], SMALL, False, CPU)
         return [Peer("shifted", lambda at: right.run(replace(at, points=at.points + 1)))]
 
     monkeypatch.setattr("bench.measure.peers_for", shifted)
-    found = measure_case(Case(SMALL, training=False), ["shifted"], CPU)
-    assert found["shifted"].problem.startswith("wrong: relative error")
-    assert found["shifted"].samples.warm == []
-    assert "median" not in found["shifted"].line
+    results = measure_case(Case(SMALL, training=False), ["shifted"], CPU)
+    assert results["shifted"].problem.startswith("wrong: relative error")
+    assert results["shifted"].samples.warm == []
+    assert "median" not in results["shifted"].line
 
 
 def test_a_wrong_plan_of_the_library_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(names: list[str], *rest: object) -> list[Peer]:
+    def wrong(names: list[str], *args: object) -> list[Peer]:
         (right,) = peers_for(["auto"], SMALL, False, CPU)
         return [Peer("auto", lambda at: right.run(at) * 1.0001, library=True)]
 

@@ -129,8 +129,8 @@ def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
 def test_a_block_is_replaced_and_nothing_else(measured: Path) -> None:
     start = "<!-- figures: summary (python -m bench.report) -->"
     end = "<!-- end of figures: summary -->"
-    text, found = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
-    assert found == ["summary"]
+    text, names = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
+    assert names == ["summary"]
     assert text == f"before\n{start}\n\n{report.summary_block()}\n{end}\nafter\n"
     assert report.replaced(text)[0] == text
     assert report.replaced("no markers") == ("no markers", [])

@@ -86,7 +86,7 @@ def test_counts_of_the_official_code(max_distance: float) -> None:
     official = np.array(OFFICIAL[max_distance]).T
     np.testing.assert_array_equal(counts[[1, 3]], official[[1, 3]])
     assert np.abs(counts - official).max() <= 3
-    assert (counts[0] >= official[0]).all()  # a larger matching was not to be had
+    assert (counts[0] >= official[0]).all()  # there was no larger matching
 
 
 def test_counts_of_the_official_code_on_a_photograph() -> None:
@@ -184,11 +184,11 @@ def test_one_call_counts_as_single_thresholds_do() -> None:
     """Maps that did not change, and those that are empty, are not matched again."""
     soft, truth = rings()
     soft = np.round(soft * 5) / 5  # six levels: most thresholds change nothing
-    together = boundary_counts(soft, truth, 13)
-    for k, threshold in enumerate(together.thresholds):
+    counts = boundary_counts(soft, truth, 13)
+    for k, threshold in enumerate(counts.thresholds):
         alone = boundary_counts(soft, truth, [threshold])
-        np.testing.assert_array_equal(stacked(together)[:, k], stacked(alone)[:, 0])
-    assert together.predicted[-1] == 0 < together.predicted[-3]
+        np.testing.assert_array_equal(stacked(counts)[:, k], stacked(alone)[:, 0])
+    assert counts.predicted[-1] == 0 < counts.predicted[-3]
 
 
 def test_thinning_can_be_left_out() -> None:
@@ -216,8 +216,8 @@ def official_scores(thresholds: Any, images: list[Any]) -> tuple[float, float, f
     """`collect_eval_bdry.m`, step by step as it describes them."""
 
     def measure(counts: Any) -> tuple[Any, Any, Any]:
-        found, true, right, predicted = (np.asarray(c, dtype=float) for c in counts)
-        r, p = found / (true + (true == 0)), right / (predicted + (predicted == 0))
+        matched, true, right, predicted = (np.asarray(c, dtype=float) for c in counts)
+        r, p = matched / (true + (true == 0)), right / (predicted + (predicted == 0))
         return r, p, 2 * r * p / (r + p + (r + p == 0))
 
     chosen = sum(c[:, np.flatnonzero(measure(c)[2] == measure(c)[2].max())[0]] for c in images)
@@ -245,12 +245,14 @@ def test_scores_are_those_of_the_official_code(count: int) -> None:
     for _ in range(4):
         predicted = np.sort(random.integers(0, 5000, count))[::-1]
         right = np.sort((predicted * random.random(count)).astype(int))[::-1]
-        found = np.sort(random.integers(0, 8000, count))[::-1]
-        images.append(np.stack([found, np.full(count, 8000), right, np.maximum(predicted, right)]))
+        matched = np.sort(random.integers(0, 8000, count))[::-1]
+        images.append(
+            np.stack([matched, np.full(count, 8000), right, np.maximum(predicted, right)])
+        )
     total, best = sum(images), sum(best_counts(image) for image in images)
     scores = boundary_scores(thresholds, np.asarray(total), np.asarray(best))
-    own = [scores[name].item() for name in ("ods", "ods_threshold", "ois", "ap")]
-    np.testing.assert_allclose(own, official_scores(thresholds, images), rtol=1e-6)
+    values = [scores[name].item() for name in ("ods", "ods_threshold", "ois", "ap")]
+    np.testing.assert_allclose(values, official_scores(thresholds, images), rtol=1e-6)
 
 
 def test_the_best_f_lies_between_two_thresholds() -> None:

@@ -66,6 +66,6 @@ def test_pairs_within_0_0075_of_the_diagonal(
 
 @each_way
 def test_maps_are_thinned(way: Callable[..., Curve]) -> None:
-    """Of three rows one is left, so that nearly all of what is predicted is right."""
+    """One row of three is left, so nearly all predicted pixels are right."""
     _, _, precision = way(line(99, 3).astype(float), line(100))
     assert (precision > 0.9).all()

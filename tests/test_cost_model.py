@@ -95,7 +95,7 @@ def test_more_work_never_costs_less(profile: Any) -> None:
         model, inference = (model_of(replace(call, training=t), profile) for t in (True, False))
         options = [model.backend.strategies(model.shape, i) for i in range(len(layers))]
         for mode in model.backend.modes:
-            plan = Plan(tuple(source.choice(own) for own in options), mode)
+            plan = Plan(tuple(source.choice(strategies) for strategies in options), mode)
             assert model.seconds(plan) > inference.seconds(plan)
             for other in larger:
                 assert model_of(other, profile).seconds(plan) >= model.seconds(plan)

@@ -102,7 +102,7 @@ def test_the_planner_knows_of_matrix_units(units: bool) -> None:
 def test_small_calls_keep_a_bounded_conversion(
     units: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Of maps and weights converted as a whole, 8 MB at most are kept, next to hypercolumns."""
+    """At most 8 MB of maps and weights converted as a whole are kept, next to hypercolumns."""
     points = torch.rand(1, 50, 2) * 64
     wide = 1 << 14  # whose weights need no conversion with matrix units
     for side, width, keeps in (

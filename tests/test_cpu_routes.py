@@ -83,7 +83,7 @@ def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:
 
 
 def test_every_way_is_forced_somewhere() -> None:
-    """Else a word of the route could be wrong, and no case would say so."""
+    """Otherwise a word of the route could be wrong without any case saying so."""
     seen: set[str] = set()
     for case in ALL:
         for name in PREFERENCES:
@@ -203,8 +203,8 @@ def test_small_calls_have_a_right_second_derivative_or_none(device: torch.device
     def function(*values: Tensor) -> Tensor:
         named = dict(zip(names, values, strict=True))
         features = [named[f"features[{i}]"] for i in range(2)]
-        rest = {"weight": named["weight"], "bias": named["bias"]}
-        return sparse_hypercolumn(**inputs.arguments(features=features, **rest))
+        linear = {"weight": named["weight"], "bias": named["bias"]}
+        return sparse_hypercolumn(**inputs.arguments(features=features, **linear))
 
     try:
         assert torch.autograd.gradgradcheck(function, tensors)

@@ -35,7 +35,7 @@ from .planning import model, used_plan
 
 CPU = torch.device("cpu")
 MAPS = [torch.randn(1, 256, 4, 4)]  # 16 cells and 4096 points: projecting is far cheaper
-# On this device whatever touches projected maps takes ages: everything is gathered.
+# Whatever touches projected maps takes ages on this device: everything is gathered.
 GATHERING = replace(SHIPPED["cpu"], name="a device that gathers", projected_reads=1.0, collects=1.0)
 
 
@@ -191,12 +191,12 @@ def test_the_fit_finds_what_made_the_times(name: str) -> None:
         streams=start.streams / 2,
         operator_seconds=start.operator_seconds * 2,
     )
-    found = fit(probes(truth), backend_named(start.kind), start)
+    fitted = fit(probes(truth), backend_named(start.kind), start)
     for probe in probes(truth):
-        predicted = model(probe.call, found).seconds(probe.plan)
+        predicted = model(probe.call, fitted).seconds(probe.plan)
         assert predicted == pytest.approx(probe.seconds, rel=0.1)
-    assert found.dense_flops_32 == pytest.approx(truth.dense_flops_32, rel=0.1)
-    assert found.operator_seconds == pytest.approx(truth.operator_seconds, rel=0.1)
+    assert fitted.dense_flops_32 == pytest.approx(truth.dense_flops_32, rel=0.1)
+    assert fitted.operator_seconds == pytest.approx(truth.operator_seconds, rel=0.1)
 
 
 def test_calibrate_measures_stores_and_is_used(

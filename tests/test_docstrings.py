@@ -13,9 +13,9 @@ import pixelnet_triton
 
 
 def _modules() -> Iterator[str]:
-    for found in pkgutil.walk_packages(pixelnet_triton.__path__, "pixelnet_triton."):
-        if ".kernels" not in found.name:  # their import needs Triton, and they have no examples
-            yield found.name
+    for module in pkgutil.walk_packages(pixelnet_triton.__path__, "pixelnet_triton."):
+        if ".kernels" not in module.name:  # their import needs Triton, and they have no examples
+            yield module.name
 
 
 @pytest.mark.parametrize("name", sorted(_modules()))
@@ -26,8 +26,8 @@ def test_examples(name: str) -> None:
         if name.startswith("pixelnet_triton.gpu") or "pip install" in str(error):
             pytest.skip(str(error))
         raise
-    found = doctest.DocTestFinder(exclude_empty=True).find(module, name)
-    examples = [test for test in found if test.examples]
+    tests = doctest.DocTestFinder(exclude_empty=True).find(module, name)
+    examples = [test for test in tests if test.examples]
     if not examples:
         pytest.skip("no examples")
     # As a reader would have it: torch at hand, and the module's own public names.

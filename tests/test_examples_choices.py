@@ -211,7 +211,7 @@ class TestBoundaryScores:
         return seen
 
     def test_maps_are_thin_before_they_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Section 4.3: non-maximum suppression. Of a line nine pixels wide one or two remain."""
+        """Section 4.3: non-maximum suppression. One or two of nine pixels remain."""
         seen = self.scored(monkeypatch)
         blurry = seen.model.predict(torch.zeros(1, 3, 60, 80))[0, 0]
         assert (blurry[30] > 0.3).sum() == 9

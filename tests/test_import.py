@@ -44,7 +44,7 @@ def run(*blocks: str) -> str:
 
 
 def test_importing_leaves_triton_alone() -> None:
-    """Nor the GPU: no CUDA context is made by an import."""
+    """An import makes no CUDA context either."""
     printed = run(
         """
         import sys

@@ -69,7 +69,7 @@ def build(case: str, hidden: tuple[int, ...], layout: str = "channels_last") -> 
 
 @contextmanager
 def path(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """That of the CPU, or that of the kernels, which works on a CPU too."""
+    """Take the CPU's first layer, or the one for kernels, which works on a CPU too."""
     with monkeypatch.context() as patch:
         if name == "sampled":
             patch.setattr(tiles, "first_layer", lambda *arguments: SampledLayer(*arguments[:-1]))
@@ -95,10 +95,10 @@ def check(size: tuple[int, int], maps: list[Tensor], head: PixelMLP, budget: int
         size,
     )[0]
     with poisoned_memory():
-        found = head_at_every_pixel(head, maps, size, memory_budget=budget)
+        actual = head_at_every_pixel(head, maps, size, memory_budget=budget)
     double = [m.double() for m in maps]
     expected = as_image(copy.deepcopy(head).double()(double, points, size), size)[0]
-    assert_close_to_reference(found, expected, plain, dtype=maps[0].dtype, name="scores")
+    assert_close_to_reference(actual, expected, plain, dtype=maps[0].dtype, name="scores")
 
 
 @pytest.mark.parametrize("first", ["projected", "sampled"])
@@ -145,9 +145,9 @@ def test_batch_norm_is_folded(
             head([3 + 4 * m for m in maps], every_pixel(*size), size)  # gathers statistics
         head.eval()
         with path(first, monkeypatch):
-            found = head_at_every_pixel(head, maps, size, memory_budget=40_000)
+            actual = head_at_every_pixel(head, maps, size, memory_budget=40_000)
         expected = as_image(head(maps, every_pixel(*size), size), size)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def peak_bytes(call: Callable[[], object], folder: Path) -> int:
@@ -170,7 +170,7 @@ def peak_bytes(call: Callable[[], object], folder: Path) -> int:
 def test_keeps_within_the_budget(
     budget: int, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And uses most of it, so that a larger budget is of use."""
+    """The call also uses most of the budget, so that a larger one is of use."""
     monkeypatch.setattr(tiles, "CPU_TILE_VALUES", 1 << 40)  # the budget alone decides
     size, shapes = (96, 224), [(16, 96, 224), (32, 48, 112), (64, 12, 28), (128, 3, 7)]
     maps = [torch.randn(1, *s).contiguous(memory_format=torch.channels_last) for s in shapes]
@@ -235,14 +235,14 @@ def test_multi_scale_on_odd_sizes() -> None:
     """The mean of the probabilities, each resized to the image, whatever the sizes come to."""
     model = network("softmax").eval()
     images = torch.rand(2, 3, 45, 71)
-    found = model.predict(images, scales=(0.25, 0.5, 1.0))
+    actual = model.predict(images, scales=(0.25, 0.5, 1.0))
     expected = torch.zeros(2, 3, 45, 71)
     for size in ((11, 18), (22, 36), (45, 71)):
         resized = F.interpolate(images, size, mode="bilinear", antialias=True)
         one = sparse_output(model, resized, lambda s: s.softmax(1)).detach()
         expected += F.interpolate(one, (45, 71), mode="bilinear", antialias=True) / 3
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found.sum(1), torch.ones(2, 45, 71))
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(actual.sum(1), torch.ones(2, 45, 71))
 
 
 @torch.no_grad()
@@ -250,10 +250,10 @@ def test_flip() -> None:
     model = network("softmax").eval()
     images = torch.rand(1, 3, 16, 24)
     expected = (model.predict(images) + model.predict(images.flip(3)).flip(3)) / 2
-    found = model.predict(images, flip=True)
-    torch.testing.assert_close(found, expected)
+    actual = model.predict(images, flip=True)
+    torch.testing.assert_close(actual, expected)
     # mirroring the image mirrors the result
-    torch.testing.assert_close(model.predict(images.flip(3), flip=True), found.flip(3))
+    torch.testing.assert_close(model.predict(images.flip(3), flip=True), actual.flip(3))
 
 
 @torch.no_grad()
@@ -261,12 +261,12 @@ def test_flip_of_normals_turns_x_around() -> None:
     """In a mirror, normals are mirrored as vectors: (x, y, z) at column c becomes (-x, y, z)."""
     model = network("normals").eval()
     images = torch.rand(1, 3, 16, 24)
-    found = model.predict(images, flip=True)
+    actual = model.predict(images, flip=True)
     turned = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
     mean = model.predict(images) + turned * model.predict(images.flip(3)).flip(3)
-    torch.testing.assert_close(found, mean / mean.norm(dim=1, keepdim=True))
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(1, 16, 24))
-    torch.testing.assert_close(model.predict(images.flip(3), flip=True), turned * found.flip(3))
+    torch.testing.assert_close(actual, mean / mean.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(actual.norm(dim=1), torch.ones(1, 16, 24))
+    torch.testing.assert_close(model.predict(images.flip(3), flip=True), turned * actual.flip(3))
 
 
 def test_dropout_and_batch_statistics_are_off_and_modes_come_back() -> None:
@@ -303,12 +303,12 @@ def test_autocast() -> None:
     for layer in model.head.rest:
         layer.register_forward_hook(lambda _, inputs, output: seen.add(output.dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        found = model.predict(images, memory_budget=50_000)
+        actual = model.predict(images, memory_budget=50_000)
         assert torch.is_autocast_enabled("cpu")
     assert seen == {torch.bfloat16}
-    assert found.dtype == torch.float32
-    assert not torch.equal(found, expected), "computed in float32 all the same"
-    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
+    assert actual.dtype == torch.float32
+    assert not torch.equal(actual, expected), "computed in float32 all the same"
+    torch.testing.assert_close(actual, expected, atol=0.05, rtol=0.05)
 
 
 def test_progress_counts_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,8 +190,8 @@ def test_two_ranks_give_what_one_process_gives(name: str) -> None:
         return [state, next(others)]
 
     first.dist_sync_fn, first.distributed_available_fn = all_gather, lambda: True
-    together = {key: value.item() for key, value in first.compute().items()}
-    assert together == pytest.approx(expected, rel=1e-6)
+    synchronised = {key: value.item() for key, value in first.compute().items()}
+    assert synchronised == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", METRICS)

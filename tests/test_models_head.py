@@ -60,9 +60,9 @@ def assert_same_gradients(
     torch.testing.assert_close(values, expected)
     upstream = torch.randn_like(values)
     wanted = [*head.parameters(), *inputs]
-    found = torch.autograd.grad(values, wanted, upstream)
+    actual = torch.autograd.grad(values, wanted, upstream)
     plain = torch.autograd.grad(expected, wanted, upstream)
-    for one, other in zip(found, plain, strict=True):
+    for one, other in zip(actual, plain, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -97,7 +97,7 @@ def test_batch_norm_in_training(
 def test_batch_norm_folds_in_evaluation(
     hidden: tuple[int, ...], maps: list[Tensor], points: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with gradients: of a frozen normalisation's scale and shift, too."""
+    """The gradients agree too, those of a frozen normalisation's scale and shift among them."""
     head = head_of(hidden, batch_norm=True)
     assert head.norm is not None
     for _ in range(20):

@@ -149,7 +149,7 @@ def head_of(maps: int = 1) -> PixelMLP:
 class TestPatches:
     @pytest.mark.parametrize("size", [(56, 84), (55, 83), (57, 97)])
     def test_points_lie_on_their_patches(self, size: tuple[int, int]) -> None:
-        """Also where 14 does not divide the image: what remains belongs to no patch."""
+        """The remainder belongs to no patch where 14 does not divide the image."""
         model = PixelNet(Patches(14), head_of())
         assert model.head.first.strides == (14,)
         maps = model.features(torch.rand(1, 3, *size))
@@ -176,7 +176,7 @@ class TestPatches:
         torch.testing.assert_close(model(images, points), expected)
 
     def test_timm_vit_and_hierarchy(self) -> None:
-        """Of feature_info's reductions those of one resolution count, the patch's own."""
+        """feature_info's reductions count where all of them are the patch's own resolution."""
 
         def of_timm(reductions: list[int]) -> Any:
             net = nn.Module()

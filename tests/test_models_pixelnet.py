@@ -53,7 +53,7 @@ def dense_scores(model: PixelNet, images: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", [(32, 64), (45, 71)], ids=["even", "odd"])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_gradient_is_that_of_the_dense_network(size: tuple[int, int], batch_norm: bool) -> None:
-    """Of every parameter and of the images, for a loss on the same pixels; float64.
+    """Gradients of every parameter and of the images, for a loss on the same pixels; float64.
 
     conv7 is 1 x 2 or, with a remainder of 13 and 7 pixels, 1 x 2 again.
     """
@@ -66,9 +66,9 @@ def test_gradient_is_that_of_the_dense_network(size: tuple[int, int], batch_norm
     expected = dense_scores(model, images)[image, points[..., 1], points[..., 0]]
     names, parameters = zip(*model.named_parameters(), strict=True)
     upstream = torch.randn_like(scores)
-    found = torch.autograd.grad(scores, (images, *parameters), upstream)
+    gradients = torch.autograd.grad(scores, (images, *parameters), upstream)
     plain = torch.autograd.grad(expected, (images, *parameters), upstream)
-    pairs = zip(("scores", "images", *names), (scores, *found), (expected, *plain), strict=True)
+    pairs = zip(("scores", "images", *names), (scores, *gradients), (expected, *plain), strict=True)
     for name, one, other in pairs:
         assert other.count_nonzero() > 0, f"{name}: compares zeros"
         assert_close_to_reference(one, other, other, dtype=torch.float64, name=name)

@@ -79,7 +79,7 @@ def weights(theirs: tuple[nn.Sequential, nn.Sequential]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def small_weights() -> dict[str, Tensor]:
-    """Those without batch normalisation, for what does not depend on it."""
+    """Weights without batch normalisation, for tests that do not depend on it."""
     torch.manual_seed(0)
     return state_dict_of(*torchvision_vgg(False))
 
@@ -143,11 +143,11 @@ def test_asks_torchvision(
     def constructor(name: str) -> Callable[..., Any]:
         def construct(*, weights: str) -> Any:
             asked.append((name, weights))
-            return types.SimpleNamespace(state_dict=lambda: own)
+            return types.SimpleNamespace(state_dict=lambda: state)
 
         return construct
 
-    own = weights
+    state = weights
     fake = types.ModuleType("torchvision")
     fake.models = types.SimpleNamespace(  # type: ignore[attr-defined]
         vgg16=constructor("vgg16"), vgg16_bn=constructor("vgg16_bn")

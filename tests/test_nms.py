@@ -109,15 +109,15 @@ def test_batches_types_and_layouts() -> None:
     maps = torch.stack([ridge(angle, 0.2)[0] for angle in (20, 70, 110, 160)]).view(
         2, 2, SIZE, SIZE
     )
-    together = edge_nms(maps)
+    batched = edge_nms(maps)
     for i in range(2):
         for j in range(2):
-            torch.testing.assert_close(together[i, j], edge_nms(maps[i, j]), rtol=0, atol=0)
-    torch.testing.assert_close(together, edge_nms(maps.to(memory_format=torch.channels_last)))
+            torch.testing.assert_close(batched[i, j], edge_nms(maps[i, j]), rtol=0, atol=0)
+    torch.testing.assert_close(batched, edge_nms(maps.to(memory_format=torch.channels_last)))
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         half = edge_nms(maps.to(dtype))
         assert half.dtype == dtype
-        assert 0.9 < ((half > 0.5) == (together > 0.5)).double().mean() <= 1
+        assert 0.9 < ((half > 0.5) == (batched > 0.5)).double().mean() <= 1
 
 
 def test_it_raises_ods_of_a_blurry_map() -> None:

@@ -70,11 +70,11 @@ class TestRegistration:
     @pytest.mark.parametrize("case", OPERATOR_CASES, ids=case_id)
     def test_forward_operator(self, case: Case, device: torch.device) -> None:
         inputs = build(case, device)
-        points, *rest = operator_arguments(inputs)
+        points, *arguments = operator_arguments(inputs)
         leaves(inputs)
         if points.is_floating_point():
             points = points.detach().requires_grad_()
-        torch.library.opcheck(OPERATORS.sparse_hypercolumn.default, (points, *rest))
+        torch.library.opcheck(OPERATORS.sparse_hypercolumn.default, (points, *arguments))
 
     @pytest.mark.parametrize("case", OPERATOR_CASES, ids=case_id)
     def test_backward_operator(self, case: Case, device: torch.device) -> None:
@@ -143,13 +143,13 @@ class TestGradients:
         inputs = build(case, device)
         # nearest: steps, not slopes, so the points keep still
         points = inputs.points.requires_grad_(interpolation == "bilinear")
-        rest = [t.requires_grad_() for t in (inputs.weight, inputs.bias, *inputs.features)]
+        leaf_tensors = [t.requires_grad_() for t in (inputs.weight, inputs.bias, *inputs.features)]
 
         def call(points: Tensor, weight: Tensor, bias: Tensor, *features: Tensor) -> Tensor:
             changes = {"features": features, "points": points, "weight": weight, "bias": bias}
             return sparse_hypercolumn(**inputs.arguments(**changes))
 
-        assert torch.autograd.gradcheck(call, (points, *rest))
+        assert torch.autograd.gradcheck(call, (points, *leaf_tensors))
 
     @pytest.mark.parametrize("wanted", ["features[0]", "features[1]", "weight", "bias", "points"])
     def test_of_one_input_alone(self, wanted: str, device: torch.device) -> None:

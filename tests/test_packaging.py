@@ -32,14 +32,14 @@ def project() -> dict[str, Any]:
 
 def package_folders() -> dict[str, Path]:
     """Dotted name to real folder of every folder of Python files under `pixelnet_triton/`."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     unseen = [PACKAGE]
     while unseen:
         folder = unseen.pop()  # not resolved: the name comes from the place in the tree
         if any(folder.glob("*.py")):
-            found[".".join(folder.relative_to(ROOT).parts)] = folder.resolve()
+            folders[".".join(folder.relative_to(ROOT).parts)] = folder.resolve()
         unseen += [child for child in folder.iterdir() if child.is_dir()]
-    return found
+    return folders
 
 
 def test_the_packages_listed_are_the_folders_there_are(project: dict[str, Any]) -> None:

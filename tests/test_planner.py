@@ -164,9 +164,9 @@ def test_a_call_is_planned_once_for_both_passes(monkeypatch: pytest.MonkeyPatch)
     planned: list[tuple[str | Plan, bool]] = []
     plan_for = prepare.plan_for
 
-    def recorded(asked: str | Plan, shape: CallShape, *rest: Any) -> Plan:
+    def recorded(asked: str | Plan, shape: CallShape, *args: Any) -> Plan:
         planned.append((asked, shape.training))
-        return plan_for(asked, shape, *rest)
+        return plan_for(asked, shape, *args)
 
     monkeypatch.setattr(prepare, "plan_for", recorded)
     maps = [torch.randn(2, 24, 12, 12), torch.randn(2, 40, 3, 3)]
@@ -203,7 +203,7 @@ def test_a_planned_plan_can_be_passed_on(name: str, device: torch.device) -> Non
 def test_nothing_of_the_hypercolumns_is_kept(
     plan: str, activation: str | None, device: torch.device
 ) -> None:
-    """Saved for the backward pass: inputs and the output; of all else, next to nothing."""
+    """The backward pass keeps inputs and the output, and next to nothing else."""
     maps = [torch.randn(2, 96, 20, 20, device=device), torch.randn(2, 160, 5, 5, device=device)]
     weight = torch.randn(32, 256, device=device, requires_grad=True)
     for feature in maps:

@@ -100,8 +100,8 @@ def test_layers_are_independent(case: Case, seed: int, device: torch.device) -> 
     for i, feature in enumerate(inputs.features):
         stride = None if case.strides is None else case.strides[i : i + 1]
         parts.append(sparse_hypercolumn(**inputs.arguments(features=[feature], strides=stride)))
-    together = sparse_hypercolumn(**inputs.arguments())
-    assert torch.equal(together, torch.cat(parts, dim=-1))
+    hypercolumn = sparse_hypercolumn(**inputs.arguments())
+    assert torch.equal(hypercolumn, torch.cat(parts, dim=-1))
 
 
 @given(case=cases(), seed=st.integers(0, 9))

@@ -28,7 +28,7 @@ Draw = Callable[..., SampledPixels]
 def _uncertainty(n: int, **settings: object) -> Draw:
     """An uncertainty sampler whose scores are the labels, so that it is called as the others."""
     sampler = UncertaintySampler(n, **settings)  # type: ignore[arg-type]
-    return lambda labels, **rest: sampler(labels, score=labels.float(), **rest)
+    return lambda labels, **options: sampler(labels, score=labels.float(), **options)
 
 
 SAMPLERS: dict[str, Callable[..., Draw]] = {
@@ -140,7 +140,7 @@ def test_order_of_points(name: str, device: torch.device) -> None:
 
 
 def chi_square(counts: Tensor, expected: float) -> float:
-    """The probability of counts at least so uneven, of equally likely and exclusive events."""
+    """The probability that counts of equally likely, exclusive events are at least so uneven."""
     statistic = ((counts.double() - expected).square() / expected).sum().item()
     return float(chi2.sf(statistic, counts.numel() - 1))
 
@@ -318,12 +318,12 @@ def test_uncertainty_takes_the_highest_scores(device: torch.device) -> None:
 
 
 def test_uncertainty_shares(device: torch.device) -> None:
-    """Of 3 n candidates about a third score 1: more than n of them, the others by chance."""
+    """About a third of 3 n candidates score 1: half of n is chosen by score, half by chance."""
     labels = torch.zeros(20, 60, 60, dtype=torch.int64, device=device)
     score = (torch.rand(20, 60, 60) < 1 / 3).float().to(device)
     pixels = UncertaintySampler(400, 3, 0.5)(labels, score=score, generator=seeded(device))
     high = pixels.take(score).sum(1).cpu()
-    # 200 by score; of the other 1,000 candidates, about 200 of which score 1, 200 uniformly.
+    # 200 by score; 200 uniformly from the other 1,000 candidates, of which about 200 score 1.
     assert (high >= 200).all()
     assert abs(high.mean().item() - 240) < 6
     assert all(image.unique().numel() == 400 for image in indices(pixels, 60))

@@ -116,7 +116,7 @@ def test_a_step_is_a_function_of_seed_rank_step_and_batch() -> None:
         points, other = draw(**change)
         assert not torch.equal(first, points), change
         assert dropout != other, f"dropout is the same for {change}"
-    # Neither does one stand for another: rank 1 of step 0 is not rank 0 of step 1.
+    # Rank and step do not stand for each other: rank 1 of step 0 is not rank 0 of step 1.
     assert not torch.equal(draw(rank=1)[0], draw(step=1)[0])
 
 

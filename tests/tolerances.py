@@ -88,9 +88,13 @@ def assert_close_to_reference(
 
 
 def _errors(actual: Tensor, expected: Tensor, plain: Tensor) -> Iterator[tuple[str, float, float]]:
-    own, other = (actual - expected), (plain - expected)
-    yield "largest", own.abs().max().item(), other.abs().max().item()
-    yield "root mean square", own.square().mean().sqrt().item(), other.square().mean().sqrt().item()
+    actual_error, plain_error = (actual - expected), (plain - expected)
+    yield "largest", actual_error.abs().max().item(), plain_error.abs().max().item()
+    yield (
+        "root mean square",
+        actual_error.square().mean().sqrt().item(),
+        plain_error.square().mean().sqrt().item(),
+    )
 
 
 def _worst(actual: Tensor, expected: Tensor) -> str:

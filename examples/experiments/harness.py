@@ -1,4 +1,4 @@
-"""Runs of a list of configurations, each once: killed and started again, it goes on.
+"""Runs of a list of configurations, each once; a killed program goes on when started again.
 
 A configuration is a frozen dataclass. Each finished run appends one JSON line to the result file;
 a configuration that is there already is skipped. Tables and plots are drawn from the file alone.

@@ -80,13 +80,13 @@ def draw(table: Table, runs: list[Run], folder: Path) -> None:
 
 def _rows(table: Table, runs: list[Run]) -> Rows:
     """The runs of each row, one a seed; rows without any are left out."""
-    found = []
+    rows = []
     for label, configuration in table.rows:
         wanted = [plain(with_seed(configuration, seed)) for seed in range(SEEDS)]
         group = [run for run in runs if run["configuration"] in wanted]
         if group:
-            found.append((label, group))
-    return found
+            rows.append((label, group))
+    return rows
 
 
 def _lines(table: Table, rows: Rows) -> Iterable[str]:

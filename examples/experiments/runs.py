@@ -52,7 +52,7 @@ CURVE = 25  # points of the recorded loss curve
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a run is determined by.
+    """The fields that determine a run.
 
     Args:
         task: ``"segmentation"``, ``"edges"``, ``"normals"`` or ``"depth"``.

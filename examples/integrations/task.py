@@ -23,7 +23,7 @@ CLASSES = 1 + len(COLOURS)
 
 
 class Sample(TypedDict):
-    """One image, or with a batch dimension in front several."""
+    """One image, or several with a batch dimension in front."""
 
     image: Tensor  # (3, SIZE, SIZE)
     points: Tensor  # (N, 2) integers: (x, y)

@@ -57,7 +57,7 @@ class BSDS500(PixelDataset):
         min_annotators: of the consensus, at least 1. With 1, nothing is ignored.
 
     Raises:
-        FileNotFoundError: what is missing, and where it is had.
+        FileNotFoundError: what is missing, and where to get it.
         ValueError: unknown `split`, `min_annotators` below 1.
 
     Example:
@@ -111,11 +111,11 @@ class BSDS500(PixelDataset):
 class RotatedBSDS500(Dataset[Sample]):
     """HED's augmented set: each image turned by 16 angles, and each of these mirrored too.
 
-    The angles are k * 22.5 degrees, counter-clockwise; of a turned image, the largest upright
-    rectangle that lies inside of it is cut out, so sizes differ. Item
-    (image * 16 + k) * 2 + mirrored of ``BSDS500(root, "trainval")`` makes 300 * 16 * 2 = 9,600
-    images: the count of section 4.3, "rotation, flipping, totaling 9600 images without resizing".
-    (HED's own archive holds these at three scales, 28,800 images.)
+    The angles are k * 22.5 degrees, counter-clockwise; the largest upright rectangle inside a
+    turned image is cut out, so sizes differ. Item (image * 16 + k) * 2 + mirrored of
+    ``BSDS500(root, "trainval")`` makes 300 * 16 * 2 = 9,600 images: the count of section 4.3,
+    "rotation, flipping, totaling 9600 images without resizing". (HED's own archive holds these at
+    three scales, 28,800 images.)
 
     Multiples of 90 degrees are exact. At the others, images are interpolated bilinearly and
     targets take the nearest pixel; HED's archive was made with MATLAB, and is not reproduced to
@@ -168,11 +168,11 @@ def _annotations(path: Path) -> list[np.ndarray]:
 
 def _rotate(sample: Sample, k: int) -> Sample:
     """Turn counter-clockwise by k * 22.5 degrees, and cut out the largest rectangle inside."""
-    quarters, rest = divmod(k, _ANGLES // 4)
+    quarters, remainder = divmod(k, _ANGLES // 4)
     image = torch.rot90(sample["image"], quarters, dims=(-2, -1))
     target = torch.rot90(sample["target"], quarters, dims=(-2, -1))
-    if rest:
-        grid = _grid(image.shape[-2], image.shape[-1], 2 * math.pi * rest / _ANGLES)
+    if remainder:
+        grid = _grid(image.shape[-2], image.shape[-1], 2 * math.pi * remainder / _ANGLES)
         image = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
         # float32 holds labels exactly, and the nearest pixel is not changed by it.
         target = F.grid_sample(

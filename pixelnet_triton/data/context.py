@@ -31,14 +31,14 @@ _SOURCE = (
     "https://cs.stanford.edu/~roozbeh/pascal-context: 59_context_labels.tar.gz with 59_labels.txt, "
     "or 33_context_labels.tar.gz with 33_labels.txt, or trainval.tar.gz with labels.txt for both"
 )
-# What the lists of the tasks call otherwise than the list of all 459 categories does.
+# Categories whose names in the tasks' lists differ from those in the list of all 459.
 _OTHER_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 
 class PascalContext(PixelDataset):
     """PASCAL-Context (Mottaghi et al., 2014): 4998 / 5105 images, 59 or 33 classes (section 4.1).
 
-    Below `root` are expected the images and lists of VOC 2010, at the top or in ``VOC2010`` or
+    `root` holds the images and lists of VOC 2010, at the top or in ``VOC2010`` or
     ``VOCdevkit/VOC2010``, and the labels in one of the two forms of the project's page, with N = 59
     or 33::
 
@@ -48,9 +48,9 @@ class PascalContext(PixelDataset):
 
     The first form is preferred where both are there. The classes and their order are those of
     ``N_labels.txt`` in either case; nothing is built in. In the second form, a category counts
-    where its name is on that list, and three that are known to be spelt differently there. What
-    belongs to no class is ignored (255), so there is no background class, unlike in the 60-class
-    variant of some later work.
+    where its name is on that list, as do three that are known to be spelt differently there. Pixels
+    of no class are ignored (255), so there is no background class, unlike in the 60-class variant
+    of some later work.
 
     The reader is tested on small files in these layouts, not on the real ones.
 
@@ -61,7 +61,7 @@ class PascalContext(PixelDataset):
         classes: 59 or 33.
 
     Raises:
-        FileNotFoundError: what is missing, and where it is had.
+        FileNotFoundError: what is missing, and where to get it.
         ValueError: unknown `split` or `classes`; lists of classes that do not fit.
 
     Example:
@@ -138,7 +138,7 @@ class PascalContext(PixelDataset):
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    """Of lines ``7: dining table``, in ascending numbers from 1; spaces in names do not count."""
+    """Names in lines ``7: dining table``, numbered upwards from 1; spaces in them do not count."""
     names: list[str] = []
     for line in path.read_text().splitlines():
         number, separator, name = line.partition(":")

@@ -163,7 +163,7 @@ def find_layout(
     """The first of `layouts`, tuples of paths below `root`, that is there as a whole.
 
     Raises:
-        FileNotFoundError: none is; says which were looked for, and where the data set is had.
+        FileNotFoundError: none is; says which were looked for, and where to get the data set.
     """
     root, wanted = Path(root), [tuple(layout) for layout in layouts]
     for layout in wanted:

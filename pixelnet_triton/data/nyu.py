@@ -85,7 +85,7 @@ class _NYU(PixelDataset):
         return super().read_image(entry)
 
     def _known(self, entry: Entry) -> np.ndarray:
-        """Where a mask, or in the labelled set the camera itself, says that there is a value."""
+        """The pixels with a value, by a mask or, in the labelled set, by the camera itself."""
         if entry.image.suffix == ".mat":
             return _labelled(entry, "rawDepths") > 0
         if entry.name in self.masks:
@@ -119,7 +119,7 @@ class NYUNormals(_NYU):
         transform, cache: as in :class:`~pixelnet_triton.data.folders.PixelDataset`.
 
     Raises:
-        FileNotFoundError: what is missing, and where it is had.
+        FileNotFoundError: what is missing, and where to get it.
         ValueError: unknown `split`; when read, files of another form.
 
     Example:

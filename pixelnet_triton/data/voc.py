@@ -53,7 +53,7 @@ class PascalVOC(PixelDataset):
         transform, cache: as in :class:`~pixelnet_triton.data.folders.PixelDataset`.
 
     Raises:
-        FileNotFoundError: what is missing, and where it is had.
+        FileNotFoundError: what is missing, and where to get it.
         ValueError: unknown `split`; when read, label images with other values than 0 to 20 and 255.
 
     Example:

@@ -1,7 +1,7 @@
 """The first layer of the MLP on the hypercolumns of a tile of neighbouring pixels.
 
-A back end may have a way of its own for pixels in a grid (`Backend.dense`); any other gets the
-part of the maps under the tile, and calls like others (`SampledLayer`).
+A back end may have a way of its own for pixels in a grid (`Backend.dense`); any other is called as
+usual, on the part of the maps under the tile (`SampledLayer`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["SampledLayer", "first_layer"]
 def first_layer(
     features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
 ) -> DenseLayer:
-    """The one for the features' device: maps (1, C_i, H_i, W_i), head with a bias.
+    """The first layer for the features' device: maps (1, C_i, H_i, W_i), head with a bias.
 
     `memory`: bytes that may be kept from tile to tile.
     """

@@ -53,9 +53,9 @@ def predict(
         model: a :class:`~pixelnet_triton.models.PixelNet`.
         images: ``(B, 3, H, W)``, as the backbone takes them.
         scales: factors for the images' size.
-        flip: whether to average with the mirror image's output, mirrored back. Of a mirrored
-            normal the x component changes its sign too; so ``output="normals"`` must be set for
-            normals (raw scores are mirrored as they are).
+        flip: whether to average with the mirror image's output, mirrored back. The x component of a
+            mirrored normal also changes its sign, so ``output="normals"`` must be set for normals
+            (raw scores are mirrored as they are).
         memory_budget: bytes that the head may allocate at once. The weights, the result, and
             the maps of one image, which the backbone makes as a whole, are not part of it. On a
             CPU, VGG's maps of 224 x 224 pixels and 256 hidden features take as long with 16 MiB
@@ -94,11 +94,11 @@ def predict(
     with _evaluation(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
         for b in range(images.shape[0]):
             image, total = images[b : b + 1], out[b : b + 1]
-            for own_size in sizes:
+            for view_size in sizes:
                 for mirrored in (False, True)[: 2 if flip else 1]:
-                    view = _view(image, own_size, mirrored)
-                    found = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
-                    total += _resized(found, size)
+                    view = _view(image, view_size, mirrored)
+                    output = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
+                    total += _resized(output, size)
             total /= views
             if model.output == "normals":
                 total.copy_(OUTPUTS["normals"](total))

@@ -125,14 +125,14 @@ def _tile_shape(
 ) -> tuple[int, int]:
     """(rows, columns) of the largest tile within the budget: whole rows if one of them fits."""
     height, width = image_size
-    rest = _bytes_per_pixel_of_rest(head, dtype)
+    later_bytes = _bytes_per_pixel_of_rest(head, dtype)
     budget = memory_budget - layer.kept_bytes
 
     def fits(rows: int, columns: int) -> bool:
-        return max(layer.scratch_bytes(rows, columns), rows * columns * rest) <= budget
+        return max(layer.scratch_bytes(rows, columns), rows * columns * later_bytes) <= budget
 
     if not fits(1, 1):
-        needed = layer.kept_bytes + max(layer.scratch_bytes(1, 1), rest)
+        needed = layer.kept_bytes + max(layer.scratch_bytes(1, 1), later_bytes)
         raise ValueError(
             f"memory_budget={memory_budget} bytes; the head needs at least {needed} for a single "
             "pixel. Raise the budget, or use a narrower head"

@@ -6,9 +6,9 @@ process that has imported this package can run. :func:`export` decomposes that n
 
     z = sum over layers of  S_i X_i W_i^T  +  b,    (S_i X)[p] = sum over four corners of  w X[row]
 
-A layer with fewer cells than there are points, where that is known while tracing, is projected
-first and sampled then, as the eager call does. The result runs wherever ATen or ONNX does, in
-inference; there is nothing of the planner and of the kernels in it.
+A layer that is known while tracing to have fewer cells than there are points is projected first and
+then sampled, as in the eager call. The result is for inference, runs wherever ATen or ONNX does,
+and contains neither planner nor kernels.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def export(
         model: a module that calls :func:`pixelnet_triton.sparse_hypercolumn` somewhere inside;
             exported as it stands, so call ``model.eval()`` first where dropout or batch norm are.
         args, kwargs: example inputs. dynamic_shapes: as for :func:`torch.export.export`.
-            Batch and number of points may be dynamic. So may the image size, where the layer was
-            given `strides`: the ratio of the sizes is a constant of the program otherwise.
+            Batch and number of points may be dynamic. The image size may be dynamic too, where the
+            layer was given `strides`; otherwise the ratio of the sizes is a constant of the
+            program.
 
     Returns:
         A program to run, save (`torch.export.save`), lower or convert to ONNX.
@@ -116,7 +117,7 @@ def export_onnx(
 
 @contextmanager
 def _quiet_copies() -> Iterator[None]:
-    """Without the warning that torch 2.13 gives of itself when it copies a program."""
+    """Suppress the warning that torch 2.13 gives of itself when it copies a program."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
         yield
@@ -175,8 +176,8 @@ def plain_sparse_hypercolumn(
 ) -> Tensor:
     """The operator `pixelnet_triton::sparse_hypercolumn` in plain ATen: its signature and result.
 
-    Points are ``(P, 2)``, of equally many for each image where `batch_index` is None. `plan` and
-    `training` have no say here.
+    Points are ``(P, 2)``, equally many for each image where `batch_index` is None. `plan` and
+    `training` have no effect.
     """
     dtype = features[0].dtype
     compute = torch.float64 if dtype == torch.float64 else torch.float32
@@ -238,7 +239,7 @@ def _corners(
 
 def _axis(t: Tensor, cells: int, geometry: Geometry) -> list[tuple[Tensor, Tensor | None]]:
     """The cells of one axis around each position, and their shares."""
-    # Beyond two cells outside the map nothing is left, and far-off points must not overflow.
+    # Shares are zero beyond two cells outside the map, and far-off points must not overflow.
     lowest, highest = (0, cells - 1) if geometry.border else (-2, cells + 1)
     if not geometry.bilinear:
         return [(t.clamp(lowest, highest).round(), None)]

@@ -45,8 +45,8 @@ def point_sample(
         ``(N, C, P)`` or ``(N, C, P_h, P_w)``, channels innermost in memory. Differentiable once
         with respect to both tensors. Positions are float32 (float64 for a float64 map) even
         where `input` is half precision; `grid_sample` would ask for half-precision coordinates.
-        Under autocast the result has the wider dtype of the two, as `grid_sample`'s has; a half
-        map is not copied to float32 for that, its result is.
+        Under autocast the result has the wider dtype of the two, as `grid_sample`'s has; only the
+        result of a half map is copied to float32 for that, not the map.
 
     Raises:
         TypeError, ValueError: a shape, dtype or name that cannot be served, or (on the CPU)

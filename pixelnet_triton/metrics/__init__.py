@@ -1,6 +1,6 @@
 """The metrics of the four tasks; each is imported when it is first asked for.
 
-What needs torchmetrics, SciPy or scikit-image says so then, and not before.
+A metric that needs torchmetrics, SciPy or scikit-image says so only then.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def boundary_counts(
             one for each annotator, one pixel wide.
         thresholds: a number K, for k / (K + 1) with k = 1 ... K, or increasing values in (0, 1].
         max_distance: between matched pixels, as a fraction of the image's diagonal.
-        thin: whether to thin. A map that is thinned at every threshold already may go without.
+        thin: whether to thin. A map that is already thin at every threshold does not need it.
 
     Returns:
         the counts, at each threshold.
@@ -95,7 +95,7 @@ def boundary_counts(
         boundary = soft >= threshold
         before, size = size, int(boundary.sum())
         if size == 0:
-            break  # and so it is at all higher thresholds
+            break  # all higher thresholds have none either
         if size == before:  # a subset of the last map and as large: the same
             counts[:, k] = counts[:, k - 1]
         else:
@@ -108,12 +108,12 @@ def _count(boundary: Mask, truth: list[Any], reach: float) -> tuple[int, int, in
     """How many are found, right and predicted at one threshold."""
     predicted = pixel_tree(boundary)
     right = np.zeros(predicted.n, dtype=bool)
-    found = 0
+    matched = 0
     for annotator in truth:
         i, j = correspond_pixels(predicted, annotator, reach)
         right[i] = True
-        found += len(j)
-    return found, int(right.sum()), predicted.n
+        matched += len(j)
+    return matched, int(right.sum()), predicted.n
 
 
 def as_thresholds(thresholds: int | ArrayLike) -> Floats:
@@ -146,7 +146,7 @@ def as_prediction(prediction: Map) -> Floats:
             "by 255.0"
         )
     low, high = float(soft.min()), float(soft.max())
-    if not (low >= 0 and high <= 1):  # so written, NaN is refused too
+    if not (low >= 0 and high <= 1):  # this form refuses NaN too
         raise ValueError(
             f"prediction ranges over [{low:.6g}, {high:.6g}]; expected [0, 1] without NaN. Apply "
             "the sigmoid to scores, or divide by the maximum over the whole data set"

@@ -69,8 +69,8 @@ def boundary_scores(thresholds: Floats, total: Integers, best: Integers) -> dict
 
 
 def _recall_precision(counts: Integers) -> tuple[Floats, Floats]:
-    found, true, right, predicted = counts
-    return found / np.maximum(true, 1), right / np.maximum(predicted, 1)
+    matched, true, right, predicted = counts
+    return matched / np.maximum(true, 1), right / np.maximum(predicted, 1)
 
 
 def _f_measure(recall: Floats, precision: Floats) -> Floats:

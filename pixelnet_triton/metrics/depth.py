@@ -77,7 +77,7 @@ class DepthMetrics(Metric):
             "a finite depth above 0",
             "clamp predictions to the range of depths, or predict the logarithm",
         )
-        # Float64: to a sum over millions of pixels, float32 would add nothing in the end.
+        # Float64: a float32 sum over millions of pixels would stop growing in the end.
         one = torch.ones((), dtype=torch.float64, device=target.device)
         p = torch.where(known, prediction.double(), one).flatten(1)  # (B, P), no error if not known
         z = torch.where(known, target.double(), one).flatten(1)
@@ -85,7 +85,7 @@ class DepthMetrics(Metric):
         d = p.log() - z.log()
         ratio = torch.maximum(p / z, z / p)
         scale = d.sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-        each = {
+        terms = {
             "abs_rel": (p - z).abs() / z,
             "sq_rel": (p - z).square() / z,
             "rmse": (p - z).square(),
@@ -96,7 +96,7 @@ class DepthMetrics(Metric):
             "delta2": ((ratio < 1.25**2) & known).double(),
             "delta3": ((ratio < 1.25**3) & known).double(),
         }
-        self.sums += torch.stack([each[name].sum() for name in NAMES])
+        self.sums += torch.stack([terms[name].sum() for name in NAMES])
         self.count += known.sum()
 
     def compute(self) -> dict[str, Tensor]:

@@ -25,8 +25,8 @@ class NormalMetrics(Metric):
     the angle whatever their lengths; the arc cosine would lose small angles to rounding.
 
     Sums and fractions are exact. The median comes from a histogram with 1,024 bins a degree, and
-    is within 0.0005 degrees; papers print 0.1. So the state takes 1.5 MB whatever the set, and
-    ranks exchange that, where the errors of NYUv2's 654 test images (480 x 640) take 0.8 GB.
+    is within 0.0005 degrees; papers print 0.1. The state, which ranks exchange, takes 1.5 MB
+    whatever the set; the errors of NYUv2's 654 test images (480 x 640) would take 0.8 GB.
 
     Args:
         kwargs: of :class:`torchmetrics.Metric`, such as `process_group`.
@@ -99,7 +99,7 @@ class NormalMetrics(Metric):
             "median": self._median(count),
             "rmse": (self.squares / count).sqrt(),
         }
-        # Of two integers the quotient would be of torch's default dtype.
+        # The quotient of two integers would have torch's default dtype.
         for limit, within in zip(THRESHOLDS, self.within.double(), strict=True):
             results[f"within_{limit:g}"] = within / count
         return {name: value.float() for name, value in results.items()}

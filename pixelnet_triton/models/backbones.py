@@ -31,7 +31,7 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
             timm's models say which: pass ``model.output_fmt``.
 
     Raises:
-        TypeError, ValueError: the output holds something else than maps, or none.
+        TypeError, ValueError: the output holds something other than maps, or no maps.
 
     Example:
         >>> import torch
@@ -42,18 +42,18 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r} is unknown; use one of {LAYOUTS}")
-    # First: transformers' outputs are mappings too, which may hold more than the maps.
-    found = getattr(output, "feature_maps", output)
-    if isinstance(found, Mapping):
-        found = list(found.values())
-    if isinstance(found, Tensor) or not isinstance(found, Iterable):
+    # The attribute goes first: transformers' outputs are mappings too, and may hold more than maps.
+    collection = getattr(output, "feature_maps", output)
+    if isinstance(collection, Mapping):
+        collection = list(collection.values())
+    if isinstance(collection, Tensor) or not isinstance(collection, Iterable):
         raise TypeError(
             f"the backbone returned a {type(output).__name__}; expected a list, tuple or dict of "
             "maps, or an object with feature_maps. Ask it for its intermediate maps (timm: "
             "features_only=True; torchvision: create_feature_extractor; transformers: "
             "AutoBackbone), or return [map] for a single one"
         )
-    maps = list(found)
+    maps = list(collection)
     if not maps:
         raise ValueError("the backbone returned no maps; expected at least one")
     for i, one in enumerate(maps):
@@ -91,8 +91,8 @@ def backbone_strides(backbone: nn.Module) -> tuple[float | tuple[float, float], 
 
     :class:`VGG16` has ``strides``. A vision transformer's maps all have the patch size: a patch is
     a cell, and what remains at the right and at the bottom belongs to none, so the ratio of the
-    sizes would place points wrongly on images that patches do not divide. Of transformers'
-    backbones ``config.patch_size`` is taken where the network keeps one resolution, of timm's
+    sizes would place points wrongly on images that patches do not divide. A transformers backbone
+    gives ``config.patch_size`` where the network keeps one resolution, a timm backbone
     ``feature_info.reduction()`` where it is the patch size for every map.
     """
     strides = getattr(backbone, "strides", None)

@@ -107,12 +107,12 @@ class PixelMLP(nn.Module):
             strides=strides,
             plan=plan,
         )
-        rest: list[nn.Module] = []
+        later_layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            if rest:
-                rest.append(nn.ReLU(inplace=True))
-            rest += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out)]
-        self.rest = nn.Sequential(*rest)
+            if later_layers:
+                later_layers.append(nn.ReLU(inplace=True))
+            later_layers += [nn.Dropout(dropout), nn.Linear(fan_in, fan_out)]
+        self.rest = nn.Sequential(*later_layers)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -126,8 +126,8 @@ class PixelMLP(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if last else "relu")
                 nn.init.zeros_(layer.bias)
                 continue
-            own_std = rule.last_std if last and rule.last_std is not None else rule.std
-            nn.init.normal_(layer.weight, std=own_std)
+            std = rule.last_std if last and rule.last_std is not None else rule.std
+            nn.init.normal_(layer.weight, std=std)
             nn.init.constant_(layer.bias, rule.last_bias if last else 0.0)
         if self.norm is not None:
             self.norm.reset_parameters()

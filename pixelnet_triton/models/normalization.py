@@ -12,7 +12,7 @@ from ..tools.values import values_at_hand
 
 __all__ = ["ImageNormalization"]
 
-# What images in [0, 1] do not leave, whatever colours and noise a transform adds.
+# Images in [0, 1] stay between these, whatever colours and noise a transform adds.
 LOWEST, HIGHEST = -0.5, 2.0
 HIGHEST_NORMALISED = 10.0  # no image normalised to deviation 1 has more
 
@@ -63,7 +63,7 @@ class ImageNormalization(nn.Module):
         super().__init__()
         if len(mean) != len(std):
             raise ValueError(f"mean={mean!r} and std={std!r}; expected one number each a channel")
-        # Constants of the weights, not weights: they do not belong into checkpoints.
+        # Constants of the weights, not weights: they do not belong in checkpoints.
         for name, numbers in (("mean", mean), ("std", std)):
             constant = torch.tensor(numbers, dtype=torch.float32)[:, None, None]
             self.register_buffer(name, constant, persistent=False)

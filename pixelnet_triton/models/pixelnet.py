@@ -28,11 +28,11 @@ class PixelNet(nn.Module):
 
     Points are in pixels of the images given, pixel centres at integers. The authors embed every
     image in a canvas with 100 pixels of zeros on each side, since their sampling layer aborts at
-    the far edge; here points beyond the outermost cell centres take the outermost cells, so that
-    no canvas is needed, which would cost 3.6 times the convolutions at 224 x 224. What differs
-    are the maps near the image's edges, which see one ring of zeros in every layer instead of a
-    wide one. For weights trained with the canvas, pad the normalised images with
-    ``F.pad(images, (100,) * 4)`` and add 100 to the points.
+    the far edge; here points beyond the outermost cell centres take the outermost cells, so no
+    canvas is needed; it would cost 3.6 times the convolutions at 224 x 224. The maps differ near
+    the image's edges, where they see one ring of zeros in every layer instead of a wide one. For
+    weights trained with the canvas, pad the normalised images with ``F.pad(images, (100,) * 4)``
+    and add 100 to the points.
 
     Args:
         backbone: a module from images to several maps: :class:`VGG16`, or whatever
@@ -77,7 +77,7 @@ class PixelNet(nn.Module):
         self.output = output
         self.layout = layout
         strides = backbone_strides(backbone)
-        # What was concluded from a patch size is compared with the maps when there are any.
+        # Strides concluded from a patch size are compared with the maps once there are any.
         self._patches = None if hasattr(backbone, "strides") else strides
         if head.first.strides is None:
             head.first.strides = strides

@@ -15,7 +15,7 @@ from .vgg_weights import load_torchvision
 
 __all__ = ["VGG16"]
 
-# (channels, convolutions) of the five blocks, each of which but the first begins with a pooling.
+# (channels, convolutions) of the five blocks; all but the first begin with a pooling.
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
@@ -65,8 +65,8 @@ class VGG16(nn.Module):
         width: multiplies every number of channels; for small networks.
         dropout: probability of a channel's cell to be dropped from conv6 and conv7, in training.
         normalization: ``"torchvision"`` or ``"caffe"`` for images that are RGB in [0, 1], as
-            the datasets of this library give them (:class:`ImageNormalization`); None takes them
-            as they come, and so do images of other than three channels.
+            the datasets of this library give them (:class:`ImageNormalization`); None takes them as
+            they come; images of other than three channels need None.
         in_channels: of the images; 1 for grey ones, 4 for RGB and depth, and so on.
 
     Attributes:

@@ -28,17 +28,17 @@ Source = str | os.PathLike[str] | Mapping[str, Tensor] | None
 def load_torchvision(model: VGG16, source: Source) -> None:
     """:meth:`VGG16.load_torchvision`, which says what it does."""
     given = _for_channels(_read(source, model.batch_norm), model.in_channels)
-    own = model.state_dict()
+    state = model.state_dict()
     names = _torchvision_names(model.batch_norm)
-    _check(given, own, names)
+    _check(given, state, names)
     loaded = {
-        name: given[names[name]].reshape(own[name].shape)
-        for name in own
+        name: given[names[name]].reshape(state[name].shape)
+        for name in state
         if names.get(name) in given
     }
     model.load_state_dict(loaded, strict=False)
     for name in ("norm6", "norm7"):
-        if name + ".weight" in own:
+        if name + ".weight" in state:
             _make_identity(model.get_submodule(name))
 
 
@@ -106,11 +106,11 @@ def _from_torchvision(batch_norm: bool) -> Mapping[str, Tensor]:
     return getattr(torchvision.models, name)(weights="IMAGENET1K_V1").state_dict()
 
 
-def _check(given: Mapping[str, Tensor], own: dict[str, Tensor], names: dict[str, str]) -> None:
+def _check(given: Mapping[str, Tensor], state: dict[str, Tensor], names: dict[str, str]) -> None:
     """Raise `ValueError` listing everything that does not fit, before anything is loaded."""
     known = {*names.values(), "classifier.6.weight", "classifier.6.bias"}
     problems = [f"unexpected {name}" for name in given if name not in known]
-    for name, tensor in own.items():
+    for name, tensor in state.items():
         if name not in names or name.endswith(_OPTIONAL_ENTRY):
             continue
         theirs = names[name]

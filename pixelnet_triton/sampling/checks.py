@@ -28,7 +28,7 @@ STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def check_settings(sampler: Any) -> None:
-    """Raise unless each setting that a sampler has is one that can be served."""
+    """Raise unless every setting of a sampler can be served."""
     for name in ("n", "per_cell", "num_classes"):
         value = getattr(sampler, name, 1)
         if isinstance(value, bool) or not isinstance(value, int):

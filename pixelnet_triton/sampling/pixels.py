@@ -95,6 +95,6 @@ class SamplerSettings:
         if self.order == "morton":
             along = z_order(x, y).argsort(dim=1)
             x, y = x.gather(1, along), y.gather(1, along)
-        found = (count > 0)[:, None].expand(-1, self.n)
+        valid_points = (count > 0)[:, None].expand(-1, self.n)
         points = torch.stack([x, y], dim=-1)
-        return SampledPixels(points, found, (height, width), self.ignore_index)
+        return SampledPixels(points, valid_points, (height, width), self.ignore_index)

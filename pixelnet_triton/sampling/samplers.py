@@ -84,7 +84,7 @@ class StratifiedSampler(_LabelSampler):
 
     The grid has about ``n / per_cell`` cells of the image's proportions and lies at a random
     place, so that each pixel is drawn equally often. Every cell gives `per_cell` pixels at random,
-    or all the valid ones it has; what is then missing to n is uniform over the rest.
+    or all the valid ones it has; the pixels then missing to n are drawn uniformly from the rest.
 
     Args:
         n: pixels drawn from each image.
@@ -125,9 +125,9 @@ class StratifiedSampler(_LabelSampler):
 class BiasedSampler(_LabelSampler):
     """A fixed fraction of positives, each kind uniform without replacement (PixelNet, Table 6).
 
-    Of n pixels ``positive_fraction * n`` (rounded) are positive, the others valid and not
-    positive. Where an image has too few of one kind, all of that kind are drawn and the other
-    kind fills up to n.
+    ``positive_fraction * n`` (rounded) of the n pixels are positive, the others valid and not
+    positive. Where an image has too few of one kind, all of that kind are drawn and the other kind
+    fills up to n.
 
     Args:
         n: pixels drawn from each image.
@@ -206,7 +206,7 @@ class ClassBalancedSampler(_LabelSampler):
             labels.flatten(1).long(),
             valid.flatten(1),
             torch.full((classes,), 1 / classes, device=device, dtype=torch.float32),
-            # Which classes give one pixel more, where they cannot give equally many, is chance.
+            # Chance decides which classes give one pixel more, where they cannot give equally many.
             uniform((len(valid), classes), generator, device),
             self.n,
             smallest_weight=1 / classes,

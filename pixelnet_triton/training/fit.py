@@ -71,10 +71,10 @@ def fit(
         enable_version_counter=False,  # the same file, replaced
     )
     with warnings.catch_warnings():
-        # Both are meant to be so: the folder holds what the run goes on from.
+        # Both states are intended: the folder holds what the run goes on from.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", "You defined a `validation_step` but have no")
-        # Of Lightning's own use of torch.utils._pytree.
+        # Lightning's own use of torch.utils._pytree causes this one.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         trainer = Trainer(
             max_steps=steps,

@@ -1,4 +1,4 @@
-"""What is used of Lightning, or an error that names the extra. The only place that imports it."""
+"""The parts of Lightning in use, or an error that names the extra. No other file imports it."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class StepLoader:
         self._batch = 0  # of the next mini-batch
 
     def __len__(self) -> int:
-        """Mini-batches of a whole epoch, wherever in it the loader stands."""
+        """Mini-batches of a whole epoch, wherever the loader stands in it."""
         _, world = _rank_and_world()
         batches = len(self.dataset) // (self.images_per_batch * world)
         if batches == 0:

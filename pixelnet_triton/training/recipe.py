@@ -24,7 +24,7 @@ class Recipe:
             Networks with batch normalisation, from scratch, take 0.02 to 0.1.
         momentum: of SGD.
         weight_decay: of the weights; biases and batch normalisation have none.
-        bias_lr_multiplier: times `lr` is the learning rate of the biases.
+        bias_lr_multiplier: the learning rate of the biases, as a multiple of `lr`.
         decay_at: fractions of the training, ascending, at which the rate is multiplied by `decay`.
         decay: that factor.
 

@@ -46,7 +46,7 @@ def _ignored_label(sampler: Sampler) -> int:
 
 
 def _warn_of_image_files(target: Tensor, ignored: int) -> None:
-    """Warn of edge maps whose edges are all ignored; where values can be read without a wait."""
+    """Warn of edge maps whose edges are all ignored, if values can be read without a wait."""
     if ignored != 255 or not values_at_hand(target):
         return
     if bool((target == 255).any()) and not bool((target == 1).any()):

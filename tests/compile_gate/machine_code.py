@@ -69,40 +69,40 @@ def instructions(compiled: CompiledKernel) -> Instructions:
     """Count the instructions that matter in a compiled kernel. The counts are static."""
     if "cubin" not in compiled.asm:
         return _amd_instructions(compiled.asm["amdgcn"])
-    found = Instructions()
+    counts = Instructions()
     for opcode in _opcodes(compiled.asm["cubin"]):
         match opcode[0]:
             case "LDG" | "LDGSTS":  # the latter is `cp.async`: global to shared memory
-                found.loads[_width(opcode)] += 1
+                counts.loads[_width(opcode)] += 1
             case "STG":
-                found.stores[_width(opcode)] += 1
+                counts.stores[_width(opcode)] += 1
             case "RED" | "REDG":
-                found.reductions[_width(opcode)] += 1
+                counts.reductions[_width(opcode)] += 1
             case "ATOM" | "ATOMG" if "CAS" in opcode:
-                found.compare_and_swap += 1
+                counts.compare_and_swap += 1
             case "HMMA" | "HGMMA" | "UTCHMMA":  # sm_80, sm_90, sm_100
-                found.products[opcode[0]] += 1
-    return found
+                counts.products[opcode[0]] += 1
+    return counts
 
 
 def _amd_instructions(assembly: str) -> Instructions:
     """The same counts for AMD's assembly, where the width stands in the name."""
     widths = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4}
-    found = Instructions()
+    counts = Instructions()
     for name in re.findall(r"^\s+([a-z]\w+)", assembly, re.MULTILINE):
         access = re.match(r"(?:global|buffer|flat)_(load|store|atomic)_(\w+)", name)
         if name.startswith("v_mfma_"):
-            found.products["MFMA"] += 1
+            counts.products["MFMA"] += 1
         elif access is None:
             continue
         elif access[1] == "atomic":
-            found.compare_and_swap += "cmpswap" in name
-            found.reductions[4] += "add" in name
+            counts.compare_and_swap += "cmpswap" in name
+            counts.reductions[4] += "add" in name
         else:
             narrow = 1 if "byte" in name else 2
             width = next((widths[p] for p in access[2].split("_") if p in widths), narrow)
-            (found.loads if access[1] == "load" else found.stores)[width] += 1
-    return found
+            (counts.loads if access[1] == "load" else counts.stores)[width] += 1
+    return counts
 
 
 @lru_cache(maxsize=8)  # disassembling takes half a second, and everyone asks about one binary
@@ -110,7 +110,7 @@ def _opcodes(cubin: bytes) -> list[list[str]]:
     """The opcodes of a binary in order, split at their dots: ``["LDG", "E", "128"]``."""
     listing = _tool(knobs.nvidia.nvdisasm.path, "-c", cubin)
     opcode = r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)"
-    return [found.split(".") for found in re.findall(opcode, listing, re.MULTILINE)]
+    return [mnemonic.split(".") for mnemonic in re.findall(opcode, listing, re.MULTILINE)]
 
 
 def _width(opcode: list[str]) -> int:
@@ -134,7 +134,7 @@ def _tool(path: str, option: str, cubin: bytes) -> str:
 
 
 def _number(pattern: str, text: str) -> int:
-    found = re.search(pattern, text)
-    if found is None:
+    number = re.search(pattern, text)
+    if number is None:
         raise ValueError(f"no {pattern!r} in the compiler's report:\n{text[:2000]}")
-    return int(found[1])
+    return int(number[1])

@@ -28,8 +28,8 @@ _HEADINGS = (
 
 def row(launch: Launch, case: str) -> list[Any]:
     """A line of the table, of values that survive the way between test processes."""
-    used, found = resources(launch.compiled), instructions(launch.compiled)
-    narrower = Counter({width: n for width, n in found.loads.items() if width < 16})
+    used, counts = resources(launch.compiled), instructions(launch.compiled)
+    narrower = Counter({width: n for width, n in counts.loads.items() if width < 16})
     return [
         launch.kernel.strip("_"),
         launch.config,
@@ -38,10 +38,10 @@ def row(launch: Launch, case: str) -> list[Any]:
         used.registers,
         used.spills,
         used.shared,
-        " ".join(f"{n} {name}" for name, n in found.products.items()),
-        found.loads[16],
+        " ".join(f"{n} {name}" for name, n in counts.products.items()),
+        counts.loads[16],
         _widths(narrower),
-        _widths(found.reductions),
+        _widths(counts.reductions),
     ]
 
 

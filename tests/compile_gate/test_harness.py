@@ -113,15 +113,15 @@ def test_products_in_the_intermediate_code(lines: str, count: int) -> None:
 
 def test_reductions_are_told_from_compare_and_swap() -> None:
     out = torch.zeros(1024, dtype=torch.bfloat16)
-    found = {}
+    counts = {}
     for target in ("sm_80", "sm_90"):
         with compiling_for(target) as launches:
             _add_kernel[(1,)](out, torch.ones_like(out), 1024, enable_fp_fusion=True)
-        found[target] = instructions(launches[0].compiled)
-    assert not found["sm_90"].compare_and_swap
-    assert set(found["sm_90"].reductions) == {16}
-    assert found["sm_80"].compare_and_swap
-    assert not found["sm_80"].reductions
+        counts[target] = instructions(launches[0].compiled)
+    assert not counts["sm_90"].compare_and_swap
+    assert set(counts["sm_90"].reductions) == {16}
+    assert counts["sm_80"].compare_and_swap
+    assert not counts["sm_80"].reductions
 
 
 def test_products_are_named() -> None:
@@ -130,7 +130,7 @@ def test_products_are_named() -> None:
     for target in TARGETS:
         with compiling_for(target) as launches:
             _product_kernel[(1,)](torch.zeros_like(x), x, 64, enable_fp_fusion=True)
-        found = instructions(launches[0].compiled)
-        (names[target],) = found.products
-        assert (found.wgmma > 0) == (target == "sm_90")
+        counts = instructions(launches[0].compiled)
+        (names[target],) = counts.products
+        assert (counts.wgmma > 0) == (target == "sm_90")
     assert names == {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "MFMA"}

@@ -77,13 +77,13 @@ def test_every_tile_on_sm_90(name: str, tile: Tile, record_launch: Record) -> No
         assert set(instructions(launch.compiled).reductions) <= {16}
     if kernel.gathers or kernel.products:
         (launch,) = launches
-        found = instructions(launch.compiled)
-        assert found.loads[16] >= 4 * kernel.gathers, found
+        counts = instructions(launch.compiled)
+        assert counts.loads[16] >= 4 * kernel.gathers, counts
         # One load a corner is the least that a layer without vector loads takes; the bias,
         # of which a thread may need a single element, takes one or two in all.
-        assert found.loads[2] + found.loads[1] < 4, f"loads of single elements: {found}"
+        assert counts.loads[2] + counts.loads[1] < 4, f"loads of single elements: {counts}"
         if kernel.products:
-            assert found.wgmma if tile.rows >= WGMMA_ROWS else found.products, found
+            assert counts.wgmma if tile.rows >= WGMMA_ROWS else counts.products, counts
 
 
 @pytest.fixture(params=["highest", "high"], ids=["ieee", "tf32"])

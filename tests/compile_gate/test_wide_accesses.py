@@ -53,41 +53,41 @@ def test_rows_in_eights(name: str) -> None:
     with compiling_for("sm_90") as launches:
         KERNELS[name].launch(EIGHTS, None)
     (launch,) = launches
-    found = instructions(launch.compiled)
+    counts = instructions(launch.compiled)
     assert resources(launch.compiled).spills == 0
     # A loop over single elements has dozens of these; the bias takes one or two.
-    assert found.loads[2] < 4, found
-    assert found.stores[2] == 0, found
+    assert counts.loads[2] < 4, counts
+    assert counts.stores[2] == 0, counts
     if name in ("scatter_atomic", "feature_gradient"):
-        assert set(found.reductions) == {16}
+        assert set(counts.reductions) == {16}
     if name == "weight_gradient":
-        assert set(found.stores) == {16}
+        assert set(counts.stores) == {16}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("channels", [8, 24, 4096])
 def test_channels_in_eights(channels: int, dtype: torch.dtype) -> None:
-    found = compile_gather([channels_last(channels, (7, 9), dtype)])
-    assert set(found.loads) == {16, 8}
+    counts = compile_gather([channels_last(channels, (7, 9), dtype)])
+    assert set(counts.loads) == {16, 8}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
 def test_dimensions_of_size_one(size: tuple[int, int]) -> None:
     """PyTorch may give a dimension of size 1 any stride; that of a 1x1 map says nothing."""
-    found = compile_gather([channels_last(64, size, torch.bfloat16)])
-    assert set(found.loads) == {16, 8}
+    counts = compile_gather([channels_last(64, size, torch.bfloat16)])
+    assert set(counts.loads) == {16, 8}
 
 
 @pytest.mark.parametrize(
     ("bilinear", "border", "ragged"), [(True, False, True), (False, True, False)]
 )
 def test_modes(bilinear: bool, border: bool, ragged: bool) -> None:
-    found = compile_gather([channels_last(64, (7, 7), torch.bfloat16)], bilinear, border, ragged)
-    assert set(found.loads) == {16, 8}
+    counts = compile_gather([channels_last(64, (7, 7), torch.bfloat16)], bilinear, border, ragged)
+    assert set(counts.loads) == {16, 8}
 
 
 def test_an_nchw_map_is_read_by_single_elements() -> None:
     """The counter-example: where there are no such loads, they are found missing."""
-    found = compile_gather([torch.empty(IMAGES, 64, 7, 7, dtype=torch.bfloat16)])
-    assert found.loads[16] == 0
-    assert found.loads[2] >= 4
+    counts = compile_gather([torch.empty(IMAGES, 64, 7, 7, dtype=torch.bfloat16)])
+    assert counts.loads[16] == 0
+    assert counts.loads[2] >= 4

@@ -89,8 +89,8 @@ FAULTS = (
     Fault(
         "turned-clockwise",
         _BSDS,
-        "2 * math.pi * rest / _ANGLES",
-        "-2 * math.pi * rest / _ANGLES",
+        "2 * math.pi * remainder / _ANGLES",
+        "-2 * math.pi * remainder / _ANGLES",
         ("tests/test_data_bsds.py",),
     ),
     Fault("eight-angles", _BSDS, "_ANGLES = 16", "_ANGLES = 8", ("tests/test_data_bsds.py",)),

@@ -95,7 +95,11 @@ FAULTS = (
         _BOUNDARIES,
     ),
     Fault(
-        "found-by-the-last-annotator", _COUNTING, "found += len(j)", "found = len(j)", _BOUNDARIES
+        "found-by-the-last-annotator",
+        _COUNTING,
+        "matched += len(j)",
+        "matched = len(j)",
+        _BOUNDARIES,
     ),
     Fault(
         "distance-of-the-width",

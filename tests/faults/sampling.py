@@ -42,8 +42,8 @@ FAULTS = (
     Fault(
         "ignored-label-not-carried",
         _PIXELS,
-        "SampledPixels(points, found, (height, width), self.ignore_index)",
-        "SampledPixels(points, found, (height, width))",
+        "SampledPixels(points, valid_points, (height, width), self.ignore_index)",
+        "SampledPixels(points, valid_points, (height, width))",
         _IGNORE,
     ),
     Fault(

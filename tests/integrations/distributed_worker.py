@@ -19,9 +19,9 @@ from tests.integrations.network import batch_of, loss_of, network
 IMAGES = 4
 
 
-def own_share(rank: int, world: int) -> list[Tensor]:
-    each = IMAGES // world
-    return [t[rank * each : (rank + 1) * each] for t in batch_of(IMAGES, points=300)]
+def share_of_rank(rank: int, world: int) -> list[Tensor]:
+    per_rank = IMAGES // world
+    return [t[rank * per_rank : (rank + 1) * per_rank] for t in batch_of(IMAGES, points=300)]
 
 
 def of_one_process() -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def of_one_process() -> dict[str, Tensor]:
 
 def of_ddp(rank: int, world: int) -> dict[str, Tensor]:
     model = DistributedDataParallel(network())
-    loss_of(model, *own_share(rank, world)).backward()
+    loss_of(model, *share_of_rank(rank, world)).backward()
     return gradients(model.module)
 
 
@@ -45,7 +45,7 @@ def of_fsdp2(rank: int, world: int) -> dict[str, Tensor]:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
     assert model.first.weight.to_local().shape[0] == 16 // world, "the weight is not sharded"
-    loss_of(model, *own_share(rank, world)).backward()
+    loss_of(model, *share_of_rank(rank, world)).backward()
     return {name: p.grad.full_tensor() for name, p in model.named_parameters()}
 
 
@@ -59,14 +59,14 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    found = {
+    gradients = {
         "one": of_one_process(),
         "ddp": of_ddp(rank, world),
         "ddp again": of_ddp(rank, world),
     }
     if hasattr(torch.cpu.Stream, "record_event"):  # FSDP2 has no CPU in older versions of torch
-        found["fsdp2"] = of_fsdp2(rank, world)
-    torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")
+        gradients["fsdp2"] = of_fsdp2(rank, world)
+    torch.save(gradients, Path(sys.argv[1]) / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 

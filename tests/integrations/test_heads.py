@@ -124,33 +124,35 @@ def test_padding_by_name_is_taken() -> None:
 class MMSegPointHead(nn.Module):
     """mmseg/models/decode_heads/point_head.py: its layers and its forward, without norms."""
 
-    def __init__(self, in_channels: tuple[int, ...], channels: int, k: int, each: bool) -> None:
+    def __init__(
+        self, in_channels: tuple[int, ...], channels: int, k: int, coarse_each_layer: bool
+    ) -> None:
         super().__init__()
         width = sum(in_channels) + k
-        self.each = each
+        self.coarse_each_layer = coarse_each_layer
         self.fcs = nn.ModuleList()
         for _ in range(3):
             fc = nn.Module()
             fc.conv = nn.Conv1d(width, channels, 1)
             self.fcs.append(fc)
-            width = channels + (k if each else 0)
+            width = channels + (k if coarse_each_layer else 0)
         self.fc_seg = nn.Conv1d(width, k, 1)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         x = torch.cat([fine, coarse], dim=1)
         for fc in self.fcs:
             x = F.relu(fc.conv(x))
-            if self.each:
+            if self.coarse_each_layer:
                 x = torch.cat((x, coarse), dim=1)
         return self.fc_seg(x)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("each", [True, False], ids=["each-layer", "first-layer"])
-def test_point_head_is_that_of_mmsegmentation(each: bool, align_corners: bool) -> None:
+@pytest.mark.parametrize("coarse_each_layer", [True, False], ids=["each-layer", "first-layer"])
+def test_point_head_is_that_of_mmsegmentation(coarse_each_layer: bool, align_corners: bool) -> None:
     """A checkpoint of the one loads into the other; values and all gradients agree."""
-    theirs = MMSegPointHead(CHANNELS, 16, 4, each).double()
-    ours = PointHead(CHANNELS, 16, 4, 3, each, align_corners).double()
+    theirs = MMSegPointHead(CHANNELS, 16, 4, coarse_each_layer).double()
+    ours = PointHead(CHANNELS, 16, 4, 3, coarse_each_layer, align_corners).double()
     ours.load_state_dict(theirs.state_dict())
     features = [f.double().requires_grad_() for f in maps()]
     logits = torch.randn(2, 4, 3, 4, dtype=torch.float64, requires_grad=True)

@@ -66,16 +66,16 @@ def test_memory_does_not_grow_with_the_shapes_seen() -> None:
 
 def test_every_cache_has_a_bound() -> None:
     sparse_hypercolumn([torch.randn(1, 2, 3, 3)], torch.rand(1, 4, 2), (6, 6))
-    found = set()
+    caches = set()
     loaded = [m for name, m in sys.modules.items() if name.startswith("pixelnet_triton")]
     for module in loaded:
         for holder in (module, *[v for v in vars(module).values() if isinstance(v, type)]):
             for name, value in vars(holder).items():
                 function = getattr(value, "__func__", value)
                 if isinstance(function, functools._lru_cache_wrapper):
-                    found.add(f"{function.__module__}.{function.__qualname__}")
+                    caches.add(f"{function.__module__}.{function.__qualname__}")
                     assert function.cache_parameters()["maxsize"], f"{module.__name__}.{name}"
-    assert "pixelnet_triton.planner.choose._kept" in found, "the search finds no caches"
+    assert "pixelnet_triton.planner.choose._kept" in caches, "the search finds no caches"
 
 
 def step(layer: HypercolumnLinear, seed: int) -> list[Tensor]:
@@ -95,8 +95,8 @@ def test_threads_do_not_disturb_each_other() -> None:
     layer = HypercolumnLinear([5, 3], 6)
     torch.use_deterministic_algorithms(True)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda seed: step(layer, seed), range(64)))
-    for seed, results in enumerate(found):
+        results_by_seed = list(pool.map(lambda seed: step(layer, seed), range(64)))
+    for seed, results in enumerate(results_by_seed):
         for actual, expected in zip(results, step(layer, seed), strict=True):
             assert torch.equal(actual, expected), seed
 

@@ -147,7 +147,7 @@ def detectron2_fine_grained(
     for axis in (0, 1):
         extent = corners[:, None, axis + 2] - corners[:, None, axis]
         in_image[:, :, axis] = in_image[:, :, axis] * extent + corners[:, None, axis]
-    found = []
+    image_features = []
     for image, points in enumerate(torch.split(in_image, [len(b.tensor) for b in boxes])):
         of_image = []
         for feature, scale in zip(features, scales, strict=True):
@@ -157,8 +157,8 @@ def detectron2_fine_grained(
                 feature[image].unsqueeze(0), scaled.unsqueeze(0), align_corners=False
             )
             of_image.append(sampled.squeeze(0).transpose(1, 0))
-        found.append(torch.cat(of_image, dim=1))
-    return torch.cat(found, dim=0), in_image
+        image_features.append(torch.cat(of_image, dim=1))
+    return torch.cat(image_features, dim=0), in_image
 
 
 @pytest.mark.parametrize("wrap", [Boxes, lambda tensor: tensor], ids=["Boxes", "tensors"])

@@ -28,8 +28,8 @@ def test_metrics_are_printed_once_and_are_those_of_all_images(tmp_path: Path) ->
     options = ["--data", str(data), "--out", str(out), "--steps", "1", "--images", "1"]
     ranks = ["--strategy", "ddp", "--devices", "2"]
     printed = torchrun("-m", "examples.train_segmentation", *TINY, *options, *ranks)
-    found = re.findall(r"^  (\w+) +(\d\.\d{4})$", printed, re.MULTILINE)
-    assert [name for name, _ in found] == ["pixel_accuracy", "mean_class_accuracy", "mean_iu"]
+    metrics = re.findall(r"^  (\w+) +(\d\.\d{4})$", printed, re.MULTILINE)
+    assert [name for name, _ in metrics] == ["pixel_accuracy", "mean_class_accuracy", "mean_iu"]
 
     # One process with the same weights and all images.
     task = Segmentation(11)
@@ -41,6 +41,6 @@ def test_metrics_are_printed_once_and_are_those_of_all_images(tmp_path: Path) ->
     test = CamVid(data, "test", Resize((120, 160)))
     assert len(test) == 2
     expected = evaluate(model, task, test, progress=False)
-    assert {name: float(value) for name, value in found} == pytest.approx(expected, abs=6e-5)
+    assert {name: float(value) for name, value in metrics} == pytest.approx(expected, abs=6e-5)
     # One image alone gives other numbers: a rank that saw its share only would be seen.
     assert evaluate(model, task, [test[0]], progress=False) != pytest.approx(expected, abs=6e-5)

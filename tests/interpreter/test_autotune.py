@@ -107,8 +107,8 @@ def test_what_a_kernel_adds_to_is_not_added_to_by_trials() -> None:
     expected = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
     clock = tuned()
     value = call()
-    found = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
-    torch.testing.assert_close(found, expected)
+    gradient = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
+    torch.testing.assert_close(gradient, expected)
     assert len(clock.tiles) == 2 * len(ROW_TILES)  # gather, and its scatter
 
 
@@ -186,10 +186,10 @@ def test_the_environment_switches_it_on_when_kernels_are_loaded() -> None:
     )
     for value, expected in (("1", "False True"), ("0", "False False")):
         variables = {**os.environ, "PIXELNET_TRITON_AUTOTUNE": value}
-        found = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
         )
-        assert found.stdout.strip() == expected
+        assert completed.stdout.strip() == expected
 
 
 def sampled(features: list[torch.Tensor], points: torch.Tensor) -> Sampling:
