@@ -81,7 +81,7 @@ class CpuBackend:
         if ways & {"expression", "grid_sample"}:
             grids = grid_sample.Grids.of(geometry, shape)
         if plan.route.by_autograd and grids is not None:
-            return grid_sample.Expression(grids, shape.ragged, shape.itemsize < 4)
+            return grid_sample.Expression(grids, shape.channels, shape.ragged, shape.itemsize < 4)
         return Steps(plan, plan.route, grids)
 
     def dense(

@@ -89,6 +89,7 @@ class Expression:
     """
 
     grids: Grids
+    channels: int
     ragged: bool
     half: bool
 
@@ -102,7 +103,7 @@ class Expression:
             rows = self._ragged(features, points, s.batch_index)
         elif batch == 1:
             planes = self.grids.planes(features, points)
-            rows = planes.view(planes.shape[1], planes.shape[3]).t()  # (P, sum C)
+            rows = planes.view(self.channels, -1).t()  # (P, sum C)
         else:
             rows = self.grids.planes(features, points).squeeze(2).transpose(1, 2)  # (B, N, sum C)
             if points.dim() == 2:

@@ -91,7 +91,8 @@ def _route(shape: CallShape, plan: Plan, forward: str, backward: str) -> Route:
     read, write = [], []
     for i, strategy in enumerate(plan.layers):
         projected = strategy != "gather"
-        read.append("projected" if projected else _read(shape, i, forward))
+        by_lists = "lists" in (forward, backward)  # which the backward pass reads again
+        read.append("projected" if projected else _read(shape, i, by_lists))
         write.append("projected" if projected else _write(shape, i, backward))
     return Route(
         forward, backward, tuple(read), tuple(write) if backward else (), forward == "expression"
@@ -106,7 +107,8 @@ def fits(shape: CallShape, plan: Plan, route: Route) -> bool:
     if len(route.write) != (len(plan.layers) if shape.training else 0):
         return False
     layers = range(len(plan.layers))
-    readable = [_words(shape, plan, i, route.forward, admissible_reads) for i in layers]
+    way = "lists" if route.backward == "lists" else route.forward
+    readable = [_words(shape, plan, i, way, admissible_reads) for i in layers]
     reads = all(route.read[i] in readable[i] for i in layers)
     if not route.write:
         return reads
@@ -195,8 +197,8 @@ def admissible_writes(shape: CallShape, layer: int) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _read(shape: CallShape, layer: int, forward: str) -> str:
-    return admissible_reads(shape, layer)[0] if forward == "lists" else "sampled"
+def _read(shape: CallShape, layer: int, by_lists: bool) -> str:
+    return admissible_reads(shape, layer)[0] if by_lists else "sampled"
 
 
 def _write(shape: CallShape, layer: int, backward: str) -> str:

@@ -14,6 +14,9 @@ counts are averages over shapes: tests/test_cpu_work.py runs calls, and counts F
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from ..call import CallShape, Plan, PlanWork, Route, Work
 from .planes import images_together, strips
 from .routes import column_blocks, part_count
@@ -30,15 +33,30 @@ SAMPLED_FORWARD = 0.65
 def work(shape: CallShape, plan: Plan) -> PlanWork:
     """Forward and, for training, backward; `plan.route` says how."""
     assert plan.route is not None
-    count = _Count(shape, plan, plan.route)
-    return PlanWork(tuple(count.layer(i) for i in range(len(plan.layers))), count.shared())
+    return _count(shape).work(plan, plan.route)
+
+
+class _Way(NamedTuple):
+    """All that the work of a layer depends on, besides the shape of the call."""
+
+    projected: bool
+    forward: str
+    backward: str
+    read: str
+    write: str
+
+
+@lru_cache(maxsize=64)
+def _count(shape: CallShape) -> _Count:
+    """One for all plans of a call, which have most of their layers alike."""
+    return _Count(shape)
 
 
 class _Count:
-    """Counts one call."""
+    """Counts the work of a call."""
 
-    def __init__(self, shape: CallShape, plan: Plan, route: Route) -> None:
-        self.shape, self.plan, self.route = shape, plan, route
+    def __init__(self, shape: CallShape) -> None:
+        self.shape = shape
         self.itemsize = max(4, shape.itemsize)  # of what is interpolated and summed
         self.converts = shape.operand_size != shape.itemsize  # operands, before products
         self.mixed = shape.operand_size != self.itemsize  # what is summed is wider than operands
@@ -46,15 +64,27 @@ class _Count:
         self.parts = part_count(shape.points, shape.batch, shape.ragged)
         self.one_part = self.parts == 1
         self.output = float(shape.points * shape.out_features * shape.operand_size)
+        self._layers: dict[tuple[int, _Way], Work] = {}
+
+    def work(self, plan: Plan, route: Route) -> PlanWork:
+        layers = []
+        for i, strategy in enumerate(plan.layers):
+            write = route.write[i] if route.write else ""
+            projected = strategy != "gather"
+            way = _Way(projected, route.forward, route.backward, route.read[i], write)
+            if (i, way) not in self._layers:
+                self._layers[i, way] = self.layer(i, way)
+            layers.append(self._layers[i, way])
+        return PlanWork(tuple(layers), self.shared(plan, route))
 
     # One layer
 
-    def layer(self, i: int) -> Work:
-        if self.plan.layers[i] != "gather":
+    def layer(self, i: int, way: _Way) -> Work:
+        if way.projected:
             work = self._projected_forward(i)
-            return work + self._projected_backward(i) if self.route.backward else work
-        work = self._read(i, self.route.forward) + self._products(i, self.shape.points)
-        return work + self._gathered_backward(i) if self.route.backward else work
+            return work + self._projected_backward(i) if way.backward else work
+        work = self._read(i, way.forward, way.read) + self._products(i, self.shape.points)
+        return work + self._gathered_backward(i, way) if way.backward else work
 
     def _products(self, i: int, rows: int) -> Work:
         """rows x C by C x D."""
@@ -70,7 +100,7 @@ class _Count:
         layer = self.shape.layers[i]
         return float(self.shape.batch * layer.cells * layer.channels * self.itemsize)
 
-    def _read(self, i: int, way: str) -> Work:
+    def _read(self, i: int, way: str, word: str) -> Work:
         """S_i X_i, (P, C)."""
         shape, columns = self.shape, self._columns(i)
         half = shape.itemsize < 4
@@ -79,7 +109,6 @@ class _Count:
             converted = Work(streams=1.5 * self._map(i), operators=2) if half else Work()
             return Work(sampled_values=values, streams=columns, operators=1.3) + converted
         corners = shape.corners(i) * columns
-        word = self.route.read[i]
         if word == "planes":
             return Work(
                 strided_reads=corners,
@@ -107,35 +136,35 @@ class _Count:
         groups, images = -(-shape.batch // images), min(images, shape.batch)
         return 6 + groups * (16 + a_strip * len(strips(channels, entries * images)))
 
-    def _gathered_backward(self, i: int) -> Work:
-        shape, columns, way = self.shape, self._columns(i), self.route.backward
+    def _gathered_backward(self, i: int, way: _Way) -> Work:
+        shape, columns = self.shape, self._columns(i)
         work = self._products(i, 2 * shape.points)
         work += Work(streams=columns + self._map(i))
         half = shape.itemsize < 4
         channels_last = shape.layers[i].channels_last
-        if way != "lists":
+        if way.backward != "lists":
             values = (2 - SAMPLED_FORWARD) * shape.points * shape.layers[i].channels
             work += Work(sampled_values=values, operators=2.3)
-            if way == "autograd":
+            if way.backward == "autograd":
                 recorded = Work(operators=1.3)
                 converted = Work(streams=1.5 * self._map(i), operators=4) if half else Work()
                 return work + recorded + converted
             # Planes are written: rows are made of them.
             turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
-            return work + self._read(i, way) + turned
-        work += self._read(i, way) + Work(operators=5 * self.parts)
-        corners, word = shape.corners(i) * columns, self.route.write[i]
-        if word == "planes":
+            return work + self._read(i, way.backward, way.read) + turned
+        work += self._read(i, "lists", way.read) + Work(operators=5 * self.parts)
+        corners = shape.corners(i) * columns
+        if way.write == "planes":
             summed = 2 * self._map(i) if half else 0.0  # in float32
             return work + Work(
                 strided_reads=corners, streams=summed, operators=self._plane_operators(i, 18)
             )
         # Corners are sorted by cell, too.
-        operators = {"few": 10, "touched": 14, "listed": 11, "turned": 16}[word]
+        operators = {"few": 10, "touched": 14, "listed": 11, "turned": 16}[way.write]
         work += Work(scatters=corners, located_points=2 * shape.points, operators=operators)
         if shape.layers[i].dense and channels_last and not half:
             return work
-        if word in ("few", "touched"):
+        if way.write in ("few", "touched"):
             return work + Work(streams=corners)
         return work + Work(streams=2 * self._map(i))
 
@@ -183,25 +212,25 @@ class _Count:
 
     # What layers share
 
-    def shared(self) -> Work:
+    def shared(self, plan: Plan, route: Route) -> Work:
         """The output, and the operators that serve all layers at once."""
-        work = self._shared(self.route.forward, backward=False)
+        work = self._shared(plan, route.forward, backward=False)
         passes = 1
-        if self.route.backward:
-            if self.route.by_autograd:  # the forward pass is recorded
+        if route.backward:
+            if route.by_autograd:  # the forward pass is recorded
                 work += Work(operators=work.operators)
-            work += self._shared(self.route.backward, backward=True)
+            work += self._shared(plan, route.backward, backward=True)
             passes = 2
-        return work + Work(operators=0 if self.route.by_autograd else passes * FUNCTION_OPERATORS)
+        return work + Work(operators=0 if route.by_autograd else passes * FUNCTION_OPERATORS)
 
-    def _shared(self, way: str, backward: bool) -> Work:
+    def _shared(self, plan: Plan, way: str, backward: bool) -> Work:
         """Of one pass."""
         several = self.shape.batch > 1
         if way == "lists":
             work = Work(operators=3 if backward else 5)
-            if self.plan.gathered:
-                work += self._gathered_shared(backward)
-            return work + self._projected_shared(backward) if self.plan.projected else work
+            if plan.gathered:
+                work += self._gathered_shared(plan, backward)
+            return work + self._projected_shared(plan, backward) if plan.projected else work
         ragged = self.shape.ragged
         if way in ("expression", "autograd"):
             operators = 10 + 3 * ragged if backward else 10 + 4 * several + 18 * ragged
@@ -209,14 +238,14 @@ class _Count:
             operators = 21 if backward else 11 + 2 * several
         return Work(streams=self.output, operators=operators)
 
-    def _gathered_shared(self, backward: bool) -> Work:
+    def _gathered_shared(self, plan: Plan, backward: bool) -> Work:
         """Adjacent gathered layers share a product, which reads and writes the output.
 
         The first one only writes it, unless projected layers came first; then all points in one
         part are added to while the block is in the cache. Backward, both products of a run read
         the upstream gradient.
         """
-        gathered, projected = self.plan.gathered, bool(self.plan.projected)
+        gathered, projected = plan.gathered, bool(plan.projected)
         runs = sum(i - 1 not in gathered for i in gathered)
         several = 5 * (self.shape.batch > 1)
         if backward:
@@ -230,7 +259,7 @@ class _Count:
         operators = 8 + several + 9 * self.parts + 4 * products
         return Work(streams=self.output * passes, operators=operators)
 
-    def _projected_shared(self, backward: bool) -> Work:
+    def _projected_shared(self, plan: Plan, backward: bool) -> Work:
         """Blocks of columns are copied to their places where there are several.
 
         What is interpolated in float32 and multiplied in half precision is converted on the way.
@@ -238,6 +267,6 @@ class _Count:
         mixed = 3 * self.output if self.mixed else 0.0
         if backward:
             return Work(streams=self.output + mixed, operators=33 + 3 * self.blocks)
-        added = mixed if self.plan.gathered else 0.0
+        added = mixed if plan.gathered else 0.0
         operators = 16 + 3 * (self.shape.batch > 1) + 12 * self.blocks
         return Work(streams=self.output + added, operators=operators)

@@ -55,6 +55,7 @@ class Prepared:
         plan: what was asked for; with its route where there is an executor.
         executor: computes it; None while tracing, and for subclasses of tensors.
         transformed: within a transform of torch.func.
+        by_autograd: it is an expression, which autograd differentiates.
     """
 
     geometry: Geometry
@@ -65,12 +66,7 @@ class Prepared:
     plan: str | Plan
     executor: Executor | None
     transformed: bool
-
-    @property
-    def by_autograd(self) -> bool:
-        """Is it an expression that autograd differentiates?"""
-        plan = self.plan
-        return isinstance(plan, Plan) and plan.route is not None and plan.route.by_autograd
+    by_autograd: bool
 
 
 _KNOWN: dict[object, Prepared] = {}
@@ -218,6 +214,7 @@ def _examined(
         plan,
         executor,
         not traced and torch._C._are_functorch_transforms_active(),
+        by_autograd,
     )
 
 

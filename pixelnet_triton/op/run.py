@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..call import Linear, Sampling
-from .compute import compute_forward
+from ..call.checks import check_values
 from .eager import SparseHypercolumn, TransformedHypercolumn
 from .prepare import Prepared, cast
 from .registration import traced
@@ -35,9 +35,11 @@ def run(
     if call.executor is None:
         value = traced(call, features, points, batch_index, weight, bias)
     elif call.by_autograd:
+        if batch_index is not None or points.is_floating_point():  # integers are finite
+            check_values(points, batch_index, features[0].shape[0])
         head = None if weight is None else Linear(weight, bias, call.activation)
         s = Sampling(features, points, batch_index, call.geometry)
-        value = compute_forward(call.executor, s, head)
+        value = call.executor.forward(s, head)
     else:
         door = TransformedHypercolumn if call.transformed else SparseHypercolumn
         value = door.apply(points, batch_index, weight, bias, call, *features)

@@ -37,7 +37,7 @@ class CostModel:
         return plans[0] if len(plans) == 1 else min(plans, key=self._price)
 
     def _price(self, plan: Plan) -> float:
-        return self.backend.work(self.shape, plan).total.at(self.costs)
+        return self.backend.work(self.shape, plan).at(self.costs)
 
     def work(self, plan: Plan) -> PlanWork:
         """Work of the call with this plan."""

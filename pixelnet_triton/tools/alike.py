@@ -6,9 +6,11 @@ import torch
 
 __all__ = ["must_be_alike"]
 
+_DISTRIBUTED = torch.distributed.is_available()
+
 
 def must_be_alike() -> bool:
     """Must two processes, or two runs, choose alike? Then nothing measured may enter."""
-    return torch.are_deterministic_algorithms_enabled() or (
-        torch.distributed.is_available() and torch.distributed.is_initialized()
-    )
+    if torch.are_deterministic_algorithms_enabled():
+        return True
+    return _DISTRIBUTED and torch.distributed.is_initialized()
