@@ -61,6 +61,8 @@ class Side:
         self.calls = []  # frees the last case first
         comparison = Comparison(**case)
         workload = Workload(**comparison.workload)
+        size: Any = tuple(workload.image_size)  # JSON made it a list
+        workload = dataclasses.replace(workload, image_size=size)
         inputs = make_inputs(workload, self.device).requires_grad_(comparison.training)
         copies = [copy.requires_grad_(comparison.training) for copy in rotated(inputs)]
         copies = copies[:1] if comparison.host else copies

@@ -55,13 +55,13 @@ def call_shape(workload: Workload, training: bool, device: torch.device) -> Call
         ragged=workload.ragged,
         training=training,
     )
-    half = backend_for(shape, device).multiplies(getattr(torch, workload.dtype))
+    half = backend_for(device).multiplies(getattr(torch, workload.dtype))
     return replace(shape, half_products=half)
 
 
-def _planner(shape: CallShape, device: torch.device) -> tuple[Backend, DeviceProfile]:
+def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:
     """What plans calls on that device."""
-    backend = backend_for(shape, device)
+    backend = backend_for(device)
     return backend, profile_of(backend, device)
 
 
@@ -70,7 +70,7 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
     if ":" in name:
         return Plan.decode(name)
     shape = call_shape(workload, training, device)
-    backend, profile = _planner(shape, device)
+    backend, profile = _planner(device)
     if name.startswith("project_"):
         offered = [backend.strategies(shape, i) for i in range(len(workload.layers))]
         # Interpolation as a product is offered for coarse maps; gathered rows always are.
@@ -83,7 +83,7 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
 def planned_flops(plan: Plan, workload: Workload, training: bool, device: torch.device) -> float:
     """FLOPs that a plan executes in matrix products."""
     shape = call_shape(workload, training, device)
-    return CostModel(shape, *_planner(shape, device)).work(plan).total.flops
+    return CostModel(shape, *_planner(device)).work(plan).total.flops
 
 
 def predicted(
@@ -91,7 +91,7 @@ def predicted(
 ) -> tuple[float, str]:
     """Seconds that the planner expects, and the profile that says so."""
     shape = call_shape(workload, training, device)
-    backend, profile = _planner(shape, device)
+    backend, profile = _planner(device)
     return CostModel(shape, backend, profile).seconds(plan), str(profile)
 
 

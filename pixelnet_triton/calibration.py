@@ -71,7 +71,7 @@ def calibrate(
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     start = shipped_profile(where).with_threads(torch.get_num_threads())
-    backend = backend_for(_calls(where)[0], where)
+    backend = backend_for(where)
     probes = [Probe(call, plan) for call in _calls(where) for plan in _plans(call, backend)]
     measured = []
     for n, probe in enumerate(probes):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .call import PLAN_NAMES, Backend, CallShape, DeviceProfile, LayerShape, Plan
 from .call.shape import bucket, layout_of
-from .op.dispatch import backend_named, resolve
+from .op.dispatch import backend_for, backend_named, passed_over, require
 from .planner import CostModel, chosen_plan, may_keep, profile_of
 from .planner.profiles import SHIPPED
 
@@ -100,7 +100,7 @@ def plan_hypercolumn(
         moving_points=moving_points,
         may_keep=may_keep(plan),
     )
-    backend, rates, passed_over = _rates(profile, shape, torch.device(device))
+    backend, rates, why = _rates(profile, shape, torch.device(device))
     shape = replace(shape, half_products=backend.multiplies(dtype))
     # The very question that `sparse_hypercolumn` asks, so that the answers agree.
     asked = replace(shape, points=bucket(shape.points))
@@ -114,7 +114,7 @@ def plan_hypercolumn(
         raise TypeError(f"plan={plan!r}; expected a Plan or one of {PLAN_NAMES}")
     chosen = chosen_plan(plan, asked, backend, rates)
     estimate = CostModel(shape, backend, rates).estimate(chosen)
-    return replace(chosen, estimate=replace(estimate, notes=estimate.notes + passed_over))
+    return replace(chosen, estimate=replace(estimate, notes=estimate.notes + why))
 
 
 def _shape(i: int, feature: Tensor | Sequence[int]) -> tuple[int, int, int, int]:
@@ -151,11 +151,11 @@ def _rates(
 ) -> tuple[Backend, DeviceProfile, tuple[str, ...]]:
     """The back end, the rates of its device, and why others were passed over."""
     if profile is None:
-        resolution = resolve(shape, device)
-        reasons = tuple(
-            f"not {name}: it {'; it '.join(why)}" for name, why in resolution.passed_over.items()
-        )
-        return resolution.backend, profile_of(resolution.backend, device), reasons
+        backend = backend_for(device)
+        require(backend, shape, device)
+        others = passed_over(backend, device)
+        reasons = tuple(f"not {name}: it {'; it '.join(why)}" for name, why in others.items())
+        return backend, profile_of(backend, device), reasons
     if isinstance(profile, str):
         if profile not in SHIPPED:
             raise ValueError(

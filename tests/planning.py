@@ -11,8 +11,8 @@ from torch import Tensor
 from pixelnet_triton import DeviceProfile, Plan
 from pixelnet_triton.call import Backend, CallShape, Options, Route, Sampling
 from pixelnet_triton.cpu import routes
-from pixelnet_triton.op.dispatch import backend_named
-from pixelnet_triton.op.prepare import prepare, served_shape, shape_of
+from pixelnet_triton.op.dispatch import backend_for, backend_named
+from pixelnet_triton.op.prepare import prepare, shape_of
 from pixelnet_triton.planner import CostModel, chosen_plan, plan_for
 
 from .cases import Inputs
@@ -77,8 +77,9 @@ def _served(
     asked = Options(image_size, **options)  # type: ignore[arg-type]
     call = prepare(features, points, batch_index, weight, None, asked)
     s = Sampling(features, points.reshape(-1, 2), batch_index, call.geometry)
-    shape = shape_of(s, weight, training=training, moving_points=moving_points, may_keep=True)
-    return served_shape(shape, features[0])
+    backend = backend_for(features[0].device)
+    flags = {"training": training, "moving_points": moving_points, "may_keep": True}
+    return backend, shape_of(s, weight, backend, **flags)
 
 
 #: What a route prefers, by name: its ways, and words for reading and writing maps.

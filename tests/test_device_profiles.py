@@ -159,6 +159,12 @@ def test_ranks_of_a_job_choose_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     assert profile_for(CPU, shipped_only=True) == SHIPPED["cpu"].with_threads(NOMINAL_THREADS)
 
 
+def test_ranks_of_a_job_choose_alike_before_they_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_profile(GATHERING, profile_path(CPU))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert chosen() == ["project_gather"]
+
+
 def test_threads_scale_rates_but_not_operators() -> None:
     one = SHIPPED["cpu"].with_threads(1)
     four = one.with_threads(4)

@@ -86,9 +86,10 @@ def test_a_cuda_tensor_without_triton_gets_a_clear_error() -> None:
         """
         import torch
         from pixelnet_triton.call import CallShape, LayerShape
-        from pixelnet_triton.op import backend_for
+        from pixelnet_triton.op.dispatch import backend_for, require
+        device = torch.device("cuda", 1)
         try:
-            backend_for(CallShape((LayerShape(1, 1, 1),), 1, 1, 1), torch.device("cuda", 1))
+            require(backend_for(device), CallShape((LayerShape(1, 1, 1),), 1, 1, 1), device)
         except RuntimeError as error:
             print(error)
         """,

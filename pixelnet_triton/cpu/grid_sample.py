@@ -95,12 +95,12 @@ class Expression:
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
         """(..., D), or (..., sum C_i) without a head, for points (..., 2)."""
-        features, points = s.features, s.points
+        features, points, batch_index, _ = s
         batch = features[0].shape[0]
         if self.half:
             features = [feature.float() for feature in features]
-        if self.ragged and s.batch_index is not None:
-            rows = self._ragged(features, points, s.batch_index)
+        if self.ragged and batch_index is not None:
+            rows = self._ragged(features, points, batch_index)
         elif batch == 1:
             planes = self.grids.planes(features, points)
             rows = planes.view(self.channels, -1).t()  # (P, sum C)
@@ -110,12 +110,13 @@ class Expression:
                 rows = rows.flatten(0, 1)
         if head is None:
             value = rows.to(s.features[0].dtype, memory_format=torch.contiguous_format)
-        elif self.half:
-            value = _in_half(rows, head, s.features[0].dtype)
-        else:
-            value = linear(rows, head.weight, head.bias)
-        if head is not None and head.activation is not None:
-            value = value.relu_() if head.activation == "relu" else gelu(value)
+            return value.unsqueeze(0) if value.dim() < points.dim() else value
+        weight, bias, activation = head
+        value = (
+            _in_half(rows, head, s.features[0].dtype) if self.half else linear(rows, weight, bias)
+        )
+        if activation is not None:
+            value = value.relu_() if activation == "relu" else gelu(value)
         return value.unsqueeze(0) if value.dim() < points.dim() else value
 
     def _ragged(self, features: Sequence[Tensor], points: Tensor, index: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..call import CallShape, DenseLayer, Geometry, Linear, Sampling
+from ..call import DenseLayer, Geometry, Linear, Sampling
 from ..op import backend_for
 from ..op.compute import compute_forward
-from ..op.prepare import prepare_executor, shape_of
+from ..op.prepare import prepare_executor
 
 __all__ = ["SampledLayer", "first_layer"]
 
@@ -27,10 +27,7 @@ def first_layer(
 
     `memory`: bytes that may be kept from tile to tile.
     """
-    pixels = torch.empty((1, 2), dtype=torch.int64, device=features[0].device)
-    s = Sampling(features, pixels, None, geometry)
-    shape = shape_of(s, head.weight, training=False, moving_points=False)
-    dense = backend_for(shape, features[0].device).dense(features, head, geometry, memory)
+    dense = backend_for(features[0].device).dense(features, head, geometry, memory)
     return SampledLayer(features, head, geometry) if dense is None else dense
 
 
@@ -70,8 +67,8 @@ class SampledLayer:
         height, width = rows.stop - rows.start, columns.stop - columns.start
         pixels = _grid_of_points(height, width, self.head.weight.device)
         s = Sampling(cropped, pixels, None, Geometry(tuple(affine)))
-        shape: CallShape = shape_of(s, self.head.weight, training=False, moving_points=False)
-        executor = prepare_executor("auto", shape, s.geometry, cropped[0])[1]
+        flags = {"training": False, "moving_points": False}
+        executor = prepare_executor("auto", s, self.head.weight, **flags)[1]
         return compute_forward(executor, s, self.head)
 
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
 from ..call import Backend, CallShape
 
-__all__ = ["Resolution", "backend_for", "backend_named", "resolve"]
+__all__ = ["backend_for", "backend_named", "passed_over", "require"]
 
 #: In the order in which they are asked.
 NAMES = ("gpu", "cpu")
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """The back end that serves a call, and why each of the others does not."""
-
-    backend: Backend
-    passed_over: dict[str, list[str]]
 
 
 @lru_cache(maxsize=2)
@@ -57,29 +48,28 @@ def _wanted(name: str, device: torch.device) -> list[str]:
     return []
 
 
-def resolve(shape: CallShape, device: torch.device) -> Resolution:
-    """The first back end that serves the call.
+def backend_for(device: torch.device) -> Backend:
+    """The back end that computes on a device.
 
     Raises:
-        ValueError: none computes on that device.
-        RuntimeError: the one that does cannot serve the call; the message says why.
+        ValueError: there is none.
     """
-    passed_over = {name: _wanted(name, device) for name in NAMES}
-    names = [name for name in NAMES if not passed_over[name]]
-    if not names:
-        raise ValueError(f"the features are on {device}; supported are cpu and cuda devices")
-    for name in names:
-        backend = backend_named(name)
-        passed_over[name] = backend.unserved(shape)
-        if not passed_over[name]:
-            del passed_over[name]
-            return Resolution(backend, passed_over)
-    reasons = "; it ".join(passed_over[names[-1]])
-    raise RuntimeError(
-        f"the features are on {device}, which {reasons}, or move the tensors to the CPU"
-    )
+    for name in NAMES:
+        if not _wanted(name, device):
+            return backend_named(name)
+    raise ValueError(f"the features are on {device}; supported are cpu and cuda devices")
 
 
-def backend_for(shape: CallShape, device: torch.device) -> Backend:
-    """The back end that serves the call; see :func:`resolve`."""
-    return resolve(shape, device).backend
+def require(backend: Backend, shape: CallShape, device: torch.device) -> None:
+    """Raise `RuntimeError`, with the reasons, where a back end cannot serve a call."""
+    reasons = backend.unserved(shape)
+    if reasons:
+        raise RuntimeError(
+            f"the features are on {device}, which {'; it '.join(reasons)}, "
+            "or move the tensors to the CPU"
+        )
+
+
+def passed_over(backend: Backend, device: torch.device) -> dict[str, list[str]]:
+    """Why each of the other back ends does not compute a call on that device."""
+    return {name: _wanted(name, device) for name in NAMES if name != backend.name}

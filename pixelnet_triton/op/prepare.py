@@ -8,7 +8,7 @@ the interpreter's code is out of the caches by then: every Python function less 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,9 @@ from ..call import (
     layer_geometry,
 )
 from ..call.checks import check_call, check_maps, check_names
-from ..call.shape import layer_shape
+from ..call.shape import bucket, layer_shape
 from ..planner import forget_plans, plan_for
-from ..tools.alike import must_be_alike
-from .dispatch import backend_for
+from .dispatch import backend_for, require
 
 __all__ = [
     "Prepared",
@@ -37,7 +36,6 @@ __all__ = [
     "forget_calls",
     "prepare",
     "prepare_executor",
-    "served_shape",
     "shape_of",
 ]
 
@@ -113,7 +111,9 @@ def _signature(
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
-    if type(features) not in (list, tuple) or type(options.plan) not in (str, Plan):
+    # Unpacked, not looked up by name: descriptors that are out of the caches take their time, too.
+    size, _, strides, _, align_corners, _, _, plan = options
+    if type(features) not in (list, tuple) or type(plan) not in (str, Plan):
         return None
     facts: list[object] = []
     wanted = False
@@ -131,35 +131,35 @@ def _signature(
             facts += (tensor.shape, tensor.dtype, place, tensor.requires_grad)
         else:
             return None
-    numbers = _numbers(options.image_size, options.strides)
-    if numbers is None:
-        return None
+    if strides is None and type(size) is tuple and len(size) == 2:
+        facts += (type(size[0]), type(size[1]), options)
+    else:
+        numbers = _numbers(size, strides)
+        if numbers is None:
+            return None
+        facts += (numbers, options._replace(image_size=(0, 0), strides=None))
     device = "cpu" if features and features[0].is_cpu else "cuda"
     state = (
         wanted,
         torch.is_grad_enabled(),
         torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
-        must_be_alike(),
+        torch._C._get_deterministic_algorithms(),
         torch.get_num_threads(),
     )
     # Of numbers that are equal, such as 1 and True, not all may be served.
-    return (*facts, *numbers, *options[3:], options.activation, type(options.align_corners), state)
+    return (*facts, type(align_corners), state)
 
 
 def _numbers(image_size: tuple[int, int], strides: Sequence[Stride] | None) -> tuple | None:
     """Both with the types of their numbers, because 1 == 1.0 == True are one key; None if odd."""
-    if type(image_size) not in (tuple, torch.Size):
-        return None
-    if strides is None:
-        plain = len(image_size) == 2 and type(image_size[0]) is type(image_size[1]) is int
-        return (image_size,) if plain else None
-    if type(strides) not in (list, tuple):
+    strides = () if strides is None else strides
+    if type(image_size) not in (tuple, list, torch.Size) or type(strides) not in (list, tuple):
         return None
     numbers: list[object] = [*image_size]
     for stride in strides:
         numbers += stride if type(stride) is tuple else (stride,)
     kinds = tuple([type(number) for number in numbers])
-    return (image_size, tuple(strides), kinds) if {int, float}.issuperset(kinds) else None
+    return (tuple(image_size), tuple(strides), kinds) if {int, float}.issuperset(kinds) else None
 
 
 def _examined(
@@ -195,14 +195,14 @@ def _examined(
     traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN
     if not traced:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
-        shape = shape_of(
+        plan, executor = prepare_executor(
+            plan,
             Sampling(features, rows, batch_index, geometry),
             weight,
             training=training,
             moving_points=training and points.requires_grad,
             may_keep=ordinary and dtype is None,
         )
-        plan, executor = prepare_executor(plan, shape, geometry, features[0])
     by_autograd = executor is not None and plan.route.by_autograd  # type: ignore[union-attr]
     outside = options.activation == "gelu" and training and not by_autograd
     return Prepared(
@@ -219,47 +219,42 @@ def _examined(
 
 
 def prepare_executor(
-    asked: str | Plan, shape: CallShape, geometry: Geometry, feature: Tensor
+    asked: str | Plan, s: Sampling, weight: Tensor | None, **flags: bool
 ) -> tuple[Plan, Executor]:
-    """The plan for calls of that shape, with maps like `feature`, and what carries it out."""
-    backend, shape = served_shape(shape, feature)
-    plan = plan_for(asked, shape, backend, feature.device)
-    return plan, backend.executor(shape, geometry, plan)
-
-
-def served_shape(shape: CallShape, feature: Tensor) -> tuple[Backend, CallShape]:
-    """The back end for maps like `feature`, and the shape with what depends on the back end."""
-    backend = backend_for(shape, feature.device)
-    # To the CPU points of one image are nothing special; kernels are checked against bounds.
-    ragged = shape.ragged and (backend.name == "gpu" or shape.batch > 1)
-    multiplies = backend.multiplies(feature.dtype)
-    return backend, replace(shape, ragged=ragged, half_products=multiplies)
+    """The plan for calls like that, and what carries it out; `flags` as in :func:`shape_of`."""
+    device = s.features[0].device
+    backend = backend_for(device)
+    shape = shape_of(s, weight, backend, **flags)
+    require(backend, shape, device)
+    plan = plan_for(asked, shape, backend, device)
+    return plan, backend.executor(shape, s.geometry, plan)
 
 
 def shape_of(
     s: Sampling,
     weight: Tensor | None,
+    backend: Backend,
     *,
     training: bool,
     moving_points: bool,
     may_keep: bool = False,
 ) -> CallShape:
-    """The shape of a call, as far as it does not depend on the back end."""
-    layers = [
-        layer_shape(feature, s.geometry.is_exact(i, s.points))
-        for i, feature in enumerate(s.features)
-    ]
+    """What the planner sees of a call: points are of three significant bits only."""
+    first = s.features[0]
+    # To the CPU points of one image are nothing special; kernels are checked against bounds.
+    ragged = s.batch_index is not None and (backend.name == "gpu" or s.batch > 1)
     return CallShape(
-        tuple(layers),
+        tuple([layer_shape(f, s.geometry.is_exact(i, s.points)) for i, f in enumerate(s.features)]),
         s.batch,
-        s.total,
+        bucket(s.total),
         0 if weight is None else weight.shape[0],
-        s.features[0].element_size(),
-        s.batch_index is not None,
+        first.element_size(),
+        ragged,
         training,
-        nearest=not s.geometry.bilinear,
-        moving_points=moving_points,
-        may_keep=may_keep,
+        backend.multiplies(first.dtype),
+        not s.geometry.bilinear,
+        moving_points,
+        may_keep,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..call import Executor, Geometry, Linear, Plan, Sampling, Wanted
 from .compute import compute_backward, compute_forward, empty_output
 from .eager import SECOND_DERIVATIVE, refuse_gelu
-from .prepare import Prepared, prepare_executor, shape_of
+from .prepare import Prepared, prepare_executor
 
 __all__ = ["traced"]
 
@@ -24,8 +24,8 @@ def _executor(
     s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
 ) -> Executor:
     asked = Plan.decode(plan) if ":" in plan else plan
-    shape = shape_of(s, weight, training=training, moving_points=moving_points)
-    return prepare_executor(asked, shape, s.geometry, s.features[0])[1]
+    flags = {"training": training, "moving_points": moving_points}
+    return prepare_executor(asked, s, weight, **flags)[1]
 
 
 # Written out: up to torch 2.6 schemata cannot be inferred from list[Tensor].

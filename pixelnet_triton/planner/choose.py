@@ -12,7 +12,6 @@ from functools import lru_cache
 import torch
 
 from ..call import PLAN_NAMES, Backend, CallShape, DeviceProfile, Plan
-from ..call.shape import bucket
 from ..tools.alike import must_be_alike
 from .cost import CostModel
 from .profiles import SHIPPED
@@ -23,7 +22,6 @@ __all__ = ["chosen_plan", "forget_plans", "may_keep", "plan_for", "profile_of"]
 
 def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torch.device) -> Plan:
     """The plan for calls of that shape, by the profile of the device as things stand."""
-    shape = replace(shape, points=bucket(shape.points))
     alike, threads = must_be_alike(), torch.get_num_threads()
     return _kept(asked, shape, backend, device, alike, threads)  # type: ignore[arg-type]
 

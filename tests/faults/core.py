@@ -89,15 +89,15 @@ FAULTS = (
     Fault(
         "determinism-forgotten-by-known-calls",
         _PREPARE,
-        "        must_be_alike(),\n",
+        "        torch._C._get_deterministic_algorithms(),\n",
         "",
         _PROFILES,
     ),
     Fault(
         "strides-forgotten-by-known-calls",
         _PREPARE,
-        "return (image_size, tuple(strides), kinds) if",
-        "return (image_size, kinds) if",
+        "return (tuple(image_size), tuple(strides), kinds) if",
+        "return (tuple(image_size), kinds) if",
         _CALLS,
     ),
     Fault(
