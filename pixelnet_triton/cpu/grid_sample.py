@@ -72,12 +72,21 @@ def _grid_affine(
 ) -> tuple[Tensor, Tensor]:
     scale, offset = [], []
     for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
-        scale.append([[2 * sx / width, 2 * sy / height]])
-        offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
+        scale.append([[_canonical(2 * sx / width), _canonical(2 * sy / height)]])
+        x, y = (2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1
+        offset.append([[_canonical(x), _canonical(y)]])
     both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
-    if torch.allclose(both, both[:, :1], rtol=1e-13, atol=1e-13):  # a rounding error of doubles
+    if bool((both == both[:, :1]).all()):
         both = both[:, 0, 0].clone()
     return both[0], both[1]
+
+
+def _canonical(number: float) -> float:
+    """The same for numbers that differ by rounding errors of doubles, whatever the map's size.
+
+    A layer is then sampled at the same bits alone and beside others.
+    """
+    return float(f"{number:.14g}") if abs(number) > 1e-12 else 0.0
 
 
 @dataclass(frozen=True)
