@@ -72,21 +72,12 @@ def _grid_affine(
 ) -> tuple[Tensor, Tensor]:
     scale, offset = [], []
     for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
-        scale.append([[_canonical(2 * sx / width), _canonical(2 * sy / height)]])
-        x, y = (2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1
-        offset.append([[_canonical(x), _canonical(y)]])
+        scale.append([[2 * sx / width, 2 * sy / height]])
+        offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
     both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
-    if bool((both == both[:, :1]).all()):
+    if bool((both == both[:, :1]).all()):  # to the bit, as each layer would be alone
         both = both[:, 0, 0].clone()
     return both[0], both[1]
-
-
-def _canonical(number: float) -> float:
-    """The same for numbers that differ by rounding errors of doubles, whatever the map's size.
-
-    A layer is then sampled at the same bits alone and beside others.
-    """
-    return float(f"{number:.14g}") if abs(number) > 1e-12 else 0.0
 
 
 @dataclass(frozen=True)
