@@ -35,6 +35,10 @@ class Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+# Older versions dispatch up to a third fewer operators, which the table does not follow.
+COUNTED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
+
+
 @pytest.fixture(autouse=True)
 def _cpu_only(device: torch.device) -> None:
     if device.type != "cpu":
@@ -99,6 +103,7 @@ def counted(shape: CallShape, plan: Plan) -> tuple[int, int]:
     return there.count, there.count + back.count
 
 
+@pytest.mark.skipif(not COUNTED, reason="the table counts the operators of torch 2.13")
 @pytest.mark.parametrize(("shape", "plan"), CALLS, ids=call_id)
 def test_operators_are_counted(shape: CallShape, plan: Plan) -> None:
     assert plan.route is not None
@@ -111,6 +116,7 @@ def test_operators_are_counted(shape: CallShape, plan: Plan) -> None:
     assert predicted == pytest.approx(both, rel=0.25)
 
 
+@pytest.mark.skipif(not COUNTED, reason="the table counts the operators of torch 2.13")
 def test_the_forward_pass_is_counted_by_itself() -> None:
     for shape, plan in CALLS[::7]:
         route = plan.route

@@ -57,6 +57,7 @@ def operator_arguments(inputs: Inputs) -> tuple[Any, ...]:
         case.activation,
         "auto",
         True,
+        inputs.points.is_floating_point(),
     )
 
 
@@ -79,7 +80,7 @@ class TestRegistration:
     @pytest.mark.parametrize("case", OPERATOR_CASES, ids=case_id)
     def test_backward_operator(self, case: Case, device: torch.device) -> None:
         inputs = build(case, device)
-        points, batch_index, weight, bias, features, *settings, activation, plan, _ = (
+        points, batch_index, weight, bias, features, *settings, activation, plan, _, _ = (
             operator_arguments(inputs)
         )
         output = OPERATORS.sparse_hypercolumn(*operator_arguments(inputs))

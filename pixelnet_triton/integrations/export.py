@@ -173,6 +173,7 @@ def plain_sparse_hypercolumn(
     activation: str | None,
     plan: str,
     training: bool,
+    moving_points: bool,
 ) -> Tensor:
     """The operator `pixelnet_triton::sparse_hypercolumn` in plain ATen: its signature and result.
 

@@ -34,7 +34,7 @@ def _executor(
     mutates_args=(),
     schema="(Tensor points, Tensor? batch_index, Tensor? weight, Tensor? bias, Tensor[] features, "
     "float[] affine, str interpolation, str padding_mode, str? activation, str plan, "
-    "bool training) -> Tensor",
+    "bool training, bool moving_points) -> Tensor",
 )
 def _operator(
     points: Tensor,
@@ -48,13 +48,14 @@ def _operator(
     activation: str | None,
     plan: str,
     training: bool,
+    moving_points: bool,
 ) -> Tensor:
     geometry = Geometry.from_flat(affine, interpolation, padding_mode)
     s = Sampling(features, points, batch_index, geometry)
     head = None if weight is None else Linear(weight, bias, activation)
     if s.empty:
         return empty_output(s, head)
-    return compute_forward(_executor(s, weight, plan, training, False), s, head)
+    return compute_forward(_executor(s, weight, plan, training, moving_points), s, head)
 
 
 @_operator.register_fake
@@ -124,7 +125,7 @@ def _operator_backward_fake(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    points, batch_index, weight, bias, features, *settings, activation, plan, _training = inputs
+    points, batch_index, weight, bias, features, *settings, activation, plan, _, _ = inputs
     differentiable = (points, weight, bias, *features)
     ctx.needs = [t is not None and t.requires_grad for t in differentiable]
     ctx.activation, ctx.settings = activation, (*settings, plan)
@@ -141,7 +142,7 @@ def _derivative(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     points_grad, weight_grad, bias_grad, *feature_grads = (
         g if need else None for g, need in zip(gradients, ctx.needs, strict=True)
     )
-    return (points_grad, None, weight_grad, bias_grad, feature_grads, *(None,) * 6)
+    return (points_grad, None, weight_grad, bias_grad, feature_grads, *(None,) * 7)
 
 
 def _refuse(ctx: Any, *grads: Any) -> Any:
@@ -173,5 +174,6 @@ def traced(
         call.activation,
         call.plan if isinstance(call.plan, str) else call.plan.encode(),
         call.training,
+        call.training and points.requires_grad,
     )
     return value if points.dim() == 2 else value.unflatten(0, points.shape[:2])

@@ -54,7 +54,7 @@ def plain_call(
     """`sparse_hypercolumn` by the expression that is exported."""
     sizes = [(f.shape[2], f.shape[3]) for f in features]
     affine = layer_geometry(sizes, image_size, **conventions).flat()
-    names = (interpolation, padding_mode, activation, "auto", False)
+    names = (interpolation, padding_mode, activation, "auto", False, False)
     rows = plain_sparse_hypercolumn(
         points.reshape(-1, 2), batch_index, weight, bias, features, affine, *names
     )
