@@ -154,6 +154,19 @@ def test_the_rule_of_thumb_on_the_cpu(width: int, threads: int) -> None:
             assert strategies_of(plan) == ("p" if saved > 0 else "g"), (channels, side)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("channels", "side"), [(6, 14), (8, 7), (8, 14), (10, 7), (10, 14)])
+def test_what_projecting_saves_of_thin_layers_is_not_worth_it(
+    channels: int, side: int, threads: int
+) -> None:
+    """C (1 - cells / P) is below 12 here; were products four times slower, it would be worth it."""
+    call = CallShape((LayerShape(channels, side, side),), 2, 4000, 4096)
+    profile = SHIPPED["cpu"].with_threads(threads)
+    assert strategies_of(choose("auto", call, profile)) == "g"
+    slower = replace(profile, dense_flops_32=profile.dense_flops_32 / 4)
+    assert strategies_of(choose("auto", call, slower)) == "p"
+
+
 def test_interpolation_products_only_where_the_kernels_have_them() -> None:
     narrow, wide = LayerShape(512, 7, 7), LayerShape(512, 2, 65)
     call = CallShape((narrow, wide), 2, 8000, 256, 2)
