@@ -48,7 +48,7 @@ FAULTS = (
         _GEOMETRY,
         "return whole and not points.is_floating_point()",
         "return not points.is_floating_point()",
-        _CALLS,
+        _ROUTES,
     ),
     Fault(
         "last-cell-reads-beyond-the-map",
