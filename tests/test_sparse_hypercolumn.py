@@ -90,6 +90,17 @@ def test_points_beyond_the_range_of_an_index(
         torch.testing.assert_close(actual, expected)
 
 
+def test_no_points_give_gradients_of_zero(device: torch.device) -> None:
+    """Zeros, which an optimizer takes as such, and not None."""
+    inputs = build(Case("no-points", points=0).linear(), device)
+    for tensor in inputs.tensors().values():
+        tensor.requires_grad_()
+    sparse_hypercolumn(**inputs.arguments()).sum().backward()
+    for name, tensor in inputs.tensors().items():
+        assert tensor.grad is not None, name
+        assert not tensor.grad.any(), name
+
+
 @pytest.mark.parametrize("name", ["features", "points", "weight", "bias"])
 def test_inputs_are_left_as_they_were(name: str, device: torch.device) -> None:
     inputs = build(Case("intact", activation="relu").linear(), device)
