@@ -75,8 +75,10 @@ class TestNormalization:
             warnings.simplefilter("error")
             module = ImageNormalization.torchvision()
             compiled = torch.compile(module, backend="eager", fullgraph=True)
-            compiled(images)
+            seen = compiled(images)
             torch.export.export(ImageNormalization.torchvision(), (images,))
+        with pytest.warns(UserWarning, match="images ranges over"):  # as it is in a plain call
+            torch.testing.assert_close(seen, ImageNormalization.torchvision()(images))
 
     def test_the_dtype_is_the_images(self) -> None:
         for dtype in (torch.bfloat16, torch.float16, torch.float64):

@@ -30,6 +30,9 @@ class Backend(Protocol):
     #: The modes of a plan that make a difference here, the usual one first.
     modes: tuple[str, ...]
 
+    def __hash__(self) -> int:
+        """Plans are kept by back end."""
+
     def unserved(self, shape: CallShape) -> list[str]:
         """Why it does not serve such a call; nothing if it does."""
 

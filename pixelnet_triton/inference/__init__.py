@@ -2,7 +2,7 @@
 
 predict               scales, mirror images, outputs           prediction.py
   -> head_at_every_pixel   tiles that keep within the budget   tiles.py
-    -> first_layer         the MLP's first product on a tile   first_layer.py, spans.py
+    -> first_layer         the MLP's first product on a tile   first_layer.py, ../cpu/dense.py
 """
 
 from .prediction import OUTPUTS, predict

@@ -191,19 +191,21 @@ def _examined(
     training = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in differentiable
     )
-    plan, executor = options.plan, None
+    plan: str | Plan = options.plan
+    executor: Executor | None = None
+    by_autograd = False
     traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN
     if not traced:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
-        plan, executor = prepare_executor(
-            plan,
+        routed, executor = prepare_executor(
+            options.plan,
             Sampling(features, rows, batch_index, geometry),
             weight,
             training=training,
             moving_points=training and points.requires_grad,
             may_keep=ordinary and dtype is None,
         )
-    by_autograd = executor is not None and plan.route.by_autograd  # type: ignore[union-attr]
+        plan, by_autograd = routed, routed.route is not None and routed.route.by_autograd
     outside = options.activation == "gelu" and training and not by_autograd
     return Prepared(
         geometry,

@@ -22,8 +22,7 @@ __all__ = ["chosen_plan", "forget_plans", "may_keep", "plan_for", "profile_of"]
 
 def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torch.device) -> Plan:
     """The plan for calls of that shape, by the profile of the device as things stand."""
-    alike, threads = must_be_alike(), torch.get_num_threads()
-    return _kept(asked, shape, backend, device, alike, threads)  # type: ignore[arg-type]
+    return _kept(asked, shape, backend, device, must_be_alike(), torch.get_num_threads())
 
 
 def forget_plans() -> None:
