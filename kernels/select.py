@@ -108,16 +108,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "coordinate_gradient": _ROWS,
     "scatter_atomic": _ROWS,
     "scatter_sorted": (Rule(8, 128, 2, "the only choice so far", _always),),
-    "fused_linear": (
-        *_LINEAR,
-        Rule(64, 256, 4, "on Hopper, every layer gathered and no GELU: measured fastest", _lean),
-        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
-    ),
-    "product": (
-        *_LINEAR,
-        Rule(64, 128, 8, "the widest tile spills before Hopper", _before_hopper),
-        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
-    ),
     "weight_gradient": (
         Rule(32, 32, 4, "float32 products take more registers", _float32),
         Rule(128, 64, 4, "half precision", _always),
@@ -129,6 +119,25 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "transposed_product": (
         Rule(32, 64, 4, "float32 products take more registers", _float32),
         Rule(64, 128, 4, "half precision", _always),
+    ),
+    "scatter": (
+        Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
+        Rule(64, 64, 4, "more programs a multiprocessor: measured fastest", _always),
+    ),
+    "collect": (
+        Rule(32, 32, 4, "32 outputs or less", lambda key: key.channels <= 32),
+        Rule(64, 64, 4, "float32 products take more registers", _float32),
+        Rule(64, 128, 4, "half precision: measured fastest", _always),
+    ),
+    "fused_linear": (
+        *_LINEAR,
+        Rule(64, 256, 4, "on Hopper, every layer gathered and no GELU: measured fastest", _lean),
+        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
+    ),
+    "product": (
+        *_LINEAR,
+        Rule(64, 128, 8, "the widest tile spills before Hopper", _before_hopper),
+        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
     ),
 }
 

@@ -1,0 +1,318 @@
+"""Band: the transpose of the gather, from points back to the cells of every layer, without atomics.
+
+    out_i[image, c, cell] = sum over points p of  S_i[p, cell] rows[p, column_i + c]
+
+A program owns rows of a map, times some of its columns and channels: a tile of cells. Points come
+in order of (image, y), so that those which touch the tile's rows are one run. The program walks it,
+builds the weights S_i^T (cells x points) in registers, multiplies them with the rows of the run,
+and writes its tile once, in the map's own dtype, zeros included. Sums have a fixed order.
+
+With rows = U = G W_i this is the gradient of a gathered layer; with rows = G, the same columns for
+all layers, it is Q_i = S_i^T G of projected ones.
+
+A weight of 0 times a number that is not finite is NaN, and would spread over the tile. So a tile
+that comes out with such a number is computed again, point by point, without those products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..call.sampling import Sampling
+from .bilinear import hat, layer_position, load_points
+from .blocks import channels_of, dot
+from .launch import accounted, options, precision, sampling_arguments
+from .order import Order, window_of
+from .select import Key, Tile, tile_for
+
+__all__ = ["SHARED_TILES", "TILES", "band"]
+
+# Cells times channels, points a step. sm_90, bfloat16: 4 to 7 programs fit a multiprocessor.
+TILES = (
+    Tile(64, 64, 16, num_warps=4, num_stages=3),
+    Tile(128, 64, 32, num_warps=4, num_stages=2),
+    Tile(32, 32, 16, num_warps=4, num_stages=2),
+)
+# The same, where layers share their columns, which are many.
+SHARED_TILES = (
+    Tile(64, 128, 32, num_warps=4, num_stages=3),
+    Tile(64, 64, 32, num_warps=4, num_stages=3),
+    Tile(32, 32, 16, num_warps=4, num_stages=2),
+)
+# Cells of a tile in one row of the map.
+WIDEST = 64
+
+
+@accounted
+def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Every point is read, and multiplied, for the rows that it touches, two on each layer."""
+    total, rows = a["points"].total, a["rows"]
+    flops = moved = 0.0
+    for channels, width, layer in zip(a["CHANNELS"], a["WIDTHS"], a["layers"], strict=True):
+        copies = 2 * -(-layer.size[1] // width)
+        flops += 2.0 * total * copies * width * channels
+        moved += rows.itemsize * (copies * total * channels) + layer.map.nbytes
+    return flops, moved, rows.dtype
+
+
+@triton.jit
+def _transposed_weights(points, k, end, row, column, layer, MODE: tl.constexpr):
+    """S^T (cells, points k); 0 for places from `end` on, and for points that are not finite."""
+    x, y, finite = load_points(points, tl.minimum(k, end - 1))
+    tx, ty = layer_position(tl.where(finite, x, 0.0), tl.where(finite, y, 0.0), layer, MODE)
+    ty = tl.where(k < end, ty, -8.0)
+    s = hat(tx[None, :], column.to(tl.float32)[:, None], MODE)
+    return s * hat(ty[None, :], row.to(tl.float32)[:, None], MODE)
+
+
+@triton.jit
+def _write_cell_by_cell(
+    rows,
+    points,
+    begin,
+    end,
+    layer,
+    image,
+    first_row,
+    first_column,
+    c,
+    c_mask,
+    ROW: tl.constexpr,
+    WIDTH: tl.constexpr,
+    MODE: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """A tile in which nothing is multiplied by a weight of 0; slow, and rarely wanted.
+
+    One cell at a time takes few registers, of which the usual way so keeps all.
+    """
+    size, strides = layer.size, layer.strides
+    zero = tl.full((), 0, tl.int64)
+    for cell in range(0, BLOCK_S):
+        row = first_row + cell // WIDTH
+        column = first_column + cell % WIDTH
+        if (row < size[0]) & (column < size[1]):
+            acc = tl.zeros((c.shape[0],), tl.float32)
+            for k in range(begin, end):
+                x, y, finite = load_points(points, k)
+                x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
+                tx, ty = layer_position(x, y, layer, MODE)
+                s = hat(tx, column * 1.0, MODE) * hat(ty, row * 1.0, MODE)
+                value = tl.load(rows + (zero + k) * ROW + c, mask=c_mask, other=0.0)
+                s = s.to(value.dtype).to(tl.float32)
+                acc += tl.where(s != 0.0, s * value.to(tl.float32), 0.0)
+            offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[2]
+            address = layer.map + offset + (zero + column) * strides[3]
+            address += c.to(tl.int64) * strides[1]
+            tl.store(address, acc.to(layer.map.dtype.element_ty), mask=c_mask)
+
+
+@triton.jit
+def _band_tile(
+    rows,
+    points,
+    starts,
+    window,
+    last_bin,
+    layer,
+    image,
+    group,
+    strip,
+    block,
+    ROW: tl.constexpr,
+    SPACES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    COLUMN: tl.constexpr,
+    WIDTH: tl.constexpr,
+    MODE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """One tile: `group` counts rows of tiles, `strip` tiles in a row, `block` blocks of channels."""
+    size, strides = layer.size, layer.strides
+    HEIGHT: tl.constexpr = BLOCK_S // WIDTH
+    cell = tl.arange(0, BLOCK_S)
+    row = group * HEIGHT + cell // WIDTH
+    column = strip * WIDTH + cell % WIDTH
+    first, last = group * HEIGHT, group * HEIGHT + HEIGHT - 1
+    low = tl.floor((first - 1) * window.scale + window.offset - window.slack)
+    high = tl.floor((last + 1) * window.scale + window.offset + window.slack)
+    # The outermost rows take all that lies beyond them.
+    low = tl.where(first == 0, 0.0, tl.minimum(tl.maximum(low, 0.0), last_bin))
+    high = tl.where(last >= size[0] - 1, last_bin, tl.minimum(tl.maximum(high, 0.0), last_bin))
+    bins = starts + image.to(tl.int64) * SPACES
+    begin = tl.load(bins + low.to(tl.int32))
+    end = tl.load(bins + high.to(tl.int32) + 1)
+    c, c_mask = channels_of(block, CHANNELS, BLOCK_C)
+    acc = tl.zeros((BLOCK_S, BLOCK_C), tl.float32)
+    for start in range(begin, end, BLOCK_P):
+        k = start + tl.arange(0, BLOCK_P)
+        address = rows + tl.minimum(k, end - 1).to(tl.int64)[:, None] * ROW + (COLUMN + c)[None, :]
+        if CHANNELS % BLOCK_C == 0:
+            value = tl.load(address)
+        else:
+            value = tl.load(address, mask=c_mask[None, :], other=0.0)
+        s = _transposed_weights(points, k, end, row, column, layer, MODE)
+        acc = dot(s.to(value.dtype), value, acc, PRECISION)
+    if tl.max(tl.where(acc - acc == 0.0, 0, 1)) == 0:
+        offset = (
+            image.to(tl.int64) * strides[0]
+            + row.to(tl.int64) * strides[2]
+            + column.to(tl.int64) * strides[3]
+        )
+        inside = (row < size[0]) & (column < size[1])
+        address = layer.map + offset[:, None] + c.to(tl.int64)[None, :] * strides[1]
+        value = acc.to(layer.map.dtype.element_ty)
+        tl.store(address, value, mask=inside[:, None] & c_mask[None, :])
+    else:
+        _write_cell_by_cell(
+            rows + COLUMN,
+            points,
+            begin,
+            end,
+            layer,
+            image,
+            first,
+            strip * WIDTH,
+            c,
+            c_mask,
+            ROW,
+            WIDTH,
+            MODE,
+            BLOCK_S,
+        )
+
+
+@triton.jit(launch_metadata=_account)
+def _band_kernel(
+    rows,  # (P, ROW), in order
+    points,  # in order
+    starts,  # (B, SPACES)
+    windows,  # of each layer
+    last_bin,
+    layers,  # gradients
+    programs,  # for each layer its first program, and the first that is no longer its own
+    period,  # programs of all layers for one image and block of channels, where columns are shared
+    VECTORS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    SHARED: tl.constexpr,
+    ROW: tl.constexpr,
+    SPACES: tl.constexpr,
+    MODE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """Every cell of every layer, tile by tile.
+
+    SHARED: all layers read the same columns, so the programs of one image and block of channels
+    are neighbours, and find them in L2.
+    """
+    for i in tl.static_range(len(layers)):
+        program = tl.program_id(0)
+        if SHARED:
+            program = program % period
+        if (program >= programs[i][0]) & (program < programs[i][1]):
+            size = layers[i].size
+            blocks = (CHANNELS[i] + BLOCK_C - 1) // BLOCK_C
+            strips = (size[1] + WIDTHS[i] - 1) // WIDTHS[i]
+            groups = (size[0] + BLOCK_S // WIDTHS[i] - 1) // (BLOCK_S // WIDTHS[i])
+            local = program - programs[i][0]
+            if SHARED:
+                block = tl.program_id(0) // period % blocks
+                image = tl.program_id(0) // period // blocks
+            else:
+                block = local % blocks
+                local = local // blocks
+                image = local // (strips * groups)
+                local = local % (strips * groups)
+            _band_tile(
+                rows,
+                points,
+                starts,
+                windows[i],
+                last_bin,
+                layers[i],
+                image,
+                local // strips,
+                local % strips,
+                block,
+                ROW,
+                SPACES,
+                CHANNELS[i],
+                COLUMNS[i],
+                WIDTHS[i],
+                MODE,
+                PRECISION,
+                BLOCK_S,
+                BLOCK_C,
+                BLOCK_P,
+            )
+
+
+def band(
+    rows: Tensor, columns: Sequence[int], s: Sampling, order: Order, tile: Tile | None = None
+) -> None:
+    """Write S_i^T rows to every cell of ``s.features`` (B, C_i, H_i, W_i), of any strides.
+
+    ``rows`` (P, row) stand in `order`; layer i takes ``rows[:, columns[i] : columns[i] + C_i]``.
+    Sums are float32. The same inputs give the same bits.
+    """
+    channels, sizes = s.channels, s.sizes
+    shared = len(set(columns)) < len(columns)
+    if tile is None:
+        key = Key(rows.dtype, s.total, channels=min(channels))
+        name, tiles = ("collect", SHARED_TILES) if shared else ("scatter", TILES)
+        tile = tile_for(name, tiles, key, s, partial(band, rows, columns, s, order))
+    block = min(tile.columns, triton.next_power_of_2(max(16, min(channels))))
+    widths = tuple([min(tile.rows, WIDEST, max(8, _power(width))) for _, width in sizes])
+    tiles_of = [
+        -(-height // (tile.rows // across)) * -(-width // across)
+        for (height, width), across in zip(sizes, widths, strict=True)
+    ]
+    if not shared:
+        tiles_of = [
+            number * s.batch * -(-count // block)
+            for number, count in zip(tiles_of, channels, strict=True)
+        ]
+    programs, period = [(0, 0)] * len(sizes), 0
+    # Coarse maps first: their runs are the longest.
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
+        programs[i] = (period, period + tiles_of[i])
+        period += tiles_of[i]
+    rows = rows.contiguous()
+    _band_kernel[(period * s.batch * -(-channels[0] // block) if shared else period,)](
+        rows,
+        starts=order.starts,
+        windows=tuple([window_of(affine, order.ruler) for affine in s.geometry.affine]),
+        last_bin=float(order.ruler.bins - 1),
+        **sampling_arguments(order.of(s)),
+        programs=tuple(programs),
+        period=period,
+        COLUMNS=tuple(columns),
+        WIDTHS=widths,
+        SHARED=shared,
+        ROW=rows.stride(0),
+        SPACES=order.ruler.spaces,
+        PRECISION=precision(rows.dtype),
+        BLOCK_S=tile.rows,
+        BLOCK_C=block,
+        BLOCK_P=tile.terms,
+        **options(tile),
+    )
+
+
+def _power(number: int) -> int:
+    return int(triton.next_power_of_2(number))

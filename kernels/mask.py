@@ -1,0 +1,117 @@
+"""What arrives from above: G = dL/dz in the order of the points, and the gradient of the bias.
+
+    G[k, d] = grad[p, d] where y[p, d] > 0, else 0          p = place[k], y = relu(z)
+    db[d]   = sum_k G[k, d]
+
+in one pass over grad and y; without y nothing is masked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .blocks import channels_of
+from .launch import accounted, options
+from .order import Order
+from .select import Tile
+
+__all__ = ["masked"]
+
+# Rows and columns of G at a time. It is not tuned: the order of the sums would depend on it.
+TILE = Tile(16, 256, num_warps=4)
+# Rows of a program: many, where there are enough for every multiprocessor, for few partial sums.
+SHARES = ((1 << 24, 128), (1 << 20, 64), (0, 32))
+
+
+@accounted
+def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """grad and y are read, G is written; partial sums are few."""
+    moved = a["grad"].nbytes * (3.0 if a["MASKED"] else 2.0)
+    return float(a["grad"].numel()), moved, a["grad"].dtype
+
+
+@triton.jit(launch_metadata=_account)
+def _mask_kernel(
+    out,  # (P, D)
+    sums,  # (shares of points, D) float32
+    grad,  # (P, D)
+    output,  # y (P, D)
+    place,
+    total,
+    D: tl.constexpr,
+    MASKED: tl.constexpr,
+    SUMMED: tl.constexpr,
+    SHARE: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """out[k] = grad[place[k]], masked; sums[share] = sum of out over the share's places."""
+    share = tl.program_id(0).to(tl.int64)
+    d, d_mask = channels_of(tl.program_id(1), D, BLOCK_D)
+    acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
+    for start in tl.static_range(0, SHARE, BLOCK_P):
+        k = share * SHARE + start + tl.arange(0, BLOCK_P)
+        mask = (k < total)[:, None] & d_mask[None, :]
+        p = tl.load(place + k, mask=k < total, other=0).to(tl.int64)
+        offset = p[:, None] * D + d[None, :]
+        g = tl.load(grad + offset, mask=mask, other=0.0)
+        if MASKED:
+            y = tl.load(output + offset, mask=mask, other=0.0).to(tl.float32)
+            g = tl.where(y <= 0.0, 0.0, g)
+        tl.store(out + k[:, None] * D + d[None, :], g, mask=mask)
+        if SUMMED:
+            acc += g.to(tl.float32)
+    if SUMMED:
+        tl.store(sums + share * D + d, tl.sum(acc, axis=0), mask=d_mask)
+
+
+@triton.jit
+def _sum_kernel(out, sums, rows, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
+    """out[d] = sum of sums[r, d], in a fixed order."""
+    d, d_mask = channels_of(tl.program_id(0), D, BLOCK_D)
+    acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
+    for start in range(0, rows, BLOCK_R):
+        r = start + tl.arange(0, BLOCK_R)
+        mask = (r < rows)[:, None] & d_mask[None, :]
+        acc += tl.load(sums + r.to(tl.int64)[:, None] * D + d[None, :], mask=mask, other=0.0)
+    tl.store(out + d, tl.sum(acc, axis=0).to(out.dtype.element_ty), mask=d_mask)
+
+
+def masked(
+    grad: Tensor, output: Tensor | None, order: Order, bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(G, db) in grad's dtype, for grad (P, D) and y = `output` (P, D) or None; db if `bias`."""
+    grad = grad.contiguous()
+    total, outputs = grad.shape
+    columns = min(TILE.columns, triton.next_power_of_2(outputs))
+    share = next(rows for values, rows in SHARES if total * outputs >= values)
+    shares, blocks = -(-total // share), -(-outputs // columns)
+    out = torch.empty_like(grad)
+    sums = grad
+    if bias:
+        sums = torch.empty((shares, outputs), dtype=torch.float32, device=grad.device)
+    _mask_kernel[(shares, blocks)](
+        out,
+        sums,
+        grad,
+        grad if output is None else output.contiguous(),
+        order.place,
+        total,
+        D=outputs,
+        MASKED=output is not None,
+        SUMMED=bias,
+        SHARE=share,
+        BLOCK_P=TILE.rows,
+        BLOCK_D=columns,
+        **options(TILE),
+    )
+    if not bias:
+        return out, None
+    db = grad.new_empty(outputs)
+    _sum_kernel[(-(-outputs // 64),)](db, sums, shares, D=outputs, BLOCK_R=32, BLOCK_D=64)
+    return out, db

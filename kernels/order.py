@@ -1,0 +1,200 @@
+"""One order of the points for every layer: by image, then by y.
+
+t_y = scale_i y + offset_i grows with y on every layer, clamped or not. So in this one order the
+points that touch rows r ... s of a map are neighbours, whichever layer it is: a kernel that owns
+rows of a map walks one run of points, and needs neither atomics nor lists of corners.
+
+y is sorted by bins, about one to a row of the finest map; within a bin points keep their order. The
+place of a point is
+
+    place(p) = points of earlier images + points of lower bins + earlier points of the same bin,
+
+counted, not compared. A run may so begin and end a bin too early or late: what it has too many of
+weighs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..call.geometry import LayerAffine
+from ..call.sampling import Sampling
+from .bilinear import load_points
+from .launch import options, point_arguments
+from .select import Tile
+
+__all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "window_of"]
+
+# Points of a program. Each counts all points of its image, so images of more than MOST are sorted.
+TILE = Tile(128, 1, num_warps=4)
+MOST = 4096
+MOST_BINS = 1023
+
+
+class Ruler(NamedTuple):
+    """bin(y) = floor(scale y + offset), clamped to 0 ... bins - 1."""
+
+    scale: float
+    offset: float
+    bins: int
+
+    @property
+    def spaces(self) -> int:
+        """Bins of an image in the table of starts: a power of two, of which the last is empty."""
+        return triton.next_power_of_2(self.bins + 1)
+
+
+class Window(NamedTuple):
+    """Points that touch rows r ... s of a layer lie in bins floor(scale (r - 1) + offset) - slack
+    ... floor(scale (s + 1) + offset) + slack."""
+
+    scale: float
+    offset: float
+    slack: float
+
+
+class Order(NamedTuple):
+    """P points by (image, bin).
+
+    Args:
+        place: ``(P,)`` int32, which point stands at a place.
+        xy: ``(P, 2)`` float32, coordinates in this order.
+        image: ``(P,)`` the images in this order; None for equal shares, which stay together.
+        starts: ``(B, ruler.spaces)`` int32, the place at which each bin of each image begins.
+        ruler: from y to bins.
+    """
+
+    place: Tensor
+    xy: Tensor
+    image: Tensor | None
+    starts: Tensor
+    ruler: Ruler
+
+    def of(self, s: Sampling) -> Sampling:
+        """The same points in this order."""
+        return s._replace(points=self.xy, batch_index=self.image)
+
+
+def ruler_of(sizes: Sequence[tuple[int, int]], affine: Sequence[LayerAffine]) -> Ruler:
+    """The rows of the finest map, some of them together if they are very many."""
+    rows, (_, _, scale, offset) = max(
+        (size[0], layer) for size, layer in zip(sizes, affine, strict=True)
+    )
+    bins = min(rows, MOST_BINS)
+    return Ruler(scale * bins / rows, offset * bins / rows, bins)
+
+
+def window_of(affine: LayerAffine, ruler: Ruler) -> Window:
+    """Rows of a layer in bins; one bin is far more than rounding can move a point."""
+    _, _, scale, offset = affine
+    if scale == 0:
+        return Window(0.0, 0.0, float(ruler.bins))
+    factor = ruler.scale / scale
+    return Window(factor, ruler.offset - factor * offset, 1.0)
+
+
+@triton.jit
+def _bin_of(points, p, ruler):
+    """x, y (BLOCK,) of the points p, and their bins."""
+    x, y, finite = load_points(points, p)
+    t = tl.where(finite, y, 0.0) * ruler.scale + ruler.offset
+    return x, y, tl.minimum(tl.maximum(t, 0.0), ruler.bins - 1.0).to(tl.int32)
+
+
+@triton.jit
+def _order_kernel(
+    place,  # (P,)
+    xy,  # (P, 2)
+    starts,  # (B, SPACES)
+    points,
+    ruler,
+    blocks,  # of an image's points
+    SPACES: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    MODE: tl.constexpr,
+):
+    """place, xy and starts for BLOCK_P points of an image, by two histograms of all its points."""
+    image = tl.program_id(0) // blocks
+    block = tl.program_id(0) % blocks
+    total = points.per_image
+    before = image.to(tl.int64) * total
+    n = tl.arange(0, BLOCK_N)
+    _x, _y, bin = _bin_of(points, before + tl.minimum(n, total - 1), ruler)
+    every = tl.histogram(tl.where(n < total, bin, SPACES - 1), SPACES)
+    earlier = tl.histogram(tl.where(n < block * BLOCK_P, bin, SPACES - 1), SPACES)
+    lower = tl.cumsum(every, 0) - every
+    m = block * BLOCK_P + tl.arange(0, BLOCK_P)
+    x, y, mine = _bin_of(points, before + tl.minimum(m, total - 1), ruler)
+    same = (mine[:, None] == mine[None, :]) & (m[None, :] < m[:, None])
+    to = tl.gather(lower + earlier, mine, 0) + tl.sum(same.to(tl.int32), axis=1)
+    to = before + to
+    inside = m < total
+    tl.store(place + to, (before + m).to(tl.int32), mask=inside)
+    tl.store(xy + 2 * to, x, mask=inside)
+    tl.store(xy + 2 * to + 1, y, mask=inside)
+    if block == 0:
+        spaces = tl.arange(0, SPACES)
+        tl.store(starts + image * SPACES + spaces, (before + lower).to(tl.int32))
+
+
+@triton.jit
+def _key_kernel(
+    keys,  # (P,) int32
+    points,
+    ruler,
+    SPACES: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    MODE: tl.constexpr,
+):
+    """keys[p] = image(p) SPACES + bin(p): what a sort orders the points by."""
+    p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    at = tl.minimum(p, points.total - 1).to(tl.int64)
+    _x, _y, bin = _bin_of(points, at, ruler)
+    if MODE.ragged:
+        image = tl.load(points.image + at).to(tl.int64)
+        image = tl.minimum(tl.maximum(image, 0), points.batch - 1)
+    else:
+        image = at // points.per_image
+    tl.store(keys + p, image.to(tl.int32) * SPACES + bin, mask=p < points.total)
+
+
+def order_points(s: Sampling) -> Order:
+    """The order of the points of `s`, and where each bin of each image begins.
+
+    One launch for equal shares of at most MOST points; else a key for each point, and a sort.
+    """
+    ruler = ruler_of(s.sizes, s.geometry.affine)
+    spaces = ruler.spaces
+    arguments = point_arguments(s)
+    per_image, device = arguments["points"].per_image, s.points.device
+    shared = {"ruler": ruler, "SPACES": spaces, "BLOCK_P": TILE.rows, **options(TILE)}
+    if s.batch_index is None and per_image <= MOST:
+        place = torch.empty(s.total, dtype=torch.int32, device=device)
+        xy = torch.empty((s.total, 2), dtype=torch.float32, device=device)
+        starts = torch.empty((s.batch, spaces), dtype=torch.int32, device=device)
+        blocks = -(-per_image // TILE.rows)
+        _order_kernel[(s.batch * blocks,)](
+            place,
+            xy,
+            starts,
+            **arguments,
+            blocks=blocks,
+            BLOCK_N=max(TILE.rows, triton.next_power_of_2(per_image)),
+            **shared,
+        )
+        return Order(place, xy, None, starts, ruler)
+    keys = torch.empty(s.total, dtype=torch.int32, device=device)
+    _key_kernel[(-(-s.total // TILE.rows),)](keys, **arguments, **shared)
+    keys, place = torch.sort(keys, stable=True)
+    bins = torch.arange(s.batch * spaces, dtype=torch.int32, device=device)
+    starts = torch.searchsorted(keys, bins, out_int32=True).view(s.batch, spaces)
+    xy = s.points.index_select(0, place).to(torch.float32)
+    image = None if s.batch_index is None else s.batch_index.index_select(0, place)
+    return Order(place.to(torch.int32), xy, image, starts, ruler)
