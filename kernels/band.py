@@ -95,7 +95,7 @@ def _write_cell_by_cell(
     """
     size, strides = layer.size, layer.strides
     zero = tl.full((), 0, tl.int64)
-    for cell in range(0, BLOCK_S):
+    for cell in range(BLOCK_S):
         row = first_row + cell // WIDTH
         column = first_column + cell % WIDTH
         if (row < size[0]) & (column < size[1]):
@@ -105,7 +105,7 @@ def _write_cell_by_cell(
                 x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
                 tx, ty = layer_position(x, y, layer, MODE)
                 s = hat(tx, column * 1.0, MODE) * hat(ty, row * 1.0, MODE)
-                value = tl.load(rows + (zero + k) * ROW + c, mask=c_mask, other=0.0)
+                value = tl.load(rows + k * ROW + c, mask=c_mask, other=0.0)
                 s = s.to(value.dtype).to(tl.float32)
                 acc += tl.where(s != 0.0, s * value.to(tl.float32), 0.0)
             offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[2]
@@ -137,7 +137,7 @@ def _band_tile(
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """One tile: `group` counts rows of tiles, `strip` tiles in a row, `block` blocks of channels."""
+    """One tile: `group` counts rows of tiles, `strip` tiles of a row, `block` channels."""
     size, strides = layer.size, layer.strides
     HEIGHT: tl.constexpr = BLOCK_S // WIDTH
     cell = tl.arange(0, BLOCK_S)
@@ -156,7 +156,7 @@ def _band_tile(
     acc = tl.zeros((BLOCK_S, BLOCK_C), tl.float32)
     for start in range(begin, end, BLOCK_P):
         k = start + tl.arange(0, BLOCK_P)
-        address = rows + tl.minimum(k, end - 1).to(tl.int64)[:, None] * ROW + (COLUMN + c)[None, :]
+        address = rows + tl.minimum(k, end - 1)[:, None] * ROW + (COLUMN + c)[None, :]
         if CHANNELS % BLOCK_C == 0:
             value = tl.load(address)
         else:
@@ -236,8 +236,7 @@ def _band_kernel(
             else:
                 block = local % blocks
                 local = local // blocks
-                image = local // (strips * groups)
-                local = local % (strips * groups)
+                image = local // strips // groups
             _band_tile(
                 rows,
                 points,
@@ -246,7 +245,7 @@ def _band_kernel(
                 last_bin,
                 layers[i],
                 image,
-                local // strips,
+                local // strips % groups,
                 local % strips,
                 block,
                 ROW,

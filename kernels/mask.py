@@ -57,7 +57,7 @@ def _mask_kernel(
     for start in tl.static_range(0, SHARE, BLOCK_P):
         k = share * SHARE + start + tl.arange(0, BLOCK_P)
         mask = (k < total)[:, None] & d_mask[None, :]
-        p = tl.load(place + k, mask=k < total, other=0).to(tl.int64)
+        p = tl.load(place + k, mask=k < total, other=0)
         offset = p[:, None] * D + d[None, :]
         g = tl.load(grad + offset, mask=mask, other=0.0)
         if MASKED:
@@ -70,7 +70,13 @@ def _mask_kernel(
         tl.store(sums + share * D + d, tl.sum(acc, axis=0), mask=d_mask)
 
 
-@triton.jit
+@accounted
+def _sum_account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Partial sums are read."""
+    return float(a["sums"].numel()), float(a["sums"].nbytes), a["sums"].dtype
+
+
+@triton.jit(launch_metadata=_sum_account)
 def _sum_kernel(out, sums, rows, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr):
     """out[d] = sum of sums[r, d], in a fixed order."""
     d, d_mask = channels_of(tl.program_id(0), D, BLOCK_D)

@@ -16,7 +16,7 @@ weighs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -26,7 +26,7 @@ from torch import Tensor
 from ..call.geometry import LayerAffine
 from ..call.sampling import Sampling
 from .bilinear import load_points
-from .launch import options, point_arguments
+from .launch import accounted, options, point_arguments
 from .select import Tile
 
 __all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "window_of"]
@@ -63,10 +63,10 @@ class Order(NamedTuple):
     """P points by (image, bin).
 
     Args:
-        place: ``(P,)`` int32, which point stands at a place.
+        place: ``(P,)`` int64, which point stands at a place.
         xy: ``(P, 2)`` float32, coordinates in this order.
         image: ``(P,)`` the images in this order; None for equal shares, which stay together.
-        starts: ``(B, ruler.spaces)`` int32, the place at which each bin of each image begins.
+        starts: ``(B, ruler.spaces)`` int64, the place at which each bin of each image begins.
         ruler: from y to bins.
     """
 
@@ -99,6 +99,14 @@ def window_of(affine: LayerAffine, ruler: Ruler) -> Window:
     return Window(factor, ruler.offset - factor * offset, 1.0)
 
 
+@accounted
+def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Every block of an image's points counts them all."""
+    points = a["points"]
+    copies = 1 if "keys" in a else -(-points.per_image // TILE.rows)
+    return 0.0, float(copies * points.xy.nbytes + 16 * points.total), torch.float32
+
+
 @triton.jit
 def _bin_of(points, p, ruler):
     """x, y (BLOCK,) of the points p, and their bins."""
@@ -107,7 +115,7 @@ def _bin_of(points, p, ruler):
     return x, y, tl.minimum(tl.maximum(t, 0.0), ruler.bins - 1.0).to(tl.int32)
 
 
-@triton.jit
+@triton.jit(launch_metadata=_account)
 def _order_kernel(
     place,  # (P,)
     xy,  # (P, 2)
@@ -136,15 +144,15 @@ def _order_kernel(
     to = tl.gather(lower + earlier, mine, 0) + tl.sum(same.to(tl.int32), axis=1)
     to = before + to
     inside = m < total
-    tl.store(place + to, (before + m).to(tl.int32), mask=inside)
+    tl.store(place + to, before + m, mask=inside)
     tl.store(xy + 2 * to, x, mask=inside)
     tl.store(xy + 2 * to + 1, y, mask=inside)
     if block == 0:
         spaces = tl.arange(0, SPACES)
-        tl.store(starts + image * SPACES + spaces, (before + lower).to(tl.int32))
+        tl.store(starts + image * SPACES + spaces, before + lower)
 
 
-@triton.jit
+@triton.jit(launch_metadata=_account)
 def _key_kernel(
     keys,  # (P,) int32
     points,
@@ -176,9 +184,9 @@ def order_points(s: Sampling) -> Order:
     per_image, device = arguments["points"].per_image, s.points.device
     shared = {"ruler": ruler, "SPACES": spaces, "BLOCK_P": TILE.rows, **options(TILE)}
     if s.batch_index is None and per_image <= MOST:
-        place = torch.empty(s.total, dtype=torch.int32, device=device)
+        place = torch.empty(s.total, dtype=torch.int64, device=device)
         xy = torch.empty((s.total, 2), dtype=torch.float32, device=device)
-        starts = torch.empty((s.batch, spaces), dtype=torch.int32, device=device)
+        starts = torch.empty((s.batch, spaces), dtype=torch.int64, device=device)
         blocks = -(-per_image // TILE.rows)
         _order_kernel[(s.batch * blocks,)](
             place,
@@ -194,7 +202,7 @@ def order_points(s: Sampling) -> Order:
     _key_kernel[(-(-s.total // TILE.rows),)](keys, **arguments, **shared)
     keys, place = torch.sort(keys, stable=True)
     bins = torch.arange(s.batch * spaces, dtype=torch.int32, device=device)
-    starts = torch.searchsorted(keys, bins, out_int32=True).view(s.batch, spaces)
+    starts = torch.searchsorted(keys, bins).view(s.batch, spaces)
     xy = s.points.index_select(0, place).to(torch.float32)
     image = None if s.batch_index is None else s.batch_index.index_select(0, place)
-    return Order(place.to(torch.int32), xy, image, starts, ruler)
+    return Order(place, xy, image, starts, ruler)

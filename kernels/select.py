@@ -106,20 +106,6 @@ _LINEAR = (
 RULES: dict[str, tuple[Rule, ...]] = {
     "gather": _ROWS,
     "coordinate_gradient": _ROWS,
-    "scatter_atomic": _ROWS,
-    "scatter_sorted": (Rule(8, 128, 2, "the only choice so far", _always),),
-    "weight_gradient": (
-        Rule(32, 32, 4, "float32 products take more registers", _float32),
-        Rule(128, 64, 4, "half precision", _always),
-    ),
-    "feature_gradient": (
-        Rule(32, 32, 4, "float32 products take more registers", _float32),
-        Rule(64, 64, 4, "half precision", _always),
-    ),
-    "transposed_product": (
-        Rule(32, 64, 4, "float32 products take more registers", _float32),
-        Rule(64, 128, 4, "half precision", _always),
-    ),
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "more programs a multiprocessor: measured fastest", _always),

@@ -27,6 +27,7 @@ class DeviceProfile:
         located_points: points/s whose corners are found.
         operator_seconds: seconds for each kernel or operator.
         threads: of the CPU, that the rates hold for; 0 for a GPU.
+        tensor_loads: the device loads tiles of a matrix by itself (NVIDIA's TMA, since Hopper).
     """
 
     name: str
@@ -47,6 +48,7 @@ class DeviceProfile:
     located_points: float
     operator_seconds: float
     threads: int = 0
+    tensor_loads: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("cpu", "gpu"):

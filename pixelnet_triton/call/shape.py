@@ -55,6 +55,7 @@ class CallShape:
         moving_points: the points want a gradient.
         may_keep: what autograd keeps of a plain expression may be kept; not where a plan is
             named, nor while tracing.
+        tensor_loads: as in :class:`DeviceProfile`, from where the cost model takes it.
     """
 
     layers: tuple[LayerShape, ...]
@@ -68,6 +69,7 @@ class CallShape:
     nearest: bool = False
     moving_points: bool = False
     may_keep: bool = True
+    tensor_loads: bool = False
 
     @property
     def channels(self) -> int:

@@ -1,7 +1,7 @@
 """The GPU back end, as planner and operator know it (:class:`pixelnet_triton.call.Backend`).
 
-Nothing of size P x C is kept from the forward pass; where the backward needs it (two steps, or sums
-in a fixed order) it lives for one call.
+Nothing of size P x C is kept from the forward pass; where the backward needs it, it lives for one
+call.
 """
 
 from __future__ import annotations
@@ -35,10 +35,6 @@ from .work import DTYPES, work
 __all__ = ["BACKEND", "GpuBackend", "load"]
 
 
-# The scatter has a tile for each of the two kernels that it may go by.
-_TILED = {"scatter": "scatter_atomic"}
-
-
 class GpuBackend:
     """Triton kernels, and plain products by cuBLAS; see :class:`pixelnet_triton.call.Backend`."""
 
@@ -66,8 +62,7 @@ class GpuBackend:
         return routes.strategies(shape, layer) if shape.out_features else ("gather",)
 
     def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
-        """One: no rate of the profile enters."""
-        return [routes.route(shape, plan)]
+        return routes.open_routes(shape, plan)
 
     def fits(self, shape: CallShape, plan: Plan, route: Route) -> bool:
         return routes.fits(shape, route)
@@ -87,7 +82,7 @@ class GpuBackend:
         )
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []
-        for name in dict.fromkeys(_TILED.get(name, name) for name in names):
+        for name in dict.fromkeys(names):
             if name in RULES:
                 rule = choose(name, key)
                 size = f"{rule.rows} x {rule.columns}, {rule.num_warps} warps"
@@ -136,18 +131,11 @@ class Launches:
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        # Read here and nowhere else; it may change between the passes of a call.
-        in_order = torch.are_deterministic_algorithms_enabled()
-        scatter = self.steps.scatter_in_order if in_order else self.steps.scatter_as_it_comes
         with _on(s.points):
             if head is None:
-                return self.steps.hypercolumn_gradients(s, grad, wanted, scatter)
-            if output is not None:
-                grad = torch.ops.aten.threshold_backward(grad, output, 0)
-            route = self.route
-            if in_order or wanted.points:
-                route = routes.with_columns(route)
-            return self.steps.linear_gradients(s, head, route, grad.contiguous(), wanted, scatter)
+                return self.steps.hypercolumn_gradients(s, grad, wanted)
+            route = routes.scattered(self.route) if wanted.points else self.route
+            return self.steps.linear_gradients(s, head, route, grad, output, wanted)
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[object]:

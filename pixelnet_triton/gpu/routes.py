@@ -4,18 +4,18 @@ How a layer is read in the forward pass, the words of `Route.read`:
 
     gather             rows S_i X_i written by the gather, then multiplied: mode two_step
     fused_linear       gathered inside the kernel that multiplies: mode one_pass
-    project_product    X_i W_i^T, interpolated as a product
-    project_gather     X_i W_i^T, whose rows are gathered
+    project_band       X_i W_i^T; S_i written as columns, beside the gathered ones, of a product
+                       that walks the rows of the map which a tile of points touches
+    project_columns    X_i W_i^T, whose rows are gathered as columns, and multiplied by I
+    project_product    X_i W_i^T, interpolated as a product inside a kernel
+    project_gather     X_i W_i^T, whose rows are gathered inside a kernel
 
-and how its gradient is written, the words of `Route.write`:
+and how its gradient is written, the words of `Route.write`, whichever way it was read:
 
-    scatter              U = G W_i written by a product, S_i^T U by the scatter
-    feature_gradient     S_i^T (G W_i) by one kernel
-    transposed_product   Q_i = S_i^T G by a product; then Q_i^T X_i and Q_i W_i
-    collect              Q_i = S_i^T G by the scatter; then the same products
+    scatter            U = G W_i, dX_i = S_i^T U;      dW_i = G^T (S_i X_i), gathered again
+    collect            Q_i = S_i^T G, dX_i = Q_i W_i;  dW_i = Q_i^T X_i
 
-The scatter goes by atomics, or in a fixed order where torch is asked for deterministic algorithms;
-that is no part of the route, because it may change between two calls of one plan.
+S_i^T is applied by the band kernel, to points in order; it has the same bits at every call.
 """
 
 from __future__ import annotations
@@ -23,22 +23,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 
 from ..call.plan import Plan
 from ..call.route import Route
 from ..call.shape import CallShape
 
-__all__ = ["derived", "fits", "layers_read", "route", "strategies", "with_columns"]
+__all__ = ["fits", "layers_read", "layers_written", "open_routes", "scattered", "strategies"]
 
 # Wider maps have more cells than a tile of points can use: the interpolation product would be
 # nearly all zeros, and one row of it no longer fits the shared memory of a tile.
 WIDEST_PRODUCT = 64
+# A gathered row of a projected map takes D columns of the product, each D multiplications.
+MOST_COLUMNS = 1024
+# Columns of S that a tile of points may take: beyond, fewer are gathered rows.
+MOST_BAND = 4096
 
 GATHERED = ("gather", "fused_linear")
-PROJECTED = ("project_product", "project_gather")
-WRITES = ("scatter", "feature_gradient", "transposed_product", "collect")
-# What is launched for each way to write a gradient.
-_LAUNCHES = {"scatter": ("mm", "scatter"), "collect": ("scatter",)}
+PROJECTED = ("project_band", "project_columns", "project_product", "project_gather")
+IN_KERNEL = ("project_product", "project_gather")
+WRITES = ("scatter", "collect")
 
 
 def strategies(shape: CallShape, layer: int) -> tuple[str, ...]:
@@ -51,81 +55,118 @@ def strategies(shape: CallShape, layer: int) -> tuple[str, ...]:
     return ("gather", "project_gather", "project_product")
 
 
-def route(shape: CallShape, plan: Plan) -> Route:
-    """What follows from the plan."""
-    linear = shape.out_features > 0
-    return derived(
-        plan.layers, plan.mode, shape.ragged, linear, shape.training, shape.moving_points
+def open_routes(shape: CallShape, plan: Plan) -> list[Route]:
+    """The ways in which a call of that shape may be carried out by a plan."""
+    if not shape.out_features:
+        words = ("gather",) * len(shape.layers)
+        return [_route(words, ("scatter",) * len(words) if shape.training else (), False)]
+    ways = product(_reads(shape, plan), _writes(shape, plan))
+    return [_route(read, write, True) for read, write in ways]
+
+
+def _reads(shape: CallShape, plan: Plan) -> list[tuple[str, ...]]:
+    """All projected layers go one way; which, is a question of price."""
+    gather = "fused_linear" if plan.mode == "one_pass" else "gather"
+    own = ["project_gather" if s != "gather" and shape.ragged else s for s in plan.layers]
+    ways = [own]
+    if plan.mode == "two_step" and any(s != "gather" for s in plan.layers):
+        others = [
+            word
+            for word, is_open in (
+                ("project_band", _band_fits(shape, plan.layers)),
+                ("project_columns", shape.out_features <= MOST_COLUMNS),
+            )
+            if is_open
+        ]
+        ways = [["gather" if s == "gather" else word for s in own] for word in others] + ways
+    return [tuple([gather if s == "gather" else s for s in way]) for way in ways]
+
+
+def _band_fits(shape: CallShape, layers: Sequence[str]) -> bool:
+    """Can the band product take these layers projected?
+
+    Its operands are tiles of half precision that the device loads by itself, from rows of a
+    multiple of 16 bytes. A tile of points meets so many images, and all cells of each at worst.
+    """
+    cells = sum(shape.layers[i].cells for i, strategy in enumerate(layers) if strategy != "gather")
+    images = min(shape.batch, 1 + 128 * shape.batch // max(1, shape.points) + 1)
+    return (
+        shape.tensor_loads
+        and shape.itemsize == 2
+        and shape.out_features % 8 == 0
+        and not shape.ragged
+        and images * cells <= MOST_BAND
     )
+
+
+def _writes(shape: CallShape, plan: Plan) -> list[tuple[str, ...]]:
+    """As the strategies are, and by whether a map has fewer cells than there are points."""
+    if not shape.training:
+        return [()]
+    layers = shape.layers
+    if shape.moving_points:  # U is needed in any case
+        return [("scatter",) * len(layers)]
+    followed = ["scatter" if s == "gather" else "collect" for s in plan.layers]
+    counted = [
+        "collect" if 2 * shape.batch * layer.cells <= shape.points else "scatter"
+        for layer in layers
+    ]
+    return list(dict.fromkeys([tuple(followed), tuple(counted)]))
 
 
 def fits(shape: CallShape, route: Route) -> bool:
     """Can the kernels take such a call this way?"""
     read, write, layers = set(route.read), set(route.write), len(shape.layers)
+    if not shape.out_features:
+        return read == {"gather"} and write <= {"scatter"}
+    projected = read & {*PROJECTED}
+    band = ["gather" if word in GATHERED else "project" for word in route.read]
     return (
         len(route.read) == layers
         and read <= {*GATHERED, *PROJECTED}
-        and not read >= set(GATHERED)
-        and (shape.out_features > 0 or read == {"gather"})
-        and not (shape.ragged and ("project_product" in read or "transposed_product" in write))
-        and write <= set(WRITES)
+        and not read >= {*GATHERED}
+        and not ("fused_linear" in read and projected - {*IN_KERNEL})
+        and (len(projected) < 2 or projected <= {*IN_KERNEL})
+        and not (shape.ragged and "project_product" in read)
+        and ("project_band" not in read or _band_fits(shape, band))
+        and write <= {*WRITES}
         and len(route.write) == (layers if shape.training else 0)
     )
 
 
 @lru_cache(maxsize=1024)
-def derived(
-    layers: tuple[str, ...], mode: str, ragged: bool, linear: bool, training: bool, moving: bool
-) -> Route:
-    """The route of a plan.
-
-    With ragged points, interpolation as a product becomes a gather of projected rows. Where points
-    want a gradient, U is needed anyway, and the scatter takes it from there.
-    """
-    read = tuple([_read(strategy, mode, ragged, linear) for strategy in layers])
-    gathers, projects = bool({*read} & {*GATHERED}), bool({*read} & {*PROJECTED})
+def _route(read: tuple[str, ...], write: tuple[str, ...], linear: bool) -> Route:
+    """The route of these words, with its launches by name."""
+    words = {*read}
     if not linear:
         forward = "gather"
-    elif "fused_linear" in read:
+    elif "fused_linear" in words:
         forward = "fused_linear"
-    elif not projects:
-        forward = "gather + linear"
+    elif "project_band" in words:
+        forward = "order + band_product"
+    elif words & {*IN_KERNEL}:
+        forward = "gather + product" if "gather" in words else "product"
     else:
-        forward = "gather + product" if gathers else "product"
-    if not training:
+        forward = "gather + linear"
+    if not write:
         return Route(forward, "", read, ())
-    write = tuple([_write(way, moving) for way in read])
-    launches = []
-    if linear and gathers:
-        launches += ["gather", "mm"] if "gather" in read else ["weight_gradient"]
-    for way in write:
-        launches += _LAUNCHES.get(way, (way,)) if linear else ("scatter",)
-    if moving:
-        launches.append("coordinate_gradient")
-    return Route(forward, " + ".join(dict.fromkeys(launches)), read, write)
+    launches = ["order", "mask"]
+    if linear and "scatter" in write:
+        launches += ["gather", "mm"]
+    launches += dict.fromkeys(write)
+    return Route(forward, " + ".join(launches), read, write)
 
 
-def _read(strategy: str, mode: str, ragged: bool, linear: bool) -> str:
-    if not linear:
-        return "gather"
-    if strategy == "gather":
-        return "fused_linear" if mode == "one_pass" else "gather"
-    return "project_gather" if ragged else strategy
-
-
-def _write(read: str, moving: bool) -> str:
-    if read == "fused_linear":
-        return "scatter" if moving else "feature_gradient"
-    writes = {"gather": "scatter", "project_product": "transposed_product"}
-    return writes.get(read, "collect")
-
-
-def with_columns(route: Route) -> Route:
-    """The same route with U = G W written out, from which sums in any order can be taken."""
-    write = tuple(["scatter" if way == "feature_gradient" else way for way in route.write])
-    return replace(route, write=write)
+def scattered(route: Route) -> Route:
+    """The same route with U = G W written out for every layer, which gradients of points need."""
+    return replace(route, write=("scatter",) * len(route.write))
 
 
 def layers_read(route: Route, ways: Sequence[str]) -> list[int]:
     """The layers that are read in one of these ways."""
     return [i for i, way in enumerate(route.read) if way in ways]
+
+
+def layers_written(route: Route, way: str) -> list[int]:
+    """The layers whose gradient is written that way."""
+    return [i for i, word in enumerate(route.write) if word == way]

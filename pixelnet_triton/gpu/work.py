@@ -2,18 +2,19 @@
 
 P points, C channels, D outputs, cells = B H_i W_i; a point has 4 corners (1 for "nearest").
 
-    read                forward
-    gather              P C corners read, written, read again, P x C x D
-    fused_linear        P C corners read for each tile of outputs, P x C x D
-    project_gather      cells x C x D, P D corners read
-    project_product     cells x C x D, P x Kp x D
-    written             backward, in addition to dW_i, which takes as much as the forward pass
-    scatter             U = G W_i, P C added to corners
-    feature_gradient    the same, without writing U
-    collect             P D added to corners; Q^T X_i and Q W_i
-    transposed_product  cells x N x D; Q^T X_i and Q W_i
+    read               forward
+    gather             P C corners read, written, read again, P x C x D
+    fused_linear       P C corners read for each tile of outputs, P x C x D
+    project_band       cells x C x D, P x band x D
+    project_columns    cells x C x D, P D corners read, written, read again, P x D x D
+    project_gather     cells x C x D, P D corners read
+    project_product    cells x C x D, P x Kp x D
+    written            backward
+    scatter            h gathered, G^T h and U = G W; U read for its rows, the gradient written
+    collect            G read for its rows, Q written; Q^T X_i and Q W_i
 
-Kp = H_i WP, with WP = W_i padded to a power of two >= 16.
+Kp = H_i WP, with WP = W_i padded to a power of two >= 16. A band is the rows of the map that 128
+points in order touch, and one more, in steps of 64 cells.
 """
 
 from __future__ import annotations
@@ -29,42 +30,49 @@ from . import routes
 __all__ = ["DTYPES", "work"]
 
 DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
+# A tile of the band product.
+BAND_POINTS, BAND_STEP = 128, 64
 
 
 def work(shape: CallShape, plan: Plan) -> PlanWork:
     """What `plan.route` takes."""
     assert plan.route is not None
     route = plan.route
-    all_gathered = not routes.layers_read(route, routes.PROJECTED)
+    words = {*route.read}
     layers = []
     for layer, read in zip(shape.layers, route.read, strict=True):
         total = _READ[read](shape, layer)
-        if read == "gather" and not all_gathered:
-            # Beside projected layers the library's own product takes the place of a plain one.
+        if read == "gather" and words & {*routes.IN_KERNEL}:
+            # The kernel that interpolates in registers takes the place of a plain product.
             total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
         layers.append(total)
-    for i, write in enumerate(route.write if shape.training else ()):
-        layers[i] += _WEIGHT[route.read[i]](shape, shape.layers[i])
+    for i, write in enumerate(route.write):
         layers[i] += _WRITE[write](shape, shape.layers[i])
-    return PlanWork(tuple(layers), _shared(shape, set(route.read)))
+    return PlanWork(tuple(layers), _shared(shape, words, {*route.write}))
 
 
-def _shared(shape: CallShape, read: set[str]) -> Work:
-    """Work whatever the layers: the output, and launches that serve all gathered layers."""
+def _shared(shape: CallShape, read: set[str], write: set[str]) -> Work:
+    """Work whatever the layers: the output, and launches that serve several layers."""
     output = float(shape.points * shape.out_features * shape.itemsize)
     total = Work(streams=output, operators=1)
-    if "gather" in read:
-        total += Work(operators=1)
+    total += Work(operators=("gather" in read) + 2 * ("project_band" in read))
     if shape.training:
-        total += Work(streams=2 * output, operators=2)  # the upstream gradient: masked, summed
-        if read & {*routes.GATHERED}:
-            total += Work(streams=2 * output, operators=3)
+        # The points ordered, grad and y read, G written and, for the products, read twice.
+        total += Work(streams=5 * output, operators=3)
+        total += Work(operators=4 * ("scatter" in write) + ("collect" in write))
     return total
 
 
 def _padded_cells(layer: LayerShape) -> int:
     """Kp: columns of S_i as the kernel counts them."""
     return layer.rows * max(16, 1 << (layer.columns - 1).bit_length())
+
+
+def _band_cells(call: CallShape, layer: LayerShape) -> int:
+    """Cells of the rows that a tile of points in order touches."""
+    share = BAND_POINTS * call.batch / max(1, call.points)
+    rows = min(layer.rows, int(layer.rows * share) + 2)
+    return -(-max(1, rows) * layer.columns // BAND_STEP) * BAND_STEP
 
 
 def _corners(call: CallShape) -> int:
@@ -109,9 +117,12 @@ def _fused_linear(call: CallShape, layer: LayerShape) -> Work:
     return _reads(call, layer, times) + Work(fused_flops=_product(call, layer))
 
 
+def _projected_reads(call: CallShape) -> float:
+    return float(_corners(call) * call.points * call.out_features * call.itemsize)
+
+
 def _project_gather(call: CallShape, layer: LayerShape) -> Work:
-    read = float(_corners(call) * call.points * call.out_features * call.itemsize)
-    return _projection(call, layer) + Work(projected_reads=read)
+    return _projection(call, layer) + Work(projected_reads=_projected_reads(call))
 
 
 def _project_product(call: CallShape, layer: LayerShape) -> Work:
@@ -119,72 +130,54 @@ def _project_product(call: CallShape, layer: LayerShape) -> Work:
     return _projection(call, layer) + Work(fused_flops=flops)
 
 
-def _gathered_weight(call: CallShape, layer: LayerShape) -> Work:
-    return _gather(call, layer) + Work(operators=1)
+def _project_band(call: CallShape, layer: LayerShape) -> Work:
+    cells = _band_cells(call, layer)
+    columns = float(2 * call.points * cells * call.itemsize)
+    flops = 2.0 * call.points * cells * call.out_features
+    return _projection(call, layer) + Work(dense_flops=flops, streams=columns)
 
 
-def _fused_weight(call: CallShape, layer: LayerShape) -> Work:
-    tile = choose("weight_gradient", Key(DTYPES[call.itemsize], call.points, call.out_features))
-    times = -(-call.out_features // tile.rows)
-    return _reads(call, layer, times) + Work(fused_flops=_product(call, layer), operators=1)
+def _project_columns(call: CallShape, layer: LayerShape) -> Work:
+    columns = float(2 * call.points * call.out_features * call.itemsize)
+    return _projection(call, layer) + Work(
+        dense_flops=2.0 * call.points * call.out_features**2,
+        projected_reads=_projected_reads(call),
+        streams=columns,
+    )
 
 
-def _with_q(call: CallShape, layer: LayerShape) -> Work:
-    """The weight of a projected layer comes from the Q that its map's gradient is made of."""
-    return Work()
+def _touched(call: CallShape, layer: LayerShape, row_bytes: float) -> Work:
+    """Each point's row of so many bytes is read for the rows of cells that it touches."""
+    strips = -(-layer.columns // 64)
+    return Work(scatters=2.0 * strips * call.points * row_bytes)
 
 
 def _scatter(call: CallShape, layer: LayerShape) -> Work:
-    columns = 2 * _columns(call, layer)
-    return Work(dense_flops=_product(call, layer), streams=columns) + _added(call, layer)
-
-
-def _feature_gradient(call: CallShape, layer: LayerShape) -> Work:
-    return Work(fused_flops=_product(call, layer)) + _added(call, layer)
-
-
-def _added(call: CallShape, layer: LayerShape) -> Work:
-    """float32 sums: cleared, added to at the corners, and rounded into the gradient."""
-    cells = call.batch * layer.cells * layer.channels
-    return Work(
-        scatters=float(_corners(call) * call.points * layer.channels * 4),
-        streams=float(cells * (4 + 4 + call.itemsize)),
-        operators=2,
+    columns = _columns(call, layer)
+    gradient = float(call.batch * layer.cells * layer.channels * call.itemsize)
+    total = _touched(call, layer, layer.channels * call.itemsize)
+    total += Work(streams=gradient + 2 * columns)
+    if not call.out_features:
+        return total
+    return (
+        total
+        + _reads(call, layer, 1)
+        + Work(dense_flops=2 * _product(call, layer), streams=2 * columns)
     )
 
 
 def _collect(call: CallShape, layer: LayerShape) -> Work:
-    outputs = call.batch * layer.cells * call.out_features
-    q = Work(
-        collects=float(_corners(call) * call.points * call.out_features * 4),
-        streams=float(outputs * (4 + 4 + call.itemsize)),
-        operators=3,
-    )
-    return q + _projection(call, layer) + _projection(call, layer)
-
-
-def _transposed_product(call: CallShape, layer: LayerShape) -> Work:
-    flops = 2.0 * call.points * _padded_cells(layer) * call.out_features
-    outputs = float(call.batch * layer.cells * call.out_features * call.itemsize)
-    q = Work(fused_flops=flops, streams=outputs, operators=1)
+    row = float(call.out_features * call.itemsize)
+    q = Work(collects=2.0 * call.points * row, streams=call.batch * layer.cells * row)
     return q + _projection(call, layer) + _projection(call, layer)
 
 
 _READ = {
     "gather": _gather,
     "fused_linear": _fused_linear,
+    "project_band": _project_band,
+    "project_columns": _project_columns,
     "project_gather": _project_gather,
     "project_product": _project_product,
 }
-_WEIGHT = {
-    "gather": _gathered_weight,
-    "fused_linear": _fused_weight,
-    "project_gather": _with_q,
-    "project_product": _with_q,
-}
-_WRITE = {
-    "scatter": _scatter,
-    "feature_gradient": _feature_gradient,
-    "collect": _collect,
-    "transposed_product": _transposed_product,
-}
+_WRITE = {"scatter": _scatter, "collect": _collect}

@@ -22,7 +22,7 @@ class CostModel:
     """
 
     def __init__(self, shape: CallShape, backend: Backend, profile: DeviceProfile) -> None:
-        self.shape = shape
+        self.shape = replace(shape, tensor_loads=profile.tensor_loads)
         self.backend = backend
         self.profile = profile
         self.costs = profile.costs(shape.operand_size)

@@ -32,6 +32,7 @@ _H200 = DeviceProfile(
     sampled_values=1e15,  # this kind of work and the next take no time of their own on a GPU
     located_points=1e15,
     operator_seconds=1.5e-6,
+    tensor_loads=True,
 )
 
 SHIPPED = {
@@ -106,6 +107,7 @@ def derived_profile(properties: Any) -> DeviceProfile:
         scatters=0.2 * cache,
         collects=0.2 * cache,
         streams=0.9 * memory,
+        tensor_loads=getattr(properties, "major", 0) >= 9 and torch.version.hip is None,
     )
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pixelnet_triton.call import Geometry, Linear, Sampling
-from pixelnet_triton.kernels import fused_linear, gather, gradients, product, scatter, transposed
+from pixelnet_triton.kernels import band, fused_linear, gather, mask, order, product
 from pixelnet_triton.kernels.linear import Operand
+from pixelnet_triton.kernels.order import Order, order_points, ruler_of
 from pixelnet_triton.kernels.select import Tile
 
 __all__ = ["AFFINE", "IMAGES", "KERNELS", "Kernel", "Problem", "channels_last"]
@@ -43,11 +44,6 @@ class Problem:
     def sampling(self) -> Sampling:
         """The maps and the points."""
         return Sampling(self._maps(self.dtype), torch.zeros(POINTS, 2), None, self.geometry)
-
-    @property
-    def sums(self) -> Sampling:
-        """The points on accumulators of the maps' gradients."""
-        return self.sampling._replace(features=self._maps(torch.float32))
 
     @property
     def geometry(self) -> Geometry:
@@ -86,6 +82,14 @@ class Problem:
             operands.append(Operand(strategy, tensor))
         return operands
 
+    @property
+    def order(self) -> Order:
+        """Points in order, as the kernels of the backward pass take them."""
+        ruler = ruler_of(self.sizes, self.geometry.affine)
+        starts = torch.zeros(IMAGES, ruler.spaces, dtype=torch.int64)
+        place = torch.zeros(POINTS, dtype=torch.int64)
+        return Order(place, torch.zeros(POINTS, 2), None, starts, ruler)
+
     def _maps(self, dtype: torch.dtype) -> list[Tensor]:
         layers = zip(self.channels, self.sizes, strict=True)
         return [channels_last(channels, size, dtype) for channels, size in layers]
@@ -97,12 +101,14 @@ class Kernel:
 
     ``launch(problem, tile)`` calls the launcher; tile None is the library's own choice.
     ``products``: it multiplies matrices. ``gathers``: it loads four corners of so many layers.
+    ``careful``: numbers that are not finite go a second way, element by element.
     """
 
     launch: Callable[[Problem, Tile | None], object]
     tiles: Sequence[Tile]
     products: bool = False
     gathers: int = 0
+    careful: bool = False
 
 
 def _gather(a: Problem, tile: Tile | None) -> None:
@@ -113,12 +119,22 @@ def _coordinate_gradient(a: Problem, tile: Tile | None) -> None:
     gather.coordinate_gradient(a.columns_gradient, a.columns, a.sampling, tile)
 
 
-def _scatter_atomic(a: Problem, tile: Tile | None) -> None:
-    scatter.scatter_atomic(a.columns_gradient, a.columns, a.sums, tile)
+def _order(a: Problem, tile: Tile | None) -> None:
+    order_points(a.sampling)
 
 
-def _scatter_sorted(a: Problem, tile: Tile | None) -> None:
-    scatter.scatter_sorted(a.columns_gradient, a.columns, a.sampling, tile)
+def _mask(a: Problem, tile: Tile | None) -> None:
+    mask.masked(a.outputs_gradient, a.outputs_gradient, a.order, True)
+
+
+def _scatter(a: Problem, tile: Tile | None) -> None:
+    band.band(a.columns_gradient, a.columns, a.sampling, a.order, tile)
+
+
+def _collect(a: Problem, tile: Tile | None) -> None:
+    s = a.sampling.of([3, 4])
+    qs = [channels_last(OUTPUTS, size, a.dtype) for size in s.sizes]
+    band.band(a.outputs_gradient, [0, 0], s._replace(features=qs), a.order, tile)
 
 
 def first_layer(
@@ -132,19 +148,6 @@ def first_layer(
         launcher(operands, a.sampling, head, tile)
 
     return launch
-
-
-def _weight_gradient(a: Problem, tile: Tile | None) -> None:
-    gradients.weight_gradient(a.outputs_gradient, a.sampling, tile)
-
-
-def _feature_gradient(a: Problem, tile: Tile | None) -> None:
-    gradients.feature_gradient(a.outputs_gradient, a.weight, a.columns, a.sums, tile)
-
-
-def _transposed_product(a: Problem, tile: Tile | None) -> None:
-    last = len(a.channels) - 1
-    transposed.transposed_product(a.outputs_gradient, a.sampling.of([last]), tile)
 
 
 THREE = ("gather",) * 3
@@ -162,8 +165,10 @@ def _fused(
 KERNELS = {
     "gather": Kernel(_gather, gather.TILES, gathers=5),
     "coordinate_gradient": Kernel(_coordinate_gradient, gather.TILES, gathers=5),
-    "scatter_atomic": Kernel(_scatter_atomic, gather.TILES),
-    "scatter_sorted": Kernel(_scatter_sorted, scatter.SORTED_TILES),
+    "order": Kernel(_order, [order.TILE]),
+    "mask": Kernel(_mask, [mask.TILE]),
+    "scatter": Kernel(_scatter, band.TILES, products=True, careful=True),
+    "collect": Kernel(_collect, band.SHARED_TILES, products=True, careful=True),
     "one_pass": _fused(*FIVE, gathers=5),
     "one_pass+relu": _fused(*FIVE, gathers=5, tiles=fused_linear.TILES, activation="relu"),
     "one_pass+products": _fused(*THREE, "project_product", "project_product", gathers=3),
@@ -174,7 +179,4 @@ KERNELS = {
         products=True,
         gathers=1,
     ),
-    "weight_gradient": Kernel(_weight_gradient, gradients.WEIGHT_TILES, products=True, gathers=5),
-    "feature_gradient": Kernel(_feature_gradient, gradients.FEATURE_TILES, products=True),
-    "transposed_product": Kernel(_transposed_product, transposed.TILES, products=True),
 }

@@ -21,7 +21,6 @@ from pixelnet_triton import kernels
 from pixelnet_triton.kernels.fused_linear import fused_linear
 from pixelnet_triton.kernels.product import product
 from pixelnet_triton.kernels.select import Tile
-from pixelnet_triton.kernels.transposed import transposed_product
 
 from .launches import FIVE, IMAGES, KERNELS, Problem, first_layer
 from .machine_code import instructions, resources
@@ -50,8 +49,10 @@ def compile_kernel(
         assert not suspects, f"{launch} computes in 32 bits:\n" + "\n".join(suspects)
         assert launch.metadata["name"].startswith(f"{launch.kernel} ")
         assert launch.metadata["bytes"] > 0
-        # Sums are float32, for which every target has an atomic addition.
-        assert not instructions(launch.compiled).compare_and_swap, f"{launch} swaps in a loop"
+        # Sums have a fixed order: nothing is added to memory.
+        counts = instructions(launch.compiled)
+        assert not counts.compare_and_swap
+        assert not counts.reductions
     return launches
 
 
@@ -73,15 +74,14 @@ def test_every_tile_on_sm_90(name: str, tile: Tile, record_launch: Record) -> No
     launches = compile_kernel(name, Problem(torch.bfloat16), tile, "sm_90", record_launch)
     assert_no_spill(launches)
     kernel = KERNELS[name]
-    for launch in launches:
-        assert set(instructions(launch.compiled).reductions) <= {16}
     if kernel.gathers or kernel.products:
         (launch,) = launches
         counts = instructions(launch.compiled)
         assert counts.loads[16] >= 4 * kernel.gathers, counts
         # One load a corner is the least that a layer without vector loads takes; the bias,
         # of which a thread may need a single element, takes one or two in all.
-        assert counts.loads[2] + counts.loads[1] < 4, f"loads of single elements: {counts}"
+        few = counts.loads[2] + counts.loads[1] < 4
+        assert few or kernel.careful, f"loads of single elements: {counts}"
         if kernel.products:
             assert counts.wgmma if tile.rows >= WGMMA_ROWS else counts.products, counts
 
@@ -146,12 +146,11 @@ def test_launches_say_how_much_they_do() -> None:
     """Counted by hand: P = 4,000 points, C = 72 channels, D = 512 outputs, 2 bytes an element."""
     problem = Problem(torch.bfloat16, channels=(8, 64), sizes=((4, 5), (3, 3)))
     points, channels, outputs = 4000, 72, 512
-    grad, tile = problem.outputs_gradient, Tile(64, 128, 32, num_warps=4, num_stages=3)
     with compiling_for("sm_90") as launches:
         KERNELS["gather"].launch(problem, None)
         KERNELS["one_pass"].launch(problem, None)
-        transposed_product(grad, problem.sampling.of([0]), tile)
-    gathered, fused, transposed = [launch.metadata for launch in launches]
+        KERNELS["scatter"].launch(problem, None)
+    gathered, fused, scattered = [launch.metadata for launch in launches]
     assert gathered == {
         "name": "_gather_kernel P=4000 C=8+64",
         "flops16": 8.0 * points * channels,
@@ -162,6 +161,6 @@ def test_launches_say_how_much_they_do() -> None:
     # Two tiles of outputs read the corners twice; 63 tiles of points read the weight.
     corners, weight = 4 * points * channels * 2, 63 * channels * outputs
     assert fused["bytes"] == 2.0 * (corners + weight + points * outputs)
-    # One block of 64 cells, of which the map has 20.
-    assert transposed["flops16"] == 2.0 * 64 * points * outputs
-    assert transposed["bytes"] == 2.0 * (points * outputs + IMAGES * 20 * outputs)
+    # A point touches two rows, of eight cells each as the tiles have them; every cell is written.
+    assert scattered["flops16"] == 2.0 * 2 * 8 * points * channels
+    assert scattered["bytes"] == 2.0 * (2 * points * channels + IMAGES * (20 * 8 + 9 * 64))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelnet_triton.kernels import fused_linear, gather, gradients, product, scatter, transposed
+from pixelnet_triton.kernels import band, fused_linear, gather, product
 from pixelnet_triton.kernels.select import RULES, Key, choose
 
 TABLES = {
     "gather": gather.TILES,
     "coordinate_gradient": gather.TILES,
-    "scatter_atomic": gather.TILES,
-    "scatter_sorted": scatter.SORTED_TILES,
+    "scatter": band.TILES,
+    "collect": band.SHARED_TILES,
     "fused_linear": fused_linear.TILES,
     "product": product.TILES,
-    "weight_gradient": gradients.WEIGHT_TILES,
-    "feature_gradient": gradients.FEATURE_TILES,
-    "transposed_product": transposed.TILES,
 }
 KEYS = [
     Key(dtype, points, outputs, channels, capability, strategies, activation)

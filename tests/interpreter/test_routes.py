@@ -20,7 +20,7 @@ from pixelnet_triton.call import (
 )
 from pixelnet_triton.gpu import BACKEND
 from pixelnet_triton.gpu.backend import load
-from pixelnet_triton.gpu.routes import route
+from pixelnet_triton.gpu.routes import open_routes
 from pixelnet_triton.planner.profiles import SHIPPED
 
 from ..planning import choose
@@ -30,31 +30,60 @@ GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
 ALL = Wanted((True, True), True, True, True)
 
 
+def route(shape: CallShape, plan: Plan) -> Route:
+    """The first route of a plan."""
+    return open_routes(shape, plan)[0]
+
+
 @pytest.mark.parametrize(
-    ("layers", "mode", "forward", "backward"),
+    ("layers", "mode", "forward", "read"),
     [
-        ((GATHER, GATHER), "two_step", "gather + linear", "gather + mm + scatter"),
-        ((GATHER, GATHER), "one_pass", "fused_linear", "weight_gradient + feature_gradient"),
-        ((GATHER, ROWS), "two_step", "gather + product", "gather + mm + scatter"),
-        (
-            (GATHER, PRODUCT),
-            "one_pass",
-            "fused_linear",
-            "weight_gradient + feature_gradient + transposed_product",
-        ),
-        ((ROWS, PRODUCT), "one_pass", "product", "scatter + transposed_product"),
+        ((GATHER, GATHER), "two_step", "gather + linear", (GATHER, GATHER)),
+        ((GATHER, GATHER), "one_pass", "fused_linear", ("fused_linear",) * 2),
+        ((GATHER, PRODUCT), "one_pass", "fused_linear", ("fused_linear", PRODUCT)),
+        ((ROWS, PRODUCT), "one_pass", "product", (ROWS, PRODUCT)),
+        ((GATHER, ROWS), "two_step", "gather + linear", (GATHER, "project_columns")),
     ],
 )
 def test_a_plan_has_a_route(
-    layers: tuple[str, str], mode: str, forward: str, backward: str
+    layers: tuple[str, str], mode: str, forward: str, read: tuple[str, str]
 ) -> None:
     chosen = route(SHAPE, Plan(layers, mode))
-    assert (chosen.forward, chosen.backward) == (forward, backward)
+    assert (chosen.forward, chosen.read) == (forward, read)
     assert route(replace(SHAPE, training=False), Plan(layers, mode)).backward == ""
 
 
+def test_projected_layers_of_two_steps_have_several_ways() -> None:
+    plan = Plan((GATHER, ROWS), "two_step")
+    hopper = replace(SHAPE, tensor_loads=True, itemsize=2, out_features=16)
+    assert _ways(hopper, plan) == ["project_band", "project_columns", ROWS]
+    assert _ways(replace(hopper, out_features=4096), plan) == ["project_band", ROWS]
+    assert _ways(replace(hopper, out_features=4095), plan) == [ROWS]
+    assert _ways(replace(hopper, itemsize=4), plan) == ["project_columns", ROWS]
+    assert _ways(replace(hopper, ragged=True), plan) == ["project_columns", ROWS]
+    assert _ways(replace(hopper, tensor_loads=False), plan) == ["project_columns", ROWS]
+    large = replace(hopper, layers=(LayerShape(4, 5, 6), LayerShape(6, 100, 100)))
+    assert _ways(large, plan) == ["project_columns", ROWS]
+
+
+def _ways(shape: CallShape, plan: Plan) -> list[str]:
+    return list(dict.fromkeys(way.read[1] for way in open_routes(shape, plan)))
+
+
+def test_gradients_are_written_as_layers_are_read_or_as_cells_are_few() -> None:
+    plan = Plan((GATHER, ROWS), "two_step")
+    # 2 x 30 and 2 x 9 cells
+    for points, written in (
+        (1000, [("scatter", "collect"), ("collect", "collect")]),
+        (40, [("scatter", "collect")]),
+        (10, [("scatter", "collect"), ("scatter", "scatter")]),
+    ):
+        ways = open_routes(replace(SHAPE, points=points), plan)
+        assert list(dict.fromkeys(way.write for way in ways)) == written
+
+
 def test_ragged_points_have_no_interpolation_product() -> None:
-    plan = Plan((GATHER, PRODUCT))
+    plan = Plan((GATHER, PRODUCT), "one_pass")
     ragged = replace(SHAPE, ragged=True)
     forced = replace(plan, route=route(SHAPE, plan))
     for asked in (plan, forced):
@@ -67,8 +96,7 @@ def test_ragged_points_have_no_interpolation_product() -> None:
 
 def test_points_that_move_have_their_columns_written() -> None:
     chosen = route(replace(SHAPE, moving_points=True), Plan((GATHER, ROWS)))
-    assert chosen.write == ("scatter", "collect")
-    assert chosen.backward == "weight_gradient + mm + scatter + coordinate_gradient"
+    assert chosen.write == ("scatter", "scatter")
 
 
 def test_work_is_that_of_the_route() -> None:
@@ -89,32 +117,35 @@ def _call() -> tuple[Sampling, Linear, torch.Tensor]:
     return s, Linear(torch.randn(9, 10), torch.randn(9), None), torch.randn(14, 9)
 
 
-@pytest.mark.parametrize("read", [("gather", "gather"), ("fused_linear", ROWS), (ROWS, PRODUCT)])
-@pytest.mark.parametrize("in_order", [False, True])
+READS = [
+    ("gather", "gather"),
+    ("fused_linear", ROWS),
+    (ROWS, PRODUCT),
+    ("gather", "project_columns"),
+    ("project_columns", "project_columns"),
+]
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("write", [("scatter", "collect"), ("collect", "collect")])
+@pytest.mark.parametrize("moving", [False, True])
 def test_every_route_computes_the_same(
-    read: tuple[str, str], in_order: bool, monkeypatch: pytest.MonkeyPatch
+    read: tuple[str, str], write: tuple[str, str], moving: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s, head, grad = _call()
     # The plan says something else than the route, which decides.
     gather = Plan((GATHER, GATHER), "two_step")
     plan = replace(gather, route=route(SHAPE, gather))
-    writes = {
-        "gather": "scatter",
-        "fused_linear": "feature_gradient",
-        ROWS: "collect",
-        PRODUCT: "transposed_product",
-    }
-    named = Route("", "", read, tuple([writes[way] for way in read]))
     usual = BACKEND.executor(SHAPE, s.geometry, plan)
     expected = usual.backward(s, head, grad, None, ALL)
     launches = _launches(monkeypatch)
-    torch.use_deterministic_algorithms(in_order)
-    forced = BACKEND.executor(SHAPE, s.geometry, replace(plan, route=named))
+    forced = BACKEND.executor(SHAPE, s.geometry, replace(plan, route=Route("", "", read, write)))
     value = forced.forward(s, head)
-    assert ("gather" in launches) == ("gather" in read)
+    assert ("gather" in launches) == bool({*read} & {"gather", "project_columns"})
     torch.testing.assert_close(value, usual.forward(s, head))
-    actual = forced.backward(s, head, grad, None, ALL)
-    assert ("scatter_atomic" in launches) <= (not in_order)
+    actual = forced.backward(s, head, grad, None, ALL._replace(points=moving))
+    if not moving:
+        expected = expected._replace(points=None)
     for ours, theirs in zip(
         [*actual.features, *actual[1:]], [*expected.features, *expected[1:]], strict=True
     ):
@@ -122,17 +153,16 @@ def test_every_route_computes_the_same(
 
 
 def _launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is launched from here on, of gather and scatters, by name."""
+    """Gathers of the forward pass from here on, by name."""
     steps: Any = load()
     seen: list[str] = []
-    for name in ("gather", "scatter_atomic", "scatter_sorted"):
-        launcher = getattr(steps, name)
+    launcher = steps.gather
 
-        def launch(*args: Any, name: str = name, launcher: Any = launcher) -> Any:
-            seen.append(name)
-            return launcher(*args)
+    def launch(*args: Any) -> Any:
+        seen.append("gather")
+        return launcher(*args)
 
-        monkeypatch.setattr(steps, name, launch)
+    monkeypatch.setattr(steps, "gather", launch)
     return seen
 
 

@@ -1,0 +1,40 @@
+"""Views that both passes take: a map as rows of cells, some layers' columns of the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..call.sampling import Sampling
+
+__all__ = ["columns_of", "layout", "map_rows", "weight_of"]
+
+
+def columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
+    """The columns of `layers` in the weight, if they are neighbours there; else None."""
+    if layers[-1] - layers[0] != len(layers) - 1:
+        return None
+    columns = s.columns
+    return slice(columns[layers[0]].start, columns[layers[-1]].stop)
+
+
+def weight_of(weight: Tensor, s: Sampling, layers: Sequence[int]) -> Tensor:
+    """Columns of the weight that belong to `layers`: a view if they are neighbours."""
+    columns = columns_of(s, layers)
+    if columns is not None:
+        return weight[:, columns]
+    return torch.cat([weight[:, s.columns[i]] for i in layers], dim=1)
+
+
+def map_rows(feature: Tensor) -> Tensor:
+    """(B, H_i W_i, C_i): a view for both layouts; the product takes either as it is."""
+    return feature.flatten(2).transpose(1, 2)
+
+
+def layout(feature: Tensor) -> torch.memory_format:
+    """The memory format in which the gradient of a map is written."""
+    if feature.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
