@@ -39,7 +39,8 @@ __all__ = ["CHOICES", "banded", "fits"]
 # Points times outputs, columns of A a step.
 CHOICES = (
     Tile(ROWS, 256, STEP, num_warps=8, num_stages=3),
-    Tile(ROWS, 128, STEP, num_warps=4, num_stages=3),
+    Tile(ROWS, 128, STEP, num_warps=4, num_stages=4),
+    Tile(ROWS, 128, STEP, num_warps=8, num_stages=4),
 )
 # Columns of A: more of them take more memory than hypercolumns of any network.
 MOST_COLUMNS = 4096
@@ -70,11 +71,10 @@ def _tile_at(t, tiles, columns, GROUP: tl.constexpr):
 def _line_of(table, tile, BANDS: tl.constexpr):
     """Where the bands of a tile end in A, and how far its columns are from rows of R."""
     line = table + tile.to(tl.int64) * (2 * BANDS)
-    ends = ()
-    shifts = ()
+    ends, shifts = (), ()
     for i in tl.static_range(BANDS):
-        ends = ends + (tl.load(line + 2 * i),)
-        shifts = shifts + (tl.load(line + 2 * i + 1),)
+        ends = ends + (tl.load(line + 2 * i),)  # type: ignore[assignment]
+        shifts = shifts + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
     return ends, shifts
 
 
@@ -82,9 +82,8 @@ def _line_of(table, tile, BANDS: tl.constexpr):
 def _shift_of(k, ends, shifts, WIDTH: tl.constexpr):
     """From column k of A to its row of R."""
     shift = shifts[len(shifts) - 1]
-    for i in tl.static_range(1, len(shifts)):
-        j = len(shifts) - 1 - i
-        shift = tl.where(k < ends[j], shifts[j], shift)
+    for i in tl.static_range(len(shifts) - 2, -1, -1):
+        shift = tl.where(k < ends[i], shifts[i], shift)
     return tl.where(k < WIDTH, 0, shift)
 
 
@@ -222,7 +221,7 @@ def _banded_kernel(
                 "cp.async.bulk.wait_group 0; mov.u32 $0, 0;", "=r", [], tl.int32, False, 1
             )
             tl.debug_barrier()
-        for own in range(0, tl.cdiv(count - program, programs)):
+        for own in range(tl.cdiv(count - program, programs)):
             if (marks >> (own & 31)) & 1 != 0:
                 tile, column = _tile_at(program + own * programs, tiles, columns, GROUP)
                 ends, shifts = _line_of(table, tile, BANDS)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
-from .bilinear import corner_tile, hat, layer_corners, layer_position, locate
+from .bilinear import hat, layer_corners, layer_position, locate
 from .launch import channel_blocks, layer_arguments, matrix, options, point_arguments, starts
 from .select import Tile
 
@@ -56,9 +56,16 @@ class Operands(NamedTuple):
 
 @triton.jit
 def _write_gathered(
-    place, at, p_mask, layer, c, VECTOR: tl.constexpr, CHANNELS: tl.constexpr, FILLED: tl.constexpr,
+    place,
+    at,
+    p_mask,
+    layer,
+    c,
+    VECTOR: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    FILLED: tl.constexpr,
     MODE: tl.constexpr,
-):  # fmt: skip
+):
     """h of some channels; 0 for those that fill up the last step. Corners that weigh 0 are unread.
 
     At whole pixels of a map as fine as the image, those are three of four.
@@ -87,9 +94,18 @@ def _touched(at, layer, MODE: tl.constexpr):
 
 @triton.jit
 def _write_bands(
-    place, line, at, p_mask, every, bands, rows, is_first, WIDTH: tl.constexpr, STEP: tl.constexpr,
+    place,
+    line,
+    at,
+    p_mask,
+    every,
+    bands,
+    rows,
+    is_first,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
     MODE: tl.constexpr,
-):  # fmt: skip
+):
     """S of the points `at`, on the rows that the points `every` of their tile touch."""
     column = WIDTH
     for i in tl.static_range(len(bands)):
@@ -113,9 +129,16 @@ def _write_bands(
 
 @triton.jit
 def _write_weight(
-    right, weight, block, D, CHANNELS: tl.constexpr, COLUMNS: tl.constexpr, FROM: tl.constexpr,
-    WIDTH: tl.constexpr, STEP: tl.constexpr,
-):  # fmt: skip
+    right,
+    weight,
+    block,
+    D,
+    CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    FROM: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+):
     """R[k, d] = W[d, k] for a square of STEP; 0 in rows that fill up the last step."""
     k = block % (WIDTH // STEP) * STEP + tl.arange(0, STEP)
     d = block // (WIDTH // STEP) * STEP + tl.arange(0, STEP)
@@ -192,9 +215,7 @@ def _left_kernel(
             _write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
     elif WIDTH > 0:
         first = groups * (BLOCKS + 1)
-        _write_weight(
-            right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WIDTH, STEP
-        )
+        _write_weight(right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WIDTH, STEP)
 
 
 def whole_steps(columns: int) -> int:
@@ -221,28 +242,26 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
     weight, bias, _ = head
     outputs, columns = head.out_features, s.columns
     gathered = [i for i in range(len(columns)) if i not in projected]
-    fine, coarse = s.of(gathered) if gathered else None, s.of(projected)
-    channels = fine.channels if fine is not None else ()
-    width = whole_steps(sum(channels))
-    per_image = s.total // s.batch if s.batch_index is None else None
-    cells = [s.batch * height * size for height, size in coarse.sizes]
+    fine, coarse = s.of(gathered), s.of(projected)
+    width = whole_steps(sum(fine.channels))
+    cells = [s.batch * height * across for height, across in coarse.sizes]
     rows = tuple(accumulate(cells, initial=width))
-    empty = {"dtype": weight.dtype, "device": weight.device}
-    right = torch.empty((rows[-1], outputs), **empty)
-    rides = bias is not None and s.geometry.border
+    right = weight.new_empty((rows[-1], outputs))
+    riding = bias if s.geometry.border else None
     for i, start, stop in zip(projected, rows[:-1], rows[1:], strict=True):
-        x = s.features[i].permute(0, 2, 3, 1).flatten(0, 2)
-        w = weight[:, columns[i]].t()
-        if rides and stop == rows[-1]:
-            torch.addmm(bias, x, w, out=right[start:stop])
+        x, w = s.features[i].permute(0, 2, 3, 1).flatten(0, 2), weight[:, columns[i]].t()
+        if riding is not None and i == projected[-1]:
+            torch.addmm(riding, x, w, out=right[start:stop])
         else:
             torch.mm(x, w, out=right[start:stop])
+    per_image = s.total // s.batch if s.batch_index is None else None
     row = width + band_columns(coarse.sizes, s.batch, per_image)
-    left = torch.empty((s.total, row), **empty)
-    table = torch.empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32, device=weight.device)
-    filled = (*channels[:-1], channels[-1] + width - sum(channels)) if channels else ()
-    firsts, blocks = channel_blocks(filled, TILE.columns) if channels else ((), 0)
-    arguments = layer_arguments(fine.features, fine.geometry.affine) if fine is not None else {"layers": (), "VECTORS": ()}
+    left = weight.new_empty((s.total, row))
+    table = weight.new_empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32)
+    filled = list(fine.channels)
+    if filled:
+        filled[-1] += width - sum(filled)
+    firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
     groups = -(-s.total // TILE.rows)
     squares = width // STEP * -(-outputs // STEP)
     _left_kernel[(groups * (blocks + 1) + squares,)](
@@ -254,12 +273,12 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         matrix(weight),
         **point_arguments(s),
         groups=groups,
-        **arguments,
+        **layer_arguments(fine.features, fine.geometry.affine),
         bands=layer_arguments(coarse.features, coarse.geometry.affine)["layers"],
         rows=rows[:-1],
-        CHANNELS=channels,
-        COLUMNS=starts(channels),
-        FILLED=filled,
+        CHANNELS=fine.channels,
+        COLUMNS=starts(fine.channels),
+        FILLED=tuple(filled),
         FROM=tuple([columns[i].start for i in gathered]),
         FIRSTS=firsts,
         BLOCKS=blocks,
@@ -270,4 +289,4 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         BLOCK_C=TILE.columns,
         **options(TILE),
     )
-    return Operands(left, right, table, width, None if rides else bias)
+    return Operands(left, right, table, width, bias if riding is None else None)
