@@ -125,6 +125,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(64, 128, 8, "the widest tile spills before Hopper", _before_hopper),
         Rule(64, 256, 8, "enough outputs for the widest tile", _always),
     ),
+    "banded": (
+        Rule(128, 128, 8, "a GELU spills beside more sums", lambda key: key.activation == "gelu"),
+        Rule(128, 128, 4, "128 outputs or less", lambda key: key.outputs <= 128),
+        Rule(128, 256, 8, "measured fastest", _always),
+    ),
 }
 
 

@@ -1,0 +1,335 @@
+"""A first layer with many outputs: one product, whose operands come by TMA (Hopper and later).
+
+    y = act( A R + b ),   A = [h | S_1 | S_2 ...],   R = [W^T ; Z_1 ; Z_2 ...]
+
+left.py writes A and R. For a tile of y the product runs over the gathered columns and, for each
+projected map, over the cells of the rows that the tile's points touch.
+
+A program has several tiles, and one loop over the steps of them all: while a tile ends, the loads
+of the next one are under way, and products stay asynchronous.
+
+A weight of 0 times a number that is not finite is NaN, and would spread to points that do not see
+that cell. So tiles in which a NaN came out are computed once more after the loop, without those
+products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton import knobs
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from ..call.linear import Linear
+from ..call.sampling import Sampling
+from .blocks import dot, finish
+from .launch import accounted, capability, options, precision
+from .left import ROWS, STEP, band_columns, operands, whole_steps
+from .order import Order
+from .select import Key, Tile, tile_for
+
+__all__ = ["CHOICES", "banded", "fits"]
+
+# Points times outputs, columns of A a step.
+CHOICES = (
+    Tile(ROWS, 256, STEP, num_warps=8, num_stages=3),
+    Tile(ROWS, 128, STEP, num_warps=4, num_stages=4),
+    Tile(ROWS, 128, STEP, num_warps=8, num_stages=4),
+)
+# Columns of A: more of them take more memory than hypercolumns of any network.
+MOST_COLUMNS = 4096
+MOST_CELLS = 1 << 31
+# Rows of tiles that are neighbours, so that a wave of programs reads few rows and columns.
+GROUP = 8
+
+
+@accounted
+def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """The gathered columns, and two rows of each map; operands and output once."""
+    total, outputs, left = a["total"], a["D"], a["left"]
+    columns = a["WIDTH"] + sum(a["MEETS"])
+    moved = columns * (total + outputs) + total * outputs
+    return 2.0 * total * columns * outputs, float(moved * left.itemsize), left.dtype
+
+
+@triton.jit
+def _tile_at(t, tiles, columns, GROUP: tl.constexpr):
+    """Tile t as (row, column) of tiles: column by column within GROUP rows."""
+    first = t // (GROUP * columns) * GROUP
+    rows = tl.minimum(tiles - first, GROUP)
+    rest = t % (GROUP * columns)
+    return first + rest % rows, rest // rows
+
+
+@triton.jit
+def _line_of(table, tile, BANDS: tl.constexpr):
+    """Where the bands of a tile end in A, and how far its columns are from rows of R."""
+    line = table + tile.to(tl.int64) * (2 * BANDS)
+    ends, shifts = (), ()
+    for i in tl.static_range(BANDS):
+        ends = ends + (tl.load(line + 2 * i),)  # type: ignore[assignment]
+        shifts = shifts + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
+    return ends, shifts
+
+
+@triton.jit
+def _shift_of(k, ends, shifts, WIDTH: tl.constexpr):
+    """From column k of A to its row of R."""
+    shift = shifts[len(shifts) - 1]
+    for i in tl.static_range(len(shifts) - 2, -1, -1):
+        shift = tl.where(k < ends[i], shifts[i], shift)
+    return tl.where(k < WIDTH, 0, shift)
+
+
+@triton.jit
+def _either(a, b):
+    return a | b
+
+
+@triton.jit
+def _write_row_by_row(
+    out,
+    place,
+    left,
+    right,
+    ends,
+    shifts,
+    bias,
+    r,
+    n,
+    total,
+    row,
+    rows,
+    D,
+    WIDTH: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """A tile in which no cell is multiplied by a weight of 0; slow, and rarely wanted.
+
+    One row at a time, and few terms, take few registers, of which the usual way so keeps all.
+    """
+    TERMS: tl.constexpr = 16
+    d = n + tl.arange(0, BLOCK_D)
+    d_mask = d < D
+    for m in range(r, tl.minimum(r + BLOCK_P, total)):
+        acc = tl.zeros((1, BLOCK_D), tl.float32)
+        p = tl.full((), 0, tl.int64) + m
+        for start in range(0, ends[len(ends) - 1], TERMS):
+            k = start + tl.arange(0, TERMS)
+            a = tl.load(left + p * row + k).to(tl.float32)[:, None]
+            at = (k + _shift_of(start, ends, shifts, WIDTH)).to(tl.int64)[:, None]
+            mask = (at < rows) & d_mask[None, :]
+            b = tl.load(right + at * D + d[None, :], mask=mask, other=0.0).to(tl.float32)
+            terms = tl.where((a != 0.0) | (start < WIDTH), a * b, 0.0)
+            acc += tl.sum(terms, 0, keep_dims=True)
+        y = finish(acc, bias, d, d_mask, HAS_BIAS, ACTIVATION).to(out.dtype.element_ty)
+        if place is not None:
+            p = tl.load(place + m).to(tl.int64)
+        tl.store(out + p * D + d[None, :], y, mask=d_mask[None, :])
+
+
+@triton.jit(launch_metadata=_account)
+def _banded_kernel(
+    out,  # (P, D)
+    out_tiles,  # a descriptor of it; None where rows are permuted
+    left,  # A (P, row)
+    left_tiles,
+    right,  # R (rows, D)
+    right_tiles,
+    table,
+    place,  # (P,) where the rows of A belong; None for their own order
+    bias,
+    total,
+    row,
+    rows,
+    D,
+    WIDTH: tl.constexpr,
+    MEETS: tl.constexpr,  # cells of two rows of each map
+    HAS_BIAS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ON_DEVICE: tl.constexpr,
+    GROUP: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """y = act(A R + b), the steps of all of a program's tiles in one loop."""
+    BANDS: tl.constexpr = len(MEETS)
+    SPAN: tl.constexpr = 64
+    tiles = tl.cdiv(total, BLOCK_P)
+    columns = tl.cdiv(D, BLOCK_D)
+    count = tiles * columns
+    program = tl.program_id(0)
+    programs = tl.num_programs(0)
+    steps = 0
+    for first in range(program, count, SPAN * programs):
+        t = first + tl.arange(0, SPAN) * programs
+        tile, _column = _tile_at(tl.minimum(t, count - 1), tiles, columns, GROUP)
+        end = tl.load(table + tile.to(tl.int64) * (2 * BANDS) + 2 * BANDS - 2)
+        steps += tl.sum(tl.where(t < count, end // BLOCK_K, 0), 0)
+    t = program - programs
+    own = -1  # which of the program's tiles
+    k = 0
+    end = 0
+    r = 0
+    n = 0
+    ends, shifts = _line_of(table, program * 0, BANDS)
+    acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
+    bad = tl.zeros((BLOCK_P,), tl.int32)  # for each row, a bit for each tile with NaN, modulo 32
+    for _ in tl.range(0, steps):
+        if k == end:
+            t += programs
+            own += 1
+            tile, column = _tile_at(t, tiles, columns, GROUP)
+            r = tile * BLOCK_P
+            n = column * BLOCK_D
+            ends, shifts = _line_of(table, tile, BANDS)
+            end = ends[BANDS - 1]
+            k = 0
+        a = left_tiles.load([r, k])
+        b = right_tiles.load([k + _shift_of(k, ends, shifts, WIDTH), n])
+        acc = dot(a, b, acc, PRECISION)
+        k += BLOCK_K
+        if k == end:
+            sums = tl.sum(acc, 1)
+            bad |= tl.where(sums != sums, 1 << (own & 31), 0)
+            d = n + tl.arange(0, BLOCK_D)
+            y = finish(acc, bias, d, d < D, HAS_BIAS, ACTIVATION).to(out.dtype.element_ty)
+            if place is None:
+                out_tiles.store([r, n], y)
+            else:
+                m = r + tl.arange(0, BLOCK_P)
+                to = tl.load(place + tl.minimum(m, total - 1)).to(tl.int64)
+                mask = (m < total)[:, None] & (d < D)[None, :]
+                tl.store(out + to[:, None] * D + d[None, :], y, mask=mask)
+            acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
+    marks = tl.reduce(bad, 0, _either)
+    if marks != 0:
+        if ON_DEVICE:
+            # Stores by TMA are complete for the thread that waits for them, then for all.
+            tl.inline_asm_elementwise(
+                "cp.async.bulk.wait_group 0; mov.u32 $0, 0;", "=r", [], tl.int32, False, 1
+            )
+            tl.debug_barrier()
+        for own in range(tl.cdiv(count - program, programs)):
+            if (marks >> (own & 31)) & 1 != 0:
+                tile, column = _tile_at(program + own * programs, tiles, columns, GROUP)
+                ends, shifts = _line_of(table, tile, BANDS)
+                _write_row_by_row(
+                    out,
+                    place,
+                    left,
+                    right,
+                    ends,
+                    shifts,
+                    bias,
+                    tile * BLOCK_P,
+                    column * BLOCK_D,
+                    total,
+                    row,
+                    rows,
+                    D,
+                    WIDTH,
+                    HAS_BIAS,
+                    ACTIVATION,
+                    BLOCK_P,
+                    BLOCK_D,
+                )
+
+
+def fits(
+    dtype: torch.dtype,
+    outputs: int,
+    channels: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    batch: int,
+    per_image: int | None,
+    projected: Sequence[int],
+) -> bool:
+    """Whether `banded` takes a call; `per_image` is None where points are ragged.
+
+    TMA moves rows in units of 16 bytes. Maps of ragged points, whose tiles may meet all images,
+    have to be small.
+    """
+    if dtype not in (torch.float16, torch.bfloat16) or outputs % 8 or not projected:
+        return False
+    if batch == 0 or per_image == 0:
+        return False
+    coarse = [sizes[i] for i in projected]
+    gathered = sum([count for i, count in enumerate(channels) if i not in projected])
+    cells = sum([batch * height * width for height, width in coarse])
+    most = whole_steps(gathered) + band_columns(coarse, batch, per_image)
+    return most <= MOST_COLUMNS and cells < MOST_CELLS
+
+
+def banded(
+    s: Sampling,
+    head: Linear,
+    projected: Sequence[int],
+    order: Order | None,
+    tile: Tile | None = None,
+) -> Tensor:
+    """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`; for calls that `fits` takes.
+
+    Args:
+        s: all layers. projected: those whose map is multiplied first; one at least.
+        order: of the points, in which tiles meet few cells; None takes them as they come.
+    """
+    if tile is None:
+        key = Key(head.weight.dtype, s.total, head.out_features, min(s.channels), capability())
+        key = key._replace(activation=head.activation)
+        trial = partial(banded, s, head, projected, order)
+        tile = tile_for("banded", CHOICES, key, s, trial)
+    both = operands(s if order is None else order.of(s), head, projected)
+    left, right, total, outputs = both.left, both.right, s.total, head.out_features
+    out = torch.empty((total, outputs), dtype=left.dtype, device=left.device)
+    tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
+    _banded_kernel[(min(tiles, _programs(left.device)),)](
+        out,
+        _tiles(out, tile.rows, tile.columns) if order is None else None,
+        left,
+        _tiles(left, tile.rows, tile.terms),
+        right,
+        _tiles(right, tile.terms, tile.columns),
+        both.table,
+        None if order is None else order.place,
+        left if both.bias is None else both.bias.contiguous(),
+        total,
+        left.stride(0),
+        right.shape[0],
+        outputs,
+        WIDTH=both.width,
+        MEETS=tuple([2 * s.sizes[i][1] for i in projected]),
+        HAS_BIAS=both.bias is not None,
+        ACTIVATION=head.activation,
+        PRECISION=precision(left.dtype),
+        ON_DEVICE=not knobs.runtime.interpret,
+        GROUP=GROUP,
+        BLOCK_P=tile.rows,
+        BLOCK_D=tile.columns,
+        BLOCK_K=tile.terms,
+        **options(tile),
+    )
+    return out
+
+
+def _tiles(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    return TensorDescriptor(matrix, [*matrix.shape], [*matrix.stride()], [rows, columns])
+
+
+@lru_cache(maxsize=64)
+def _programs(device: torch.device) -> int:
+    """One to a multiprocessor, whose shared memory it fills."""
+    if device.type != "cuda":
+        return 3
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -1,0 +1,292 @@
+"""The two operands of the banded product (banded.py): a first layer is A R, but for activation.
+
+    A (P, KA) = [h | S_1 | S_2 ...],   R = [W^T ; Z_1 ; Z_2 ...],   Z_i = X_i W_i^T
+
+h are the gathered columns, filled up with zeros to whole steps; rows of R are those of W^T, and the
+cells of each projected map, counted through all images. The points of a tile touch some rows of a
+map, one after another, a band; only its cells have columns in A, other cells in each tile:
+
+    table[tile] = (end_1, shift_1, end_2, shift_2 ...)
+
+Columns up to end_i (and after those before) belong to map i, and column k meets row k + shift_i of
+R. Points in order of (image, y) have short bands; any other order is served, by longer ones.
+
+A point that is not finite, or whose image does not exist, has a row of NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..call.linear import Linear
+from ..call.sampling import Sampling
+from .bilinear import hat, layer_corners, layer_position, locate
+from .launch import channel_blocks, layer_arguments, matrix, options, point_arguments, starts
+from .select import Tile
+
+__all__ = ["ROWS", "STEP", "Operands", "band_columns", "operands", "whole_steps"]
+
+# Points that share a band, and columns of A in a step of the product.
+ROWS, STEP = 128, 64
+# Points and channels of a program, the best of seven on an H200.
+TILE = Tile(32, 64, num_warps=4)
+
+
+class Operands(NamedTuple):
+    """A and R.
+
+    Args:
+        left: A. right: R. table: ``(tiles, 2 bands)`` int32, as above.
+        width: of the gathered columns. bias: what is still to be added to A R.
+    """
+
+    left: Tensor
+    right: Tensor
+    table: Tensor
+    width: int
+    bias: Tensor | None
+
+
+@triton.jit
+def _write_gathered(
+    place,
+    at,
+    p_mask,
+    layer,
+    c,
+    VECTOR: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    FILLED: tl.constexpr,
+    MODE: tl.constexpr,
+):
+    """h of some channels; 0 for those that fill up the last step. Corners that weigh 0 are unread.
+
+    At whole pixels of a map as fine as the image, those are three of four.
+    """
+    offsets, weights = layer_corners(at, layer, VECTOR, MODE)
+    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    h = tl.zeros((p_mask.shape[0], c.shape[0]), tl.float32)
+    for j in tl.static_range(4 if MODE.bilinear else 1):
+        seen = (weights[j] != 0.0)[:, None] & (c < CHANNELS)[None, :]
+        value = tl.load(layer.map + offsets[j][:, None] + channel, mask=seen, other=0.0)
+        h += value.to(tl.float32) * weights[j][:, None]
+    value = (h + at.mark[:, None]).to(place.dtype.element_ty)
+    tl.store(place + c[None, :], value, mask=p_mask[:, None] & (c < FILLED)[None, :])
+
+
+@triton.jit
+def _touched(at, layer, MODE: tl.constexpr):
+    """First and last row of a map, counted through all images, that some points touch."""
+    _tx, ty = layer_position(at.x, at.y, layer, MODE)
+    last = layer.size[0] - 1
+    image = at.image.to(tl.int32) * layer.size[0]
+    low = tl.minimum(tl.maximum(tl.floor(ty).to(tl.int32), 0), last)
+    high = tl.minimum(tl.maximum(tl.ceil(ty).to(tl.int32), 0), last)
+    return tl.min(image + low, 0), tl.max(image + high, 0)
+
+
+@triton.jit
+def _write_bands(
+    place,
+    line,
+    at,
+    p_mask,
+    every,
+    bands,
+    rows,
+    is_first,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    MODE: tl.constexpr,
+):
+    """S of the points `at`, on the rows that the points `every` of their tile touch."""
+    column = WIDTH
+    for i in tl.static_range(len(bands)):
+        size = bands[i].size
+        tx, ty = layer_position(at.x, at.y, bands[i], MODE)
+        low, high = _touched(every, bands[i], MODE)
+        steps = tl.cdiv((high + 1 - low) * size[1], STEP)
+        for step in range(steps):
+            k = step * STEP + tl.arange(0, STEP)
+            row = low + k // size[1]
+            s = hat(tx[:, None], (k % size[1]).to(tl.float32)[None, :], MODE)
+            s *= hat(ty[:, None], (row % size[0]).to(tl.float32)[None, :], MODE)
+            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)
+            value = (s + at.mark[:, None]).to(place.dtype.element_ty)
+            tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
+        if is_first:
+            tl.store(line + 2 * i, column + steps * STEP)
+            tl.store(line + 2 * i + 1, rows[i] + low * size[1] - column)
+        column += steps * STEP
+
+
+@triton.jit
+def _write_weight(
+    right,
+    weight,
+    block,
+    D,
+    CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    FROM: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """R[k, d] = W[d, k] for a square of STEP; 0 in rows that fill up the last step."""
+    k = block % (WIDTH // STEP) * STEP + tl.arange(0, STEP)
+    d = block // (WIDTH // STEP) * STEP + tl.arange(0, STEP)
+    column = tl.full((STEP,), -1, tl.int32)
+    for i in tl.static_range(len(CHANNELS)):
+        own = (k >= COLUMNS[i]) & (k < COLUMNS[i] + CHANNELS[i])
+        column = tl.where(own, k + (FROM[i] - COLUMNS[i]), column)
+    address = weight.data + d.to(tl.int64)[:, None] * weight.strides[0]
+    address += column.to(tl.int64)[None, :] * weight.strides[1]
+    value = tl.load(address, mask=(d < D)[:, None] & (column >= 0)[None, :], other=0.0)
+    address = right + k.to(tl.int64)[:, None] * D + d[None, :]
+    tl.store(address, tl.trans(value), mask=(d < D)[None, :])
+
+
+@triton.jit
+def _left_kernel(
+    left,  # (P, row)
+    row,
+    table,  # (tiles of ROWS points, 2 len(bands)) int32
+    right,  # (., D), the first WIDTH rows
+    D,
+    weight,
+    points,
+    groups,  # of BLOCK_P points
+    layers,  # gathered
+    bands,  # projected
+    rows,  # of R, where each of these starts
+    VECTORS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,  # of A
+    FILLED: tl.constexpr,  # CHANNELS, and what fills up the last step
+    FROM: tl.constexpr,  # columns of W
+    FIRSTS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEP: tl.constexpr,
+    MODE: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """A program writes a block of channels of some points, or their bands, or a square of W^T.
+
+    Programs of the same points are neighbours.
+    """
+    program = tl.program_id(0)
+    group = program // (BLOCKS + 1)
+    block = program % (BLOCKS + 1)
+    if group < groups:
+        p = group * BLOCK_P + tl.arange(0, BLOCK_P)
+        p_mask = p < points.total
+        at = locate(points, p, MODE)
+        place = left + p.to(tl.int64)[:, None] * row
+        for i in tl.static_range(len(layers)):
+            own = block - FIRSTS[i]
+            if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
+                c = own * BLOCK_C + tl.arange(0, BLOCK_C)
+                _write_gathered(
+                    place + COLUMNS[i],
+                    at,
+                    p_mask,
+                    layers[i],
+                    c,
+                    VECTORS[i],
+                    CHANNELS[i],
+                    FILLED[i],
+                    MODE,
+                )
+        if block == BLOCKS:
+            tile = group // (ROWS // BLOCK_P)
+            every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
+            line = table + tile.to(tl.int64) * (2 * len(bands))
+            is_first = group % (ROWS // BLOCK_P) == 0
+            _write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
+    elif WIDTH > 0:
+        first = groups * (BLOCKS + 1)
+        _write_weight(right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WIDTH, STEP)
+
+
+def whole_steps(columns: int) -> int:
+    """Columns, filled up."""
+    return -(-columns // STEP) * STEP
+
+
+def band_columns(sizes: Sequence[tuple[int, int]], batch: int, per_image: int | None) -> int:
+    """The most columns that the bands of a tile can take.
+
+    ROWS points, of `per_image` to each image, meet so many images at most; None: they may meet any.
+    """
+    images = batch
+    if per_image is not None:
+        images = min(batch, (ROWS - 1 + per_image - 1) // per_image + 1)
+    return sum([whole_steps(images * height * width) for height, width in sizes])
+
+
+def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
+    """A and R of the points as they come, in the weight's dtype, for outputs D in eights.
+
+    The bias rides on the last Z where the weights of each point add up to 1.
+    """
+    weight, bias, _ = head
+    outputs, columns = head.out_features, s.columns
+    gathered = [i for i in range(len(columns)) if i not in projected]
+    fine, coarse = s.of(gathered), s.of(projected)
+    width = whole_steps(sum(fine.channels))
+    cells = [s.batch * height * across for height, across in coarse.sizes]
+    rows = tuple(accumulate(cells, initial=width))
+    right = weight.new_empty((rows[-1], outputs))
+    riding = bias if s.geometry.border else None
+    for i, start, stop in zip(projected, rows[:-1], rows[1:], strict=True):
+        x, w = s.features[i].permute(0, 2, 3, 1).flatten(0, 2), weight[:, columns[i]].t()
+        if riding is not None and i == projected[-1]:
+            torch.addmm(riding, x, w, out=right[start:stop])
+        else:
+            torch.mm(x, w, out=right[start:stop])
+    per_image = s.total // s.batch if s.batch_index is None else None
+    row = width + band_columns(coarse.sizes, s.batch, per_image)
+    left = weight.new_empty((s.total, row))
+    table = weight.new_empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32)
+    filled = list(fine.channels)
+    if filled:
+        filled[-1] += width - sum(filled)
+    firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
+    groups = -(-s.total // TILE.rows)
+    squares = width // STEP * -(-outputs // STEP)
+    _left_kernel[(groups * (blocks + 1) + squares,)](
+        left,
+        row,
+        table,
+        right,
+        outputs,
+        matrix(weight),
+        **point_arguments(s),
+        groups=groups,
+        **layer_arguments(fine.features, fine.geometry.affine),
+        bands=layer_arguments(coarse.features, coarse.geometry.affine)["layers"],
+        rows=rows[:-1],
+        CHANNELS=fine.channels,
+        COLUMNS=starts(fine.channels),
+        FILLED=tuple(filled),
+        FROM=tuple([columns[i].start for i in gathered]),
+        FIRSTS=firsts,
+        BLOCKS=blocks,
+        WIDTH=width,
+        ROWS=ROWS,
+        STEP=STEP,
+        BLOCK_P=TILE.rows,
+        BLOCK_C=TILE.columns,
+        **options(TILE),
+    )
+    return Operands(left, right, table, width, bias if riding is None else None)
