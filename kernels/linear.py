@@ -27,6 +27,7 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bilinear import add_corners, hat, layer_corners, layer_position
 from .blocks import dot
+from .direct import launch
 from .launch import (
     capability,
     layer_arguments,
@@ -224,7 +225,9 @@ def launch_linear(
     tiles = -(-(total // groups) // tile.rows)
     maps = [operand.tensor for operand in operands]
     out = torch.empty((total, outputs), dtype=weight.dtype, device=weight.device)
-    kernel[(tiles * groups * -(-outputs // tile.columns),)](
+    launch(
+        kernel,
+        (tiles * groups * -(-outputs // tile.columns),),
         out,
         matrix(weight),
         weight if bias is None else bias.contiguous(),
