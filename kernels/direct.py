@@ -117,15 +117,17 @@ def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
     """What Triton makes of each argument that is no constant.
 
     The numbers of a layer stand for themselves, which takes half the time: they follow from sizes
-    and strides, and those are alike from call to call.
+    and strides, and those are alike from call to call. All the rest is asked for at once.
     """
     facts: list[Any] = []
+    others: list[Any] = []
     for value in variables:
         if type(value) is tuple and value and type(value[0]) is Layer:
-            for layer in value:
-                facts += (describe(backend, layer[0], False, True, True), layer[1:])
+            others += [layer[0] for layer in value]
+            facts += [layer[1:] for layer in value]
         else:
-            facts.append(describe(backend, value, False, True, True))
+            others.append(value)
+    facts += describe(backend, tuple(others), False, True, True)
     return facts
 
 
