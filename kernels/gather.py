@@ -27,6 +27,7 @@ from .bilinear import (
     locate,
 )
 from .blocks import block_of, channels_of
+from .direct import launch
 from .launch import accounted, channel_blocks, options, sampling_arguments, starts
 from .select import Key, Tile, tile_for
 
@@ -84,7 +85,9 @@ def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
     out = torch.empty((s.total, sum(channels)), dtype=dtype, device=s.points.device)
-    _gather_kernel[(-(-s.total // tile.rows), blocks)](
+    launch(
+        _gather_kernel,
+        (-(-s.total // tile.rows), blocks),
         out,
         out.stride(0),
         **sampling_arguments(s),
@@ -169,7 +172,9 @@ def coordinate_gradient(
         tile = tile_for("coordinate_gradient", TILES, key, s, trial)
     grad = grad.contiguous()
     out = torch.empty((s.total, 2), dtype=torch.float32, device=s.points.device)
-    _coordinate_gradient_kernel[(-(-s.total // tile.rows),)](
+    launch(
+        _coordinate_gradient_kernel,
+        (-(-s.total // tile.rows),),
         out,
         grad,
         grad.stride(0),

@@ -16,6 +16,7 @@ Interpolation and product are both linear, so all are the same function; the pla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bilinear import add_corners, hat, layer_corners, layer_position
 from .blocks import dot
+from .direct import launch
 from .launch import (
     capability,
     layer_arguments,
@@ -222,20 +224,21 @@ def launch_linear(
         raise ValueError("project_product needs equal numbers of points per image, in order")
     groups = s.batch if grouped else 1
     tiles = -(-(total // groups) // tile.rows)
-    maps = [operand.tensor for operand in operands]
     out = torch.empty((total, outputs), dtype=weight.dtype, device=weight.device)
-    kernel[(tiles * groups * -(-outputs // tile.columns),)](
+    launch(
+        kernel,
+        (tiles * groups * -(-outputs // tile.columns),),
         out,
         matrix(weight),
         weight if bias is None else bias.contiguous(),
         **point_arguments(s),
         tiles=tiles,
-        **layer_arguments(maps, s.geometry.affine),
+        **layer_arguments([operand.tensor for operand in operands], s.geometry.affine),
         GROUPED=grouped,
         STRATEGIES=strategies,
         CHANNELS=s.channels,
         COLUMNS=starts(s.channels),
-        WIDTHS=tuple([max(16, triton.next_power_of_2(width)) for _, width in s.sizes]),
+        WIDTHS=_widths(s.sizes),
         WEIGHT_VECTOR=row_vector(weight),
         D=outputs,
         HAS_BIAS=bias is not None,
@@ -248,3 +251,12 @@ def launch_linear(
         **options(tile),
     )
     return out
+
+
+@lru_cache(maxsize=1024)
+def _widths(sizes: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Columns of each map as an interpolation product counts them.
+
+    Triton's own `next_power_of_2` takes two microseconds on the host.
+    """
+    return tuple([max(16, 1 << (width - 1).bit_length()) for _, width in sizes])

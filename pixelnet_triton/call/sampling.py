@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -13,7 +14,14 @@ from .geometry import Geometry
 __all__ = ["Sampling"]
 
 
-class Sampling(NamedTuple):
+class _Fields(NamedTuple):
+    features: Sequence[Tensor]
+    points: Tensor
+    batch_index: Tensor | None
+    geometry: Geometry
+
+
+class Sampling(_Fields):
     """M maps, the points at which they are sampled, and the geometry between them.
 
     Args:
@@ -21,12 +29,10 @@ class Sampling(NamedTuple):
         points: ``(P, 2)`` of (x, y), all images in one list.
         batch_index: ``(P,)`` the image of each point; None for P / B points an image, in order.
         geometry: where a point falls on the grid of each map.
-    """
 
-    features: Sequence[Tensor]
-    points: Tensor
-    batch_index: Tensor | None
-    geometry: Geometry
+    What is read off all maps is read once: a pass asks for it many times, and torch takes a tenth
+    of a microsecond for each size.
+    """
 
     @property
     def batch(self) -> int:
@@ -42,17 +48,17 @@ class Sampling(NamedTuple):
     def empty(self) -> bool:
         return self.total == 0 or self.batch == 0
 
-    @property
+    @cached_property
     def channels(self) -> tuple[int, ...]:
         """C_i of each map."""
         return tuple([feature.shape[1] for feature in self.features])
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """(H_i, W_i) of each map."""
         return tuple([(feature.shape[2], feature.shape[3]) for feature in self.features])
 
-    @property
+    @cached_property
     def columns(self) -> list[slice]:
         """The columns of each map in a hypercolumn, and in the weight."""
         ends = accumulate(self.channels, initial=0)

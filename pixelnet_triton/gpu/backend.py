@@ -138,9 +138,14 @@ class Launches:
             return self.steps.linear_gradients(s, head, route, grad, output, wanted)
 
 
+_HERE = nullcontext()
+
+
 def _on(tensor: Tensor) -> AbstractContextManager[object]:
     """Launches go to the tensor's own device, whichever is current."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+    if not tensor.is_cuda or tensor.get_device() == torch.cuda.current_device():
+        return _HERE
+    return torch.cuda.device(tensor.device)
 
 
 BACKEND = GpuBackend()

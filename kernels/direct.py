@@ -1,0 +1,162 @@
+"""How every kernel is launched: a launch like one before goes straight to the compiled kernel.
+
+    launch(kernel, grid, *arguments, **named)    is    kernel[grid](*arguments, **named)
+
+For tuples of tensors over several layers Triton takes 50 to 100 microseconds of Python to bind the
+arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
+that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
+which receives the same as from Triton itself.
+
+Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
+constant and option, and what Triton makes of each other argument (a tensor's dtype and alignment;
+of an integer its width, and whether it is 1 or a multiple of 16), which Triton's own function says.
+So another number of points is no other kind, unless to the compiler.
+
+Whatever this file does not know goes the usual way: kernels in the interpreter or under Triton's
+autotuner, hooks of a profiler, versions of Triton with other insides. With
+``PIXELNET_TRITON_DIRECT=0`` in the environment every launch does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from triton import knobs
+from triton.compiler.compiler import make_backend
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from .launch import Layer
+
+try:
+    from triton._C.libtriton import native_specialize_impl as describe
+except ImportError:  # older versions of Triton have it in Python
+    describe = None
+
+__all__ = ["launch"]
+
+#: (run, function, packed_metadata) of a compiled kernel.
+Compiled = tuple[Callable[..., None], Any, Any]
+_Picker = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+_MOST_KNOWN = 1024
+_AS_EXPECTED = describe is not None and hasattr(knobs.runtime, "add_stages_inspection_hook")
+
+
+class _Form(NamedTuple):
+    """Launches of one kernel with the same names: what to pick from the values as they come.
+
+    Args:
+        arguments: all that the kernel takes, in its order.
+        constants: what it is compiled for, value by value, and options.
+        variables: the other arguments.
+        known: what was compiled, by kind of launch.
+    """
+
+    arguments: _Picker
+    constants: _Picker
+    variables: _Picker
+    known: dict[tuple[Any, ...], Compiled]
+
+
+#: By the kernel's Python function: a hash of the kernel itself is one of its source.
+_FORMS: dict[tuple[Any, ...], _Form | None] = {}
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **named: Any) -> None:
+    """``kernel[grid](*arguments, **named)``."""
+    names = (kernel.fn, len(arguments), *named)
+    try:
+        form = _FORMS[names]
+    except KeyError:
+        form = _FORMS[names] = _form(kernel, len(arguments), tuple(named))
+    runtime = knobs.runtime
+    if (
+        form is None
+        or kernel.pre_run_hooks
+        or runtime.add_stages_inspection_hook is not None
+        or _somebody(runtime.launch_enter_hook)
+        or _somebody(runtime.launch_exit_hook)
+    ):
+        kernel[grid](*arguments, **named)
+        return
+    active = driver.active
+    device = active.get_current_device()
+    modes = (kernel.debug, runtime.debug, knobs.compilation.instrumentation_mode)
+    values = (*arguments, *named.values())
+    kind = (
+        active,
+        device,
+        modes,
+        form.constants(values),
+        *_described(_backend(active, device), form.variables(values)),
+    )
+    compiled = form.known.get(kind)
+    if compiled is not None:
+        run, function, packed = compiled
+        x, y, z = (*grid, 1, 1)[:3]
+        stream = active.get_current_stream(device)
+        run(x, y, z, stream, function, packed, None, None, None, *form.arguments(values))
+        return
+    result = kernel[grid](*arguments, **named)
+    if getattr(result, "module", None) is not None:  # it was loaded, not only compiled
+        if len(form.known) >= _MOST_KNOWN:
+            form.known.clear()
+        form.known[kind] = (result.run, result.function, result.packed_metadata)
+
+
+def _somebody(hook: Any) -> bool:
+    """Is anybody to be told of launches? Triton's chain of hooks may be empty."""
+    return hook is not None and bool(getattr(hook, "calls", True))
+
+
+def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
+    """What Triton makes of each argument that is no constant.
+
+    The numbers of a layer stand for themselves, which takes half the time: they follow from sizes
+    and strides, and those are alike from call to call. All the rest is asked for at once.
+    """
+    facts: list[Any] = []
+    others: list[Any] = []
+    for value in variables:
+        if type(value) is tuple and value and type(value[0]) is Layer:
+            others += [layer[0] for layer in value]
+            facts += [layer[1:] for layer in value]
+        else:
+            others.append(value)
+    facts += describe(backend, tuple(others), False, True, True)
+    return facts
+
+
+@lru_cache(maxsize=64)
+def _backend(active: Any, device: object) -> Any:
+    """Triton's back end for the current device."""
+    return make_backend(active.get_current_target())
+
+
+def _form(kernel: Any, positional: int, named: tuple[str, ...]) -> _Form | None:
+    """None for launches that are to go the usual way."""
+    off = os.environ.get("PIXELNET_TRITON_DIRECT") == "0"
+    if off or not _AS_EXPECTED or type(kernel) is not JITFunction:
+        return None
+    names = [parameter.name for parameter in kernel.params]
+    places = {name: place for place, name in enumerate((*names[:positional], *named))}
+    if not places.keys() >= {*names}:  # a default is to be filled in
+        return None
+    variable = {parameter.name for parameter in kernel.params if not parameter.is_constexpr}
+    return _Form(
+        _picker([places[name] for name in names]),
+        _picker([place for name, place in places.items() if name not in variable]),
+        _picker([place for name, place in places.items() if name in variable]),
+        {},
+    )
+
+
+def _picker(places: Sequence[int]) -> _Picker:
+    """`itemgetter` alone gives no tuple of less than two."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple([values[place] for place in places])

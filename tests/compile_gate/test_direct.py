@@ -1,0 +1,328 @@
+"""A direct launch hands the compiled kernel what Triton would hand to the same one.
+
+Nothing is compiled: a stand-in for the compiled kernel notes how it was run, and for what Triton
+asked to have it compiled. Every kernel is launched with every single argument changed in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import triton
+from torch import Tensor
+from triton import knobs
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from pixelnet_triton.kernels import direct
+from pixelnet_triton.kernels.direct import launch
+
+from .launches import KERNELS, Problem
+from .targets import TARGETS, Target, compiling_for
+
+# By its number: a later version that direct launches do not know is to be noticed.
+takes_direct_launches = pytest.mark.skipif(
+    tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6),
+    reason="this version of Triton launches everything itself",
+)
+
+
+class Call(NamedTuple):
+    """A launch as the library asks for it."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class Ran(NamedTuple):
+    """A compiled kernel that was run: all that its launcher was given."""
+
+    compiled: Any
+    grid: tuple[int, ...]
+    stream: int
+    loaded: tuple[Any, ...]
+    arguments: tuple[Any, ...]
+
+    def same(self, other: Ran) -> bool:
+        """The very same tensors, and equal numbers."""
+        mine, theirs = leaves(self.arguments), leaves(other.arguments)
+        if self[:4] != other[:4] or len(mine) != len(theirs):
+            return False
+        pairs = zip(mine, theirs, strict=True)
+        return all(a is b or (type(a) is type(b) and a == b) for a, b in pairs)
+
+
+class Compiled:
+    """As much of Triton's `CompiledKernel` as a launch takes."""
+
+    def __init__(self, source: Any, **options: Any) -> None:
+        self.module, self.function, self.packed_metadata = object(), object(), object()
+
+    def launch_metadata(self, *arguments: Any) -> None:
+        return None
+
+    def run(self, x: int, y: int, z: int, stream: int, *rest: Any) -> None:
+        active = driver.active
+        active.ran.append(Ran(self, (x, y, z), stream, rest[:2], rest[5:]))
+        active.hooked += rest[2:5] != (None, None, None)
+
+
+class Driver:
+    """A GPU that is not there, and what was run on it."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.device, self.stream = target.gpu, 0, 7
+        self.ran: list[Ran] = []
+        self.hooked = 0
+
+    def get_current_device(self) -> object:
+        # Not to be mistaken for a device of another test, for which kernels keep what they compiled
+        return (id(self), self.device)
+
+    def get_current_stream(self, device: object) -> int:
+        return self.stream
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+    def take(self) -> Ran:
+        (only,) = self.ran
+        self.ran.clear()
+        return only
+
+
+@pytest.fixture(scope="module")
+def calls() -> dict[str, list[Call]]:
+    """The launches of every kernel, as the library makes them."""
+    made: dict[str, list[Call]] = {name: [] for name in KERNELS}
+    with compiling_for("sm_90"), pytest.MonkeyPatch.context() as patch:
+        for name, kernel in KERNELS.items():
+
+            def note(jit: Any, *args: Any, grid: Any, warmup: bool, name: str = name, **named: Any):
+                made[name].append(Call(jit, grid, args, named))
+
+            patch.setattr(JITFunction, "run", note)
+            kernel.launch(Problem(torch.bfloat16), None)
+    return made
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    monkeypatch.setattr(triton.compiler, "compile", Compiled)
+    monkeypatch.setattr(direct, "_FORMS", {})
+    active = Driver(TARGETS["sm_90"])
+    driver.set_active(active)
+    return active
+
+
+def usual(call: Call) -> Ran:
+    call.kernel[call.grid](*call.arguments, **call.named)
+    return driver.active.take()
+
+
+def through_launch(call: Call) -> Ran:
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    return driver.active.take()
+
+
+def count_usual(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels that Triton itself launches from here on."""
+    went, run = [], JITFunction.run
+
+    def counted(kernel: Any, *arguments: Any, **named: Any) -> Any:
+        went.append(kernel.__name__)
+        return run(kernel, *arguments, **named)
+
+    monkeypatch.setattr(JITFunction, "run", counted)
+    return went
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, tuple):
+        return [leaf for inner in value for leaf in leaves(inner)]
+    return [value]
+
+
+def misaligned(tensor: Tensor) -> Tensor:
+    shape, strides = tensor.shape, tensor.stride()
+    last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    return torch.empty(last + 2, dtype=tensor.dtype)[1:].as_strided(shape, strides)
+
+
+def changes(value: Any) -> Iterator[Any]:
+    """The value with one leaf changed: whatever a kernel may be compiled for, and much else."""
+    if isinstance(value, tuple):
+        for i, inner in enumerate(value):
+            for other in changes(inner):
+                changed = (*value[:i], other, *value[i + 1 :])
+                yield type(value)(*changed) if hasattr(value, "_fields") else changed
+    elif isinstance(value, Tensor):
+        yield misaligned(value)
+        yield torch.empty_like(value)
+        yield value.to(torch.float16)
+    elif isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (1, 3, 16, 48, 5, 2**31, 2**31 + 16)
+    elif isinstance(value, float):
+        yield from (1.0, 16.0, 0.5)
+    elif value is None or isinstance(value, str):
+        yield "another"
+
+
+def variants(call: Call) -> Iterator[Call]:
+    """The call, and the call with any one argument or option changed."""
+    yield call
+    for i, value in enumerate(call.arguments):
+        for other in changes(value):
+            rest = (*call.arguments[:i], other, *call.arguments[i + 1 :])
+            yield call._replace(arguments=rest)
+    for name, value in call.named.items():
+        for other in changes(value):
+            if name != "num_warps" or other in (1, 16):  # Triton takes powers of two
+                yield call._replace(named=call.named | {name: other})
+
+
+@takes_direct_launches
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_launcher_gets_what_triton_gives_it(
+    name: str,
+    calls: dict[str, list[Call]],
+    stand_in: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First, while kinds are met; then once more, when all of them are known."""
+    for call in calls[name]:
+        before = [(variant, usual(variant)) for variant in variants(call)]
+        for variant, expected in before:
+            assert through_launch(variant).same(expected), variant
+        assert len({id(ran.compiled) for _, ran in before}) > 10
+        with monkeypatch.context() as patch:
+            went = count_usual(patch)
+            for variant, expected in before:
+                assert through_launch(variant).same(expected), variant
+        assert not went
+
+
+@pytest.fixture
+def call(calls: dict[str, list[Call]], stand_in: Driver) -> Call:
+    """A launch that is known."""
+    (call,) = calls["gather"]
+    through_launch(call)
+    return call
+
+
+def with_points(call: Call, total: int) -> Call:
+    return call._replace(named=call.named | {"points": call.named["points"]._replace(total=total)})
+
+
+@takes_direct_launches
+def test_numbers_of_points_share_what_was_compiled(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through_launch(with_points(call, 1234567))
+    went = count_usual(monkeypatch)
+    for total in (3, 5, 4001, 2**31 - 1, 16, 4096):
+        assert through_launch(with_points(call, total)).arguments
+    assert not went
+    assert through_launch(with_points(call, 1)).arguments
+    assert len(went) == 1
+
+
+def test_streams_and_grids_are_those_of_the_moment(call: Call, stand_in: Driver) -> None:
+    stand_in.stream = 8
+    ran = through_launch(call._replace(grid=(5,)))
+    assert (ran.stream, ran.grid) == (8, (5, 1, 1))
+    assert through_launch(call._replace(grid=(5, 6, 7))).grid == (5, 6, 7)
+
+
+def test_another_device_has_its_own_kernel(call: Call, stand_in: Driver) -> None:
+    first = through_launch(call).compiled
+    stand_in.device = 1
+    assert through_launch(call).compiled is not first
+    stand_in.device = 0
+    assert through_launch(call).compiled is first
+
+
+def test_debugging_is_another_kind(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = through_launch(call).compiled
+    monkeypatch.setattr(knobs.runtime, "debug", True)
+    assert through_launch(call).compiled is not first
+
+
+@pytest.mark.parametrize("name", ["launch_enter_hook", "launch_exit_hook"])
+def test_hooks_are_told(
+    name: str, call: Call, stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stand_in.hooked
+    through_launch(call)
+    assert stand_in.hooked == before
+    hook = getattr(knobs.runtime, name)
+    if hook is None:
+        monkeypatch.setattr(knobs.runtime, name, print)
+    else:
+        monkeypatch.setattr(hook, "calls", [print])
+    through_launch(call)
+    assert stand_in.hooked > before
+
+
+def unknown_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_AS_EXPECTED", False)
+
+
+def switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELNET_TRITON_DIRECT", "0")
+
+
+@pytest.mark.parametrize("change", [unknown_versions, switched_off])
+def test_the_usual_way_is_always_open(
+    change: Callable[[pytest.MonkeyPatch], None],
+    calls: dict[str, list[Call]],
+    stand_in: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change(monkeypatch)
+    went = count_usual(monkeypatch)
+    (call,) = calls["gather"]
+    assert all(through_launch(call).same(usual(call)) for _ in range(2))
+    assert len(went) == 4
+
+
+def test_a_hook_before_a_run_is_called(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(call.kernel, "pre_run_hooks", [lambda *a, **k: told.append(1)])
+    through_launch(call)
+    assert told
+
+
+def test_other_callables_are_launched_as_they_are() -> None:
+    """The interpreter's kernels, and those under Triton's autotuner."""
+    went = []
+
+    class Kernel:
+        fn, pre_run_hooks = print, ()
+
+        def __getitem__(self, grid: Any) -> Callable[..., None]:
+            return lambda *arguments, **named: went.append((grid, arguments, named))
+
+    for _ in range(2):
+        launch(Kernel(), (1, 2), 3, four=4)
+    assert went == [((1, 2), (3,), {"four": 4})] * 2
+
+
+@takes_direct_launches
+def test_what_was_only_compiled_is_not_remembered(
+    calls: dict[str, list[Call]], stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (call,) = calls["gather"]
+    monkeypatch.setattr(JITFunction, "run", lambda *a, **k: SimpleNamespace(module=None))
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    (form,) = direct._FORMS.values()
+    assert form is not None
+    assert not form.known
