@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from pixelnet_triton.metrics import boundary_counts
-from pixelnet_triton.metrics.thinning import thin
+ndimage = pytest.importorskip("scipy.ndimage")
+
+from pixelnet_triton.metrics import boundary_counts  # noqa: E402
+from pixelnet_triton.metrics.thinning import thin  # noqa: E402
 
 SHAPE = (321, 481)
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7)

@@ -20,6 +20,9 @@ from typing import Any
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+from triton.runtime.driver import driver
+
+from .compile_gate.targets import _Driver
 
 __all__ = ["FakeCuda"]
 
@@ -66,6 +69,13 @@ class Graph:
         assert self.captured
 
 
+class Generator(torch.Generator):
+    """Of the CPU, whatever is asked for; a type, because torch's own files name it as one."""
+
+    def __new__(cls, device: object = "cpu") -> Generator:
+        return super().__new__(cls, "cpu")
+
+
 class Stream:
     def __init__(self, device: object = None) -> None:
         self.device = device
@@ -80,7 +90,6 @@ class FakeCuda:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self._allocated = 1 << 20
-        self._generator = torch.Generator
         self.functions = {
             "is_available": lambda: True,
             "device_count": lambda: 1,
@@ -119,7 +128,8 @@ class FakeCuda:
         patch.setattr("bench.timing.BUSY_SECONDS", 1e-9)
         patch.setattr("bench.timing.ROUNDS", 2)
         patch.setattr("bench.timing.CALLS", {"cuda": 4})
-        patch.setattr(torch, "Generator", lambda device="cpu": self._generator("cpu"))
+        patch.setattr(torch, "Generator", Generator)
+        patch.setattr(torch, "compile", lambda function, **options: function)
 
     def _count(self, name: str) -> Any:
         def counted(*arguments: object) -> None:
@@ -151,6 +161,7 @@ def pytest_load_initial_conftests() -> None:
     """As a plugin, for a whole session: before anything of it is imported."""
     FakeCuda().install(pytest.MonkeyPatch())
     OnCpu().__enter__()
+    driver.set_active(_Driver("sm_90"))  # kernels are compiled for it (compile_only.py)
     import bench.networks
     import bench.table4
     from bench import machine, workloads

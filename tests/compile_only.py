@@ -1,0 +1,43 @@
+"""Kernels are compiled into Triton's cache and loaded, not launched: -p tests.compile_only.
+
+It goes through the tests that would launch them. What they then compare has not been computed, so
+that it is wrong is no failure here; that a kernel does not compile, or does not fit the device, is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+_run = JITFunction.run
+
+
+def _compile(kernel: Any, *args: Any, grid: Any, warmup: bool = True, **options: Any) -> Any:
+    compiled = _run(kernel, *args, grid=grid, warmup=True, **options)
+    if not _stands_in():
+        _ = compiled.run  # what runs it, and the binary on the device
+    return compiled
+
+
+def _stands_in() -> bool:
+    """For a GPU that is not there: nothing can be loaded into it, and its tensors are a CPU's."""
+    return not hasattr(driver.active, "launcher_cls")
+
+
+def pytest_configure() -> None:
+    JITFunction.run = _compile
+    if _stands_in():
+        os.environ["PIXELNET_TRITON_BACKEND"] = "triton"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except AssertionError:
+        return True
