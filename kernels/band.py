@@ -28,6 +28,7 @@ from torch import Tensor
 from ..call.sampling import Sampling
 from .bilinear import hat, layer_position, load_points
 from .blocks import channels_of, dot
+from .direct import launch
 from .launch import accounted, options, precision, sampling_arguments
 from .order import Order, window_of
 from .select import Key, Tile, tile_for
@@ -292,7 +293,9 @@ def band(
         programs[i] = (period, period + tiles_of[i])
         period += tiles_of[i]
     rows = rows.contiguous()
-    _band_kernel[(period * s.batch * -(-channels[0] // block) if shared else period,)](
+    launch(
+        _band_kernel,
+        (period * s.batch * -(-channels[0] // block) if shared else period,),
         rows,
         starts=order.starts,
         windows=tuple([window_of(affine, order.ruler) for affine in s.geometry.affine]),

@@ -29,6 +29,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .blocks import dot, finish
+from .direct import launch
 from .launch import accounted, capability, options, precision
 from .left import ROWS, STEP, band_columns, operands, whole_steps
 from .order import Order
@@ -294,7 +295,9 @@ def banded(
     left, right, total, outputs = both.left, both.right, s.total, head.out_features
     out = torch.empty((total, outputs), dtype=left.dtype, device=left.device)
     tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
-    _banded_kernel[(min(tiles, _programs(left.device)),)](
+    launch(
+        _banded_kernel,
+        (min(tiles, _programs(left.device)),),
         out,
         _tiles(out, tile.rows, tile.columns) if order is None else None,
         left,

@@ -28,6 +28,7 @@ from torch import Tensor
 from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bilinear import hat, layer_corners, layer_position, locate
+from .direct import launch
 from .launch import channel_blocks, layer_arguments, matrix, options, point_arguments, starts
 from .select import Tile
 
@@ -264,7 +265,9 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
     firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
     groups = -(-s.total // TILE.rows)
     squares = width // STEP * -(-outputs // STEP)
-    _left_kernel[(groups * (blocks + 1) + squares,)](
+    launch(
+        _left_kernel,
+        (groups * (blocks + 1) + squares,),
         left,
         row,
         table,

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .blocks import channels_of
+from .direct import launch
 from .launch import accounted, options
 from .order import Order
 from .select import Tile
@@ -101,7 +102,9 @@ def masked(
     sums = grad
     if bias:
         sums = torch.empty((shares, outputs), dtype=torch.float32, device=grad.device)
-    _mask_kernel[(shares, blocks)](
+    launch(
+        _mask_kernel,
+        (shares, blocks),
         out,
         sums,
         grad,
@@ -119,5 +122,5 @@ def masked(
     if not bias:
         return out, None
     db = grad.new_empty(outputs)
-    _sum_kernel[(-(-outputs // 64),)](db, sums, shares, D=outputs, BLOCK_R=32, BLOCK_D=64)
+    launch(_sum_kernel, (-(-outputs // 64),), db, sums, shares, D=outputs, BLOCK_R=32, BLOCK_D=64)
     return out, db

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..call.geometry import LayerAffine
 from ..call.sampling import Sampling
 from .bilinear import load_points
+from .direct import launch
 from .launch import accounted, options, point_arguments
 from .select import Tile
 
@@ -188,7 +189,9 @@ def order_points(s: Sampling) -> Order:
         xy = torch.empty((s.total, 2), dtype=torch.float32, device=device)
         starts = torch.empty((s.batch, spaces), dtype=torch.int64, device=device)
         blocks = -(-per_image // TILE.rows)
-        _order_kernel[(s.batch * blocks,)](
+        launch(
+            _order_kernel,
+            (s.batch * blocks,),
             place,
             xy,
             starts,
@@ -199,7 +202,7 @@ def order_points(s: Sampling) -> Order:
         )
         return Order(place, xy, None, starts, ruler)
     keys = torch.empty(s.total, dtype=torch.int32, device=device)
-    _key_kernel[(-(-s.total // TILE.rows),)](keys, **arguments, **shared)
+    launch(_key_kernel, (-(-s.total // TILE.rows),), keys, **arguments, **shared)
     keys, place = torch.sort(keys, stable=True)
     bins = torch.arange(s.batch * spaces, dtype=torch.int32, device=device)
     starts = torch.searchsorted(keys, bins).view(s.batch, spaces)
