@@ -30,7 +30,7 @@ from .bilinear import hat, layer_position, load_points
 from .blocks import channels_of, dot
 from .direct import launch
 from .launch import accounted, options, precision, sampling_arguments
-from .order import Order, window_of
+from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
 __all__ = ["SHARED_TILES", "TILES", "band"]
@@ -145,8 +145,8 @@ def _band_tile(
     row = group * HEIGHT + cell // WIDTH
     column = strip * WIDTH + cell % WIDTH
     first, last = group * HEIGHT, group * HEIGHT + HEIGHT - 1
-    low = tl.floor((first - 1) * window.scale + window.offset - window.slack)
-    high = tl.floor((last + 1) * window.scale + window.offset + window.slack)
+    low = tl.floor(first * window.scale + window.low)
+    high = tl.floor(last * window.scale + window.high)
     # The outermost rows take all that lies beyond them.
     low = tl.where(first == 0, 0.0, tl.minimum(tl.maximum(low, 0.0), last_bin))
     high = tl.where(last >= size[0] - 1, last_bin, tl.minimum(tl.maximum(high, 0.0), last_bin))
@@ -298,7 +298,7 @@ def band(
         (period * s.batch * -(-channels[0] // block) if shared else period,),
         rows,
         starts=order.starts,
-        windows=tuple([window_of(affine, order.ruler) for affine in s.geometry.affine]),
+        windows=windows_of(s, order.ruler),
         last_bin=float(order.ruler.bins - 1),
         **sampling_arguments(order.of(s)),
         programs=tuple(programs),

@@ -4,13 +4,13 @@ t_y = scale_i y + offset_i grows with y on every layer, clamped or not. So in th
 points that touch rows r ... s of a map are neighbours, whichever layer it is: a kernel that owns
 rows of a map walks one run of points, and needs neither atomics nor lists of corners.
 
-y is sorted by bins, about one to a row of the finest map; within a bin points keep their order. The
+y is sorted by bins, two to a row of the finest map; within a bin points keep their order. The
 place of a point is
 
     place(p) = points of earlier images + points of lower bins + earlier points of the same bin,
 
-counted, not compared. A run may so begin and end a bin too early or late: what it has too many of
-weighs nothing.
+counted, not compared. A run begins and ends with a bin, so it may hold a few points too many, which
+weigh nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from .direct import launch
 from .launch import accounted, options, point_arguments
 from .select import Tile
 
-__all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "window_of"]
+__all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
 
 # Points of a program. Each counts all points of its image, so images of more than MOST are sorted.
 TILE = Tile(128, 1, num_warps=4)
 MOST = 4096
-MOST_BINS = 1023
+BINS_A_ROW, MOST_BINS = 2, 1023
+# Cell centres fall well inside a bin, and a hundredth of a bin is more than rounding moves a point.
+SHIFT, SLACK = 0.25, 0.01
 
 
 class Ruler(NamedTuple):
@@ -52,12 +54,11 @@ class Ruler(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Points that touch rows r ... s of a layer lie in bins floor(scale (r - 1) + offset) - slack
-    ... floor(scale (s + 1) + offset) + slack."""
+    """Points that touch rows r ... s lie in bins floor(scale r + low) ... floor(scale s + high)."""
 
     scale: float
-    offset: float
-    slack: float
+    low: float
+    high: float
 
 
 class Order(NamedTuple):
@@ -87,17 +88,24 @@ def ruler_of(sizes: Sequence[tuple[int, int]], affine: Sequence[LayerAffine]) ->
     rows, (_, _, scale, offset) = max(
         (size[0], layer) for size, layer in zip(sizes, affine, strict=True)
     )
-    bins = min(rows, MOST_BINS)
-    return Ruler(scale * bins / rows, offset * bins / rows, bins)
+    bins = min(BINS_A_ROW * rows, MOST_BINS)
+    return Ruler(scale * bins / rows, offset * bins / rows + SHIFT, bins)
 
 
-def window_of(affine: LayerAffine, ruler: Ruler) -> Window:
-    """Rows of a layer in bins; one bin is far more than rounding can move a point."""
-    _, _, scale, offset = affine
-    if scale == 0:
-        return Window(0.0, 0.0, float(ruler.bins))
-    factor = ruler.scale / scale
-    return Window(factor, ruler.offset - factor * offset, 1.0)
+def windows_of(s: Sampling, ruler: Ruler) -> tuple[Window, ...]:
+    """For each layer of `s`, whose points were binned by `ruler`."""
+    windows = []
+    for i, (_, _, scale, offset) in enumerate(s.geometry.affine):
+        # A point touches rows that are nearer than this.
+        reach = 0.0 if s.geometry.is_exact(i, s.points) else 1.0 if s.geometry.bilinear else 0.5
+        if scale == 0:
+            windows.append(Window(0.0, 0.0, float(ruler.bins)))
+            continue
+        factor = ruler.scale / scale
+        zero = ruler.offset - factor * offset
+        margin = factor * reach + SLACK
+        windows.append(Window(factor, zero - margin, zero + margin))
+    return tuple(windows)
 
 
 @accounted

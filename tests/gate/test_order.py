@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ pytest.importorskip("triton")
 
 from pixelnet_triton.kernels import order as order_module  # noqa: E402
 from pixelnet_triton.kernels.band import band  # noqa: E402
-from pixelnet_triton.kernels.order import Order, order_points, ruler_of, window_of  # noqa: E402
+from pixelnet_triton.kernels.order import Order, order_points, ruler_of, windows_of  # noqa: E402
 
 SIZES = ((20, 26), (5, 7), (1, 1))
 IMAGE = (40, 52)
@@ -79,27 +82,43 @@ def test_the_order_is_stable_and_by_image_and_bin(
     assert torch.equal(starts.flatten(), torch.searchsorted(key[place], numbers))
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("options", [{}, {"align_corners": True}, {"interpolation": "nearest"}])
 @pytest.mark.parametrize("image", [(40, 52), (1, 1), (333, 5)])
 def test_a_window_holds_all_that_touch_its_rows(
-    image: tuple[int, int], align_corners: bool
+    image: tuple[int, int], options: dict[str, Any], whole: bool
 ) -> None:
-    sizes = ((20, 26), (7, 7), (1, 3), (64, 2))
-    geometry = layer_geometry(sizes, image, align_corners=align_corners)
+    sizes = (image, (20, 26), (7, 7), (1, 3), (64, 2))
+    geometry = layer_geometry(sizes, image, **options)
     ruler = ruler_of(sizes, geometry.affine)
-    y = torch.rand(4000, dtype=torch.float64) * image[0] * 1.4 - 0.2 * image[0]
-    bins = (y * ruler.scale + ruler.offset).clamp(0, ruler.bins - 1).floor()
-    for (rows, _), affine in zip(sizes, geometry.affine, strict=True):
-        t = (y * affine[2] + affine[3]).clamp(0, rows - 1)
-        window = window_of(affine, ruler)
+    random = torch.Generator().manual_seed(5)
+    y = torch.rand(4000, generator=random) * image[0] * 1.4 - 0.2 * image[0]
+    if whole:
+        y = y.round().long()
+    maps = [torch.zeros(1, 1, *size) for size in sizes]
+    s = Sampling(maps, torch.stack([y, y], 1), None, geometry)
+    bins = (y.float() * ruler.scale + ruler.offset).clamp(0, ruler.bins - 1).floor()
+    windows = windows_of(s, ruler)
+    for (rows, _), affine, window in zip(sizes, geometry.affine, windows, strict=True):
+        t = (y.float() * affine[2] + affine[3]).clamp(0, rows - 1)
         for row in range(rows):
-            touched = (t - row).abs() < 1
-            low = (row - 1) * window.scale + window.offset - window.slack
-            high = (row + 1) * window.scale + window.offset + window.slack
-            inside = (bins >= torch.tensor(low).floor()) & (bins <= torch.tensor(high).floor())
+            near = (t - row).abs()
+            touched = near < 1 if geometry.bilinear else near <= 0.5
+            low, high = row * window.scale + window.low, row * window.scale + window.high
+            inside = (bins >= math.floor(low)) & (bins <= math.floor(high))
             # Rows at the rim take all that lies beyond, as the kernel has it.
             if row not in (0, rows - 1):
                 assert (inside | ~touched).all()
+
+
+def test_whole_pixels_of_a_full_map_have_one_bin_a_row() -> None:
+    s = _sampling(_points("pixels", 1, 9), 1, None, torch.device("cpu"))
+    s = s._replace(geometry=layer_geometry([(40, 52)], IMAGE), features=[torch.zeros(1, 1, 40, 52)])
+    ruler = ruler_of(s.sizes, s.geometry.affine)
+    (window,) = windows_of(s, ruler)
+    for row in range(40):
+        low, high = row * window.scale + window.low, row * window.scale + window.high
+        assert math.floor(low) == math.floor(high) == int(row * ruler.scale + ruler.offset)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, in the interpreter
