@@ -180,7 +180,7 @@ def _banded_kernel(
         steps += tl.sum(tl.where(t < count, end // BLOCK_K, 0), 0)
     t = program - programs
     own = -1  # which of the program's tiles
-    k = 0
+    k = -BLOCK_K
     end = 0
     r = 0
     n = 0
@@ -188,6 +188,8 @@ def _banded_kernel(
     acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     bad = tl.zeros((BLOCK_P,), tl.int32)  # for each row, a bit for each tile with NaN, modulo 32
     for _ in tl.range(0, steps):
+        # Counted before the product: after it, the compiler does not start loads ahead.
+        k += BLOCK_K
         if k == end:
             t += programs
             own += 1
@@ -200,8 +202,7 @@ def _banded_kernel(
         a = left_tiles.load([r, k])
         b = right_tiles.load([k + _shift_of(k, ends, shifts, WIDTH), n])
         acc = dot(a, b, acc, PRECISION)
-        k += BLOCK_K
-        if k == end:
+        if k == end - BLOCK_K:
             sums = tl.sum(acc, 1)
             bad |= tl.where(sums != sums, 1 << (own & 31), 0)
             d = n + tl.arange(0, BLOCK_D)
