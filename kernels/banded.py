@@ -94,7 +94,20 @@ def _either(a, b):
 
 
 @triton.jit
-def _write_row_by_row(
+def _write_rows(out, place, y, r, n, total, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
+    """A tile of y by usual stores, each row to its place."""
+    d = n + tl.arange(0, BLOCK_D)
+    m = r + tl.arange(0, BLOCK_P)
+    if place is None:
+        to = m.to(tl.int64)
+    else:
+        to = tl.load(place + tl.minimum(m, total - 1)).to(tl.int64)
+    mask = (m < total)[:, None] & (d < D)[None, :]
+    tl.store(out + to[:, None] * D + d[None, :], y.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _write_term_by_term(
     out,
     place,
     left,
@@ -114,28 +127,22 @@ def _write_row_by_row(
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """A tile in which no cell is multiplied by a weight of 0; slow, and rarely wanted.
+    """A tile of y in which no cell is multiplied by a weight of 0; slow, and rarely wanted.
 
-    One row at a time, and few terms, take few registers, of which the usual way so keeps all.
+    Some outputs at a time take few registers, of which the usual way so keeps all.
     """
-    TERMS: tl.constexpr = 16
-    d = n + tl.arange(0, BLOCK_D)
-    d_mask = d < D
-    for m in range(r, tl.minimum(r + BLOCK_P, total)):
-        acc = tl.zeros((1, BLOCK_D), tl.float32)
-        p = tl.full((), 0, tl.int64) + m
-        for start in range(0, ends[len(ends) - 1], TERMS):
-            k = start + tl.arange(0, TERMS)
+    SOME: tl.constexpr = 32
+    p = tl.minimum(r + tl.arange(0, BLOCK_P), total - 1).to(tl.int64)
+    for first in range(n, tl.minimum(n + BLOCK_D, D), SOME):
+        d = first + tl.arange(0, SOME)
+        acc = tl.zeros((BLOCK_P, SOME), tl.float32)
+        for k in range(ends[len(ends) - 1]):
+            at = tl.full((), 0, tl.int64) + k + _shift_of(k, ends, shifts, WIDTH)
             a = tl.load(left + p * row + k).to(tl.float32)[:, None]
-            at = (k + _shift_of(start, ends, shifts, WIDTH)).to(tl.int64)[:, None]
-            mask = (at < rows) & d_mask[None, :]
-            b = tl.load(right + at * D + d[None, :], mask=mask, other=0.0).to(tl.float32)
-            terms = tl.where((a != 0.0) | (start < WIDTH), a * b, 0.0)
-            acc += tl.sum(terms, 0, keep_dims=True)
-        y = finish(acc, bias, d, d_mask, HAS_BIAS, ACTIVATION).to(out.dtype.element_ty)
-        if place is not None:
-            p = tl.load(place + m).to(tl.int64)
-        tl.store(out + p * D + d[None, :], y, mask=d_mask[None, :])
+            b = tl.load(right + at * D + d, mask=(d < D) & (at < rows), other=0.0).to(tl.float32)
+            acc += tl.where((a != 0.0) | (k < WIDTH), a * b[None, :], 0.0)
+        y = finish(acc, bias, d, d < D, HAS_BIAS, ACTIVATION)
+        _write_rows(out, place, y, r, first, total, D, BLOCK_P, SOME)
 
 
 @triton.jit(launch_metadata=_account)
@@ -210,10 +217,7 @@ def _banded_kernel(
             if place is None:
                 out_tiles.store([r, n], y)
             else:
-                m = r + tl.arange(0, BLOCK_P)
-                to = tl.load(place + tl.minimum(m, total - 1)).to(tl.int64)
-                mask = (m < total)[:, None] & (d < D)[None, :]
-                tl.store(out + to[:, None] * D + d[None, :], y, mask=mask)
+                _write_rows(out, place, y, r, n, total, D, BLOCK_P, BLOCK_D)
             acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     marks = tl.reduce(bad, 0, _either)
     if marks != 0:
@@ -227,7 +231,7 @@ def _banded_kernel(
             if (marks >> (own & 31)) & 1 != 0:
                 tile, column = _tile_at(program + own * programs, tiles, columns, GROUP)
                 ends, shifts = _line_of(table, tile, BANDS)
-                _write_row_by_row(
+                _write_term_by_term(
                     out,
                     place,
                     left,
