@@ -256,6 +256,7 @@ def test_debugging_is_another_kind(call: Call, monkeypatch: pytest.MonkeyPatch) 
     assert through_launch(call).compiled is not first
 
 
+@takes_direct_launches
 @pytest.mark.parametrize("name", ["launch_enter_hook", "launch_exit_hook"])
 def test_hooks_are_told(
     name: str, call: Call, stand_in: Driver, monkeypatch: pytest.MonkeyPatch
@@ -273,7 +274,10 @@ def test_hooks_are_told(
 
 
 def unknown_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct, "_AS_EXPECTED", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(JITFunction, "run", lambda kernel, *arguments, **named: None)
+        expected = direct._as_expected()
+    monkeypatch.setattr(direct, "_AS_EXPECTED", expected)
 
 
 def switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,3 +330,27 @@ def test_what_was_only_compiled_is_not_remembered(
     (form,) = direct._FORMS.values()
     assert form is not None
     assert not form.known
+
+
+@takes_direct_launches
+def test_a_kernel_that_was_compiled_in_earnest(
+    calls: dict[str, list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton's own `CompiledKernel`; only loading it and its launcher are stand-ins."""
+    given: list[tuple[Any, ...]] = []
+    active: Any = Driver(TARGETS["sm_90"])
+    active.launcher_cls = lambda source, metadata: lambda *arguments: given.append(arguments)
+    active.utils = SimpleNamespace(
+        load_binary=lambda *arguments: (object(), 11, 32, 0, 1024),
+        get_device_properties=lambda device: {"max_shared_mem": TARGETS["sm_90"].shared},
+    )
+    driver.set_active(active)
+    monkeypatch.setattr(direct, "_FORMS", {})
+    (call,) = calls["gather"]
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    went = count_usual(monkeypatch)
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    assert not went
+    first, second = given
+    assert first[:6] == second[:6] == (*call.grid, 1, 7, 11, first[5])
+    assert all(a is b for a, b in zip(first[9:], second[9:], strict=True))
