@@ -17,6 +17,7 @@ from triton import knobs
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from pixelnet_triton.gpu import backend
 from pixelnet_triton.kernels import direct
 from pixelnet_triton.kernels.direct import launch
 
@@ -242,3 +243,17 @@ def test_a_kernel_that_was_compiled_in_earnest(
     first, second = given
     assert first[:6] == second[:6] == (*call.grid, 1, 7, 11, first[5])
     assert all(a is b for a, b in zip(first[9:], second[9:], strict=True))
+
+
+@pytest.mark.parametrize(("current", "entered"), [(0, False), (1, True)])
+def test_launches_go_to_the_device_of_the_tensors(
+    current: int, entered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is made the current one only where it is not, as that takes a few microseconds."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    tensor: Any = SimpleNamespace(
+        is_cuda=True, device=torch.device("cuda", 0), get_device=lambda: 0
+    )
+    context: Any = backend._on(tensor)
+    assert isinstance(context, torch.cuda.device) == entered
+    assert not entered or context.idx == 0
