@@ -19,7 +19,9 @@ autotuner, hooks of a profiler, versions of Triton with other insides. With
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -43,7 +45,29 @@ __all__ = ["launch"]
 Compiled = tuple[Callable[..., None], Any, Any]
 _Picker = Callable[[tuple[Any, ...]], tuple[Any, ...]]
 _MOST_KNOWN = 1024
-_AS_EXPECTED = describe is not None and hasattr(knobs.runtime, "add_stages_inspection_hook")
+
+
+def _as_expected() -> bool:
+    """Does this version of Triton launch as `launch` does it? From 3.6 to 3.9 all do.
+
+    Read in Triton's own source: how it runs a compiled kernel, and which options it adds itself.
+    """
+    if describe is None or not hasattr(knobs.runtime, "add_stages_inspection_hook"):
+        return False
+    try:
+        source = " ".join(inspect.getsource(JITFunction.run).split())
+    except OSError:
+        return False
+    modes = {"debug", "instrumentation_mode", "fpsan_homomorphic_casts"}
+    return _RUNS in source and modes.issuperset(re.findall(r"kwargs\[\"(\w+)\"\] =", source))
+
+
+_RUNS = (
+    "kernel.run(grid_0, grid_1, grid_2, stream, kernel.function, kernel.packed_metadata, "
+    "launch_metadata, knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook, "
+    "*bound_args.values())"
+)
+_AS_EXPECTED = _as_expected()
 
 
 class _Form(NamedTuple):
@@ -85,7 +109,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **named: Any) ->
         return
     active = driver.active
     device = active.get_current_device()
-    modes = (kernel.debug, runtime.debug, knobs.compilation.instrumentation_mode)
+    compilation = knobs.compilation
+    modes = (
+        kernel.debug,
+        runtime.debug,
+        compilation.instrumentation_mode,
+        getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
+    )
     values = (*arguments, *named.values())
     kind = (
         active,

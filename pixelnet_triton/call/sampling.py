@@ -67,4 +67,4 @@ class Sampling(_Fields):
     def of(self, layers: Sequence[int], features: Sequence[Tensor] | None = None) -> Sampling:
         """The same points on some of the maps, or on other tensors of these maps' grids."""
         chosen = [self.features[i] for i in layers] if features is None else features
-        return self._replace(features=chosen, geometry=self.geometry.of(layers))
+        return Sampling(chosen, self.points, self.batch_index, self.geometry.of(layers))

@@ -6,95 +6,30 @@ asked to have it compiled. Every kernel is launched with every single argument c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import triton
-from torch import Tensor
 from triton import knobs
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from pixelnet_triton.gpu import backend
 from pixelnet_triton.kernels import direct
 from pixelnet_triton.kernels.direct import launch
 
 from .launches import KERNELS, Problem
-from .targets import TARGETS, Target, compiling_for
+from .stand_in import Call, Compiled, Driver, Ran, variants
+from .targets import TARGETS, compiling_for
 
 # By its number: a later version that direct launches do not know is to be noticed.
 takes_direct_launches = pytest.mark.skipif(
     tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6),
     reason="this version of Triton launches everything itself",
 )
-
-
-class Call(NamedTuple):
-    """A launch as the library asks for it."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    arguments: tuple[Any, ...]
-    named: dict[str, Any]
-
-
-class Ran(NamedTuple):
-    """A compiled kernel that was run: all that its launcher was given."""
-
-    compiled: Any
-    grid: tuple[int, ...]
-    stream: int
-    loaded: tuple[Any, ...]
-    arguments: tuple[Any, ...]
-
-    def same(self, other: Ran) -> bool:
-        """The very same tensors, and equal numbers."""
-        mine, theirs = leaves(self.arguments), leaves(other.arguments)
-        if self[:4] != other[:4] or len(mine) != len(theirs):
-            return False
-        pairs = zip(mine, theirs, strict=True)
-        return all(a is b or (type(a) is type(b) and a == b) for a, b in pairs)
-
-
-class Compiled:
-    """As much of Triton's `CompiledKernel` as a launch takes."""
-
-    def __init__(self, source: Any, **options: Any) -> None:
-        self.module, self.function, self.packed_metadata = object(), object(), object()
-
-    def launch_metadata(self, *arguments: Any) -> None:
-        return None
-
-    def run(self, x: int, y: int, z: int, stream: int, *rest: Any) -> None:
-        active = driver.active
-        active.ran.append(Ran(self, (x, y, z), stream, rest[:2], rest[5:]))
-        active.hooked += rest[2:5] != (None, None, None)
-
-
-class Driver:
-    """A GPU that is not there, and what was run on it."""
-
-    def __init__(self, target: Target) -> None:
-        self.target, self.device, self.stream = target.gpu, 0, 7
-        self.ran: list[Ran] = []
-        self.hooked = 0
-
-    def get_current_device(self) -> object:
-        # Not to be mistaken for a device of another test, for which kernels keep what they compiled
-        return (id(self), self.device)
-
-    def get_current_stream(self, device: object) -> int:
-        return self.stream
-
-    def get_current_target(self) -> Any:
-        return self.target
-
-    def take(self) -> Ran:
-        (only,) = self.ran
-        self.ran.clear()
-        return only
 
 
 @pytest.fixture(scope="module")
@@ -141,52 +76,6 @@ def count_usual(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(JITFunction, "run", counted)
     return went
-
-
-def leaves(value: Any) -> list[Any]:
-    if isinstance(value, tuple):
-        return [leaf for inner in value for leaf in leaves(inner)]
-    return [value]
-
-
-def misaligned(tensor: Tensor) -> Tensor:
-    shape, strides = tensor.shape, tensor.stride()
-    last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    return torch.empty(last + 2, dtype=tensor.dtype)[1:].as_strided(shape, strides)
-
-
-def changes(value: Any) -> Iterator[Any]:
-    """The value with one leaf changed: whatever a kernel may be compiled for, and much else."""
-    if isinstance(value, tuple):
-        for i, inner in enumerate(value):
-            for other in changes(inner):
-                changed = (*value[:i], other, *value[i + 1 :])
-                yield type(value)(*changed) if hasattr(value, "_fields") else changed
-    elif isinstance(value, Tensor):
-        yield misaligned(value)
-        yield torch.empty_like(value)
-        yield value.to(torch.float16)
-    elif isinstance(value, bool):
-        yield not value
-    elif isinstance(value, int):
-        yield from (1, 3, 16, 48, 5, 2**31, 2**31 + 16)
-    elif isinstance(value, float):
-        yield from (1.0, 16.0, 0.5)
-    elif value is None or isinstance(value, str):
-        yield "another"
-
-
-def variants(call: Call) -> Iterator[Call]:
-    """The call, and the call with any one argument or option changed."""
-    yield call
-    for i, value in enumerate(call.arguments):
-        for other in changes(value):
-            rest = (*call.arguments[:i], other, *call.arguments[i + 1 :])
-            yield call._replace(arguments=rest)
-    for name, value in call.named.items():
-        for other in changes(value):
-            if name != "num_warps" or other in (1, 16):  # Triton takes powers of two
-                yield call._replace(named=call.named | {name: other})
 
 
 @takes_direct_launches
@@ -256,6 +145,7 @@ def test_debugging_is_another_kind(call: Call, monkeypatch: pytest.MonkeyPatch) 
     assert through_launch(call).compiled is not first
 
 
+@takes_direct_launches
 @pytest.mark.parametrize("name", ["launch_enter_hook", "launch_exit_hook"])
 def test_hooks_are_told(
     name: str, call: Call, stand_in: Driver, monkeypatch: pytest.MonkeyPatch
@@ -273,7 +163,10 @@ def test_hooks_are_told(
 
 
 def unknown_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct, "_AS_EXPECTED", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(JITFunction, "run", lambda kernel, *arguments, **named: None)
+        expected = direct._as_expected()
+    monkeypatch.setattr(direct, "_AS_EXPECTED", expected)
 
 
 def switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,3 +219,41 @@ def test_what_was_only_compiled_is_not_remembered(
     (form,) = direct._FORMS.values()
     assert form is not None
     assert not form.known
+
+
+@takes_direct_launches
+def test_a_kernel_that_was_compiled_in_earnest(
+    calls: dict[str, list[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton's own `CompiledKernel`; only loading it and its launcher are stand-ins."""
+    given: list[tuple[Any, ...]] = []
+    active: Any = Driver(TARGETS["sm_90"])
+    active.launcher_cls = lambda source, metadata: lambda *arguments: given.append(arguments)
+    active.utils = SimpleNamespace(
+        load_binary=lambda *arguments: (object(), 11, 32, 0, 1024),
+        get_device_properties=lambda device: {"max_shared_mem": TARGETS["sm_90"].shared},
+    )
+    driver.set_active(active)
+    monkeypatch.setattr(direct, "_FORMS", {})
+    (call,) = calls["gather"]
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    went = count_usual(monkeypatch)
+    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    assert not went
+    first, second = given
+    assert first[:6] == second[:6] == (*call.grid, 1, 7, 11, first[5])
+    assert all(a is b for a, b in zip(first[9:], second[9:], strict=True))
+
+
+@pytest.mark.parametrize(("current", "entered"), [(0, False), (1, True)])
+def test_launches_go_to_the_device_of_the_tensors(
+    current: int, entered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is made the current one only where it is not, as that takes a few microseconds."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    tensor: Any = SimpleNamespace(
+        is_cuda=True, device=torch.device("cuda", 0), get_device=lambda: 0
+    )
+    context: Any = backend._on(tensor)
+    assert isinstance(context, torch.cuda.device) == entered
+    assert not entered or context.idx == 0
