@@ -52,6 +52,8 @@ class Side:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         self.calls: list[Callable[[], Any]] = []
         self.host = 0.0
         self.until_return = False
@@ -141,10 +143,7 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     import pixelnet_triton
 
-    device = torch.device(request["device"])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    side = Side(device)
+    side = Side(torch.device(request["device"]))
     library = str(Path(pixelnet_triton.__file__).resolve().parent.parent)
     answer: Any = {"library": library, "torch": torch.__version__}
     while True:
