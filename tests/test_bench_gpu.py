@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bench import compare_side, machine, table4
-from bench.compare_cases import comparisons
+from bench.compare import comparisons
 from bench.measure import Case, measure_case
 from bench.memory import peak_bytes
 from bench.networks import Network, Sizes
@@ -133,7 +133,7 @@ def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("word", ["small-16", "host"])
 def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
     side = compare_side.Side(GPU)
-    for _, case in comparisons([word], on_cpu=False):
+    for case in comparisons([word], on_cpu=False):
         answer = side.prepare(asdict(case))
         assert answer["seconds"] > 0
         assert len(side.time(4)) == 4
