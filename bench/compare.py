@@ -39,10 +39,9 @@ import torch
 from .compare_process import Ended, Failed, Process
 from .compare_side import Comparison
 from .machine import DEVICE
-from .random_layers import TINY, random_workloads, small_workloads
-from .summary import duration
+from .results import duration
 from .timing import quantile
-from .workloads import Workload, registry
+from .workloads import TINY, Workload, random_workloads, registry, small_workloads
 
 __all__ = ["KINDS", "Paired", "common_noise", "compare", "comparisons", "main", "table", "worktree"]
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from .accuracy import check, expected_results
+from .accuracy import check, expected_results, full_float32
 from .inputs import Inputs, make_inputs, rotated
 from .memory import peak_bytes, saved_storages
 from .peers import Peer, names_for, peers_for, prepare
 from .planning import plan_of, predicted
-from .precision import full_float32
-from .timing import COLD_BYTES, Clock, Samples, graph_seconds, interleaved
+from .timing import COLD_BYTES, Samples, graph_seconds, interleaved
 from .workloads import Workload
 
 __all__ = ["Case", "Figures", "Preparation", "Ready", "measure_case"]
@@ -128,14 +126,13 @@ def measure_case(
     memory: bool = True,
     cold: bool = True,
     strict: bool = True,
-    ticks: Clock = time.perf_counter,
 ) -> dict[str, Figures]:
     """Check the peers of these names, measure their memory, then time them in turns."""
     preparation = Preparation(case, device, memory, strict)
     ready = {name: preparation.ready(name) for name in names}
     calls = {name: r.calls for name, r in ready.items() if not r.problem}
     with torch.set_grad_enabled(case.training):
-        samples = interleaved(calls, device, cold=cold, ticks=ticks)
+        samples = interleaved(calls, device, cold=cold)
         figures = {}
         for name, r in ready.items():
             if r.problem:

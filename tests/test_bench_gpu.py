@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from bench import compare_side, machine, table4
+from bench.accuracy import full_float32
 from bench.compare import comparisons
 from bench.measure import Case, measure_case
 from bench.memory import peak_bytes
 from bench.networks import Network, Sizes
-from bench.precision import full_float32
 from bench.timing import Turns, clock, graph_seconds, time_calls
 from bench.workloads import Workload
 
@@ -122,12 +122,10 @@ def test_a_row_of_table4(
 
 def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    before = torch.get_float32_matmul_precision()
     with full_float32():
         assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "highest"
     assert torch.backends.cudnn.allow_tf32
-    assert torch.get_float32_matmul_precision() == before
+    assert torch.get_float32_matmul_precision() == "highest", "and products have none by default"
 
 
 @pytest.mark.parametrize("word", ["small-16", "host"])
