@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -163,23 +163,9 @@ def _memory(peer: Peer, inputs: Inputs, training: bool, device: torch.device) ->
 
 def _identity(case: Case, name: str) -> dict[str, Any]:
     """Which figure this is, with every size, so that a line can be read by itself."""
-    workload = case.workload
-    return {
-        "case": workload.name,
-        "family": workload.family,
-        "value": workload.value,
-        "direction": case.direction,
-        "peer": name,
-        "scaled": workload.scaled,
-        "sizes": workload.sizes(),
-        "layers": workload.layers,
-        "image_size": workload.image_size,
-        "images": workload.images,
-        "points": workload.points,
-        "out_features": workload.out_features,
-        "dtype": workload.dtype,
-        "channels_last": workload.channels_last,
-    }
+    fields = asdict(case.workload)
+    line = {"case": fields.pop("name"), "direction": case.direction, "peer": name}
+    return {**line, **fields, "sizes": case.workload.sizes()}
 
 
 def _work(
