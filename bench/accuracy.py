@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ from tests.tolerances import TOLERANCES, assert_close_to_reference
 from .inputs import Inputs
 from .peers import Peer, prepare
 
-__all__ = ["Expected", "check", "expected_results"]
+__all__ = ["Expected", "check", "expected_results", "full_float32"]
+
+#: What a GPU makes of float32 convolutions otherwise, TF32, has ten bits of fraction.
+full_float32 = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 
 # Points that are checked on a CPU, where the reference takes longer than what is measured.
 POINTS_ON_CPU = 512

@@ -24,32 +24,145 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import math
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from .compare_cases import KINDS, comparisons
-from .compare_processes import Ended, Failed, Process, copied_side
+from .compare_process import Ended, Failed, Process
 from .compare_side import Comparison
-from .compare_text import Paired, common_noise, table
 from .machine import DEVICE
+from .results import duration
 from .timing import quantile
+from .workloads import TINY, Workload, random_workloads, registry, small_workloads
 
-__all__ = ["main", "worktree"]
+__all__ = ["KINDS", "Paired", "common_noise", "compare", "comparisons", "main", "table", "worktree"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
 QUICK, WHOLE = (0.3, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all
+KINDS = ("workloads", "random", "small", "host")
 #: Relative deviations that sums of the results may have.
 ALLOWED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+#: The share of all cases whose controls make the noise that is common to them, and the share of
+#: generations that has to agree on one case.
+SHARE, MOST = 0.9, 0.75
+
+
+@dataclass
+class Paired:
+    """One case: of each generation of processes the median ratios over the rounds.
+
+    Args:
+        seconds: of a call on the base, the median of each generation.
+        ratios: here / the mean of base and control. controls: control / base.
+        problem: why it could not be compared.
+    """
+
+    case: Comparison
+    seconds: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    controls: list[float] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """The median over the generations."""
+        return quantile(self.ratios, 0.5)
+
+    @property
+    def control(self) -> float:
+        """That of the control."""
+        return quantile(self.controls, 0.5)
+
+    def verdict(self, common: float) -> str:
+        """Slower or faster: by more than the control is off 1 here, and than what is common to all
+        cases, and most generations agree."""
+        here = quantile([abs(math.log(control)) for control in self.controls], MOST)
+        noise, logarithm = max(here, common), math.log(self.ratio)
+        if logarithm > noise and quantile(self.ratios, 1 - MOST) > 1:
+            return "SLOWER"
+        return "faster" if logarithm < -noise and quantile(self.ratios, MOST) < 1 else ""
+
+
+def common_noise(cases: Iterable[Paired]) -> float:
+    """What SHARE of all the cases' controls stay below: |log ratio|."""
+    deviations = [abs(math.log(case.control)) for case in cases]
+    return quantile(deviations, SHARE) if deviations else 0.0
+
+
+def table(cases: Sequence[Paired]) -> str:
+    """A row for each case, and a mean for each kind."""
+    timed = [case for case in cases if case.ratios]
+    common = common_noise(timed)
+    rows = [f"{'case':28} {'base':>8} {'ratio':>6}  {'range':13}  {'control':>7}  {'range':13}"]
+    for case in cases:
+        if case.problem:
+            rows.append(f"{case.case.name:28} {case.problem}")
+        if case.ratios:
+            base = duration(quantile(case.seconds, 0.5))
+            row = f"{case.case.name:28} {base:>8} {case.ratio:6.3f}  {_range(case.ratios)}  "
+            row += f"{case.control:7.3f}  {_range(case.controls)}  {case.verdict(common)}"
+            rows.append(row.rstrip())
+    for kind in dict.fromkeys(case.case.kind for case in timed):
+        same = [case for case in timed if case.case.kind == kind]
+        ratio, control = (
+            math.exp(math.fsum(map(math.log, ratios)) / len(same))
+            for ratios in ([c.ratio for c in same], [c.control for c in same])
+        )
+        rows.append(f"{f'all {kind}, geometric mean':37} {ratio:6.3f}  {'':13}  {control:7.3f}")
+    slower = [case.case.name for case in timed if case.verdict(common) == "SLOWER"]
+    rows.append(
+        f"Noise: {SHARE:.0%} of the control's ratios are within {math.expm1(common):.1%} of 1. "
+        f"Slower beyond it: {', '.join(slower) or 'none'}."
+    )
+    return "\n".join(rows)
+
+
+def _range(ratios: Sequence[float]) -> str:
+    return f"{min(ratios):.3f}-{max(ratios):.3f}".ljust(13)
+
+
+def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
+    """The cases of these kinds, or whose name begins with one of these words.
+
+    Raises:
+        ValueError: a word selects nothing.
+    """
+    named = [w for w in registry(on_cpu) if w.family == "workload"]
+    planes = [replace(w, name=f"{w.name} NCHW", channels_last=False) for w in named]
+    cases: list[Comparison] = []
+
+    def add(kind: str, workloads: Iterable[Workload]) -> None:
+        for w in workloads:
+            for word, training in (("forward", False), ("training", True)):
+                host = kind == "host"
+                cases.append(Comparison(f"{w.name} {word}", kind, asdict(w), training, host=host))
+
+    add("workloads", (w for pair in zip(named, planes, strict=True) for w in pair))
+    add("random", random_workloads(12))
+    add("small", small_workloads())
+    ragged, apart = replace(TINY, ragged=True), replace(TINY, channels_last=False)
+    tiny = (("call", TINY), ("ragged", ragged), ("NCHW", apart))
+    add("host", (replace(w, name=f"host {word}") for word, w in tiny))
+    for name, form in (("host columns forward", "columns"), ("host plan_hypercolumn", "plan")):
+        cases.append(Comparison(name, "host", asdict(TINY), False, form, host=True))
+
+    def selects(word: str, case: Comparison) -> bool:
+        return word == case.kind or f"{case.name} ".startswith(f"{word} ")
+
+    for word in wanted:
+        if not any(selects(word, case) for case in cases):
+            names = dict.fromkeys(case.name.split()[0] for case in cases)
+            raise ValueError(f"{word} unknown; there are {', '.join([*KINDS, *names])}")
+    return [case for case in cases if any(selects(word, case) for word in wanted)]
 
 
 @contextlib.contextmanager
@@ -59,28 +172,26 @@ def worktree(base: str) -> Iterator[Path]:
     Raises:
         subprocess.CalledProcessError: git knows no such commit.
     """
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "base")
-        _git("worktree", "add", "--detach", str(path), base)
+        git("worktree", "add", "--detach", str(path), base)
         try:
             yield path
         finally:
-            _git("worktree", "remove", "--force", str(path))
+            git("worktree", "remove", "--force", str(path))
 
 
-def measure(sides: list[Process], case: Comparison, share: float) -> tuple[float, float, float]:
-    """One case in one generation of processes, within about `share` seconds.
-
-    Args:
-        sides: base, control, here.
-
-    Returns:
-        Medians over the rounds: seconds of the base; here / the geometric mean of base and
-        control; control / base.
+def measure(sides: list[Process], paired: Paired, share: float) -> None:
+    """One case in one generation of processes (base, control, here), within about `share` seconds.
 
     Raises:
         Failed: a process could not do it, or the results differ.
     """
+    case = paired.case
     answers = [side.ask("prepare", asdict(case)) for side in sides]
     for answer in answers[1:]:
         _agree(answers[0]["sums"], answer["sums"], ALLOWED[case.workload["dtype"]])
@@ -88,16 +199,14 @@ def measure(sides: list[Process], case: Comparison, share: float) -> tuple[float
     count = max(1, min(CALLS, int(SLOT / first)))
     rounds = max(LEAST, min(ROUNDS, int(share / (3 * (count + 1) * first))))
     seconds: list[list[float]] = [[], [], []]
-    order = [0, 1, 2]
     for _ in range(rounds):
-        random.shuffle(order)
-        for number in order:
+        for number in random.sample(range(3), 3):
             # less disturbed than the median of a turn, and not as lucky as the least
-            seconds[number].append(quantile(sides[number].ask("time", [count, 4 * SLOT]), 0.2))
-    base, control, here = seconds
-    ratios = [h / (b * c) ** 0.5 for b, c, h in zip(base, control, here, strict=True)]
-    controls = [c / b for b, c in zip(base, control, strict=True)]
-    return quantile(base, 0.5), quantile(ratios, 0.5), quantile(controls, 0.5)
+            seconds[number].append(quantile(sides[number].ask("time", count, 4 * SLOT), 0.2))
+    turns = list(zip(*seconds, strict=True))
+    paired.seconds.append(quantile(seconds[0], 0.5))
+    paired.ratios.append(quantile([h / (b * c) ** 0.5 for b, c, h in turns], 0.5))
+    paired.controls.append(quantile([c / b for b, c, _ in turns], 0.5))
 
 
 def _agree(expected: list[list[float]], sums: list[list[float]], allowed: float) -> None:
@@ -110,57 +219,32 @@ def _agree(expected: list[list[float]], sums: list[list[float]], allowed: float)
 
 
 def compare(
-    base: Path,
-    here: Path,
-    cases: list[tuple[str, Comparison]],
-    share: float,
-    minutes: float,
-    least: int = 3,
+    base: Path, here: Path, cases: list[Comparison], share: float, minutes: float, least: int = 3
 ) -> list[Paired]:
     """All cases, in as many generations of processes as the minutes allow, `least` at least."""
-    paired = {case.name: Paired(case.name, kind) for kind, case in cases}
-    start = time.monotonic()
-    longest, generation = 0.0, 0
-    with copied_side() as folder:
-        while generation < least or time.monotonic() - start + longest < 60 * minutes:
-            began = time.monotonic()
-            generation += 1
-            _generation(folder, base, here, [case for _, case in cases], share, paired)
-            longest = max(longest, time.monotonic() - began)
-            print(f"generation {generation}: {longest:.0f} s", file=sys.stderr, flush=True)
-    return list(paired.values())
-
-
-def _generation(
-    folder: Path,
-    base: Path,
-    here: Path,
-    cases: list[Comparison],
-    share: float,
-    paired: dict[str, Paired],
-) -> None:
-    """All cases that have no problem yet, in three new processes."""
-    options = {"device": str(DEVICE), "threads": torch.get_num_threads()}  # as in this process
-    roles = {"base": base, "control": base, "here": here}
-    with contextlib.ExitStack() as stack:
-        sides = [
-            stack.enter_context(Process(folder, library, role, options))
-            for role, library in roles.items()
-        ]
-        for case in cases:
-            total = paired[case.name]
-            if total.problem:
-                continue
-            try:
-                second, ratio, control = measure(sides, case, share)
-            except Failed as error:
-                total.problem = str(error)
-                if isinstance(error, Ended):
-                    return  # the next generation goes on without this case
-                continue
-            total.seconds.append(second)
-            total.ratios.append(ratio)
-            total.controls.append(control)
+    paired = [Paired(case) for case in cases]
+    start, longest, generation = time.monotonic(), 0.0, 0
+    while generation < least or time.monotonic() - start + longest < 60 * minutes:
+        began = time.monotonic()
+        generation += 1
+        with contextlib.ExitStack() as stack:
+            roles = (("base", base), ("control", base), ("here", here))
+            sides = [
+                stack.enter_context(Process(role, folder, DEVICE, torch.get_num_threads()))
+                for role, folder in roles
+            ]
+            for case in paired:
+                if case.problem:
+                    continue
+                try:
+                    measure(sides, case, share)
+                except Failed as error:
+                    case.problem = str(error)
+                    if isinstance(error, Ended):
+                        break  # the next generation goes on without this case
+        longest = max(longest, time.monotonic() - began)
+        print(f"generation {generation}: {longest:.0f} s", file=sys.stderr, flush=True)
+    return paired
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,7 +257,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
     parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's")
-    parser.add_argument("--json", type=Path, help="write all ratios to this file")
     options = parser.parse_args(arguments)
     try:
         cases = comparisons(options.cases.split(","), DEVICE.type == "cpu")
@@ -185,11 +268,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--against {options.against}: no pixelnet_triton/ in there")
     torch.set_num_threads(options.threads)
     share, minutes = QUICK if options.quick else WHOLE
-    minutes = options.minutes or minutes
     try:
         with contextlib.ExitStack() as stack:
             base = options.against or stack.enter_context(worktree(options.base))
-            paired = compare(base.resolve(), ROOT, cases, share, minutes)
+            paired = compare(base.resolve(), ROOT, cases, share, options.minutes or minutes)
     except subprocess.CalledProcessError as error:
         parser.exit(1, f"bench.compare: {' '.join(map(str, error.cmd[:4]))} failed\n")
     generations = max(len(case.ratios) for case in paired)
@@ -198,15 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
         f"{torch.get_num_threads()} threads, {generations} generations of processes"
     )
     print(table(paired))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(case) for case in paired], indent=1) + "\n")
     common = common_noise(case for case in paired if case.ratios)
     bad = [c for c in paired if c.problem or (c.ratios and c.verdict(common) == "SLOWER")]
     return 1 if bad else 0
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
 
 
 if __name__ == "__main__":

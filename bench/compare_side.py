@@ -1,7 +1,9 @@
-"""One side of bench.compare: a process that times calls of whatever library is on its path.
+"""One side of bench.compare: a process that times calls of the library in a given checkout.
+
+    python -m bench.compare_side FOLDER DEVICE THREADS
 
 It reads one JSON object a line from standard input and answers each by one. It takes nothing from
-the library but its public functions, so that two versions of it can be measured by the same code.
+the library but its public functions, so that two versions of it are measured by the same code.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# All that this needs of the folder, before another checkout comes first on the path.
 from .inputs import Inputs, make_inputs, rotated
 from .timing import host_seconds, time_calls
 from .workloads import Workload
@@ -33,7 +36,7 @@ class Comparison:
     """What is timed on both sides.
 
     Args:
-        name: unique.
+        name: unique. kind: what it is summed up under.
         workload: sizes, as a dictionary of its fields.
         training: with the backward pass.
         form: "layer", "columns" (without weight), "plan" (of the planner alone, nothing computed).
@@ -41,6 +44,7 @@ class Comparison:
     """
 
     name: str
+    kind: str
     workload: dict[str, Any]
     training: bool
     form: str = "layer"
@@ -52,9 +56,10 @@ class Side:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         self.calls: list[Callable[[], Any]] = []
-        self.host = 0.0
-        self.until_return = False
+        self.host, self.until_return = 0.0, False
 
     def prepare(self, case: dict[str, Any]) -> dict[str, Any]:
         """Make inputs, call twice; answer seconds of the second call, and the sums of the first."""
@@ -63,10 +68,11 @@ class Side:
         workload = Workload(**comparison.workload)
         size: Any = tuple(workload.image_size)  # JSON made it a list
         workload = dataclasses.replace(workload, image_size=size)
-        inputs = make_inputs(workload, self.device).requires_grad_(comparison.training)
-        copies = [copy.requires_grad_(comparison.training) for copy in rotated(inputs)]
-        copies = copies[:1] if comparison.host else copies
-        self.calls = [_call(comparison, workload, copy) for copy in copies]
+        copies = rotated(make_inputs(workload, self.device))
+        self.calls = [
+            _call(comparison, workload, copy.requires_grad_(comparison.training))
+            for copy in (copies[:1] if comparison.host else copies)
+        ]
         results = self.calls[0]()
         self.until_return = comparison.host
         self.host = host_seconds(self.calls[0], self.device)
@@ -87,15 +93,9 @@ class Side:
 
     def _timed(self, count: int) -> list[float]:
         batch = [self.calls[i % len(self.calls)] for i in range(count)]
-        if not self.until_return or self.device.type == "cpu":
-            return time_calls(batch, self.device, self.host)
-        seconds = []
-        for call in batch:
-            torch.cuda.synchronize(self.device)
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return seconds
+        if self.until_return and self.device.type == "cuda":
+            return [host_seconds(call, self.device) for call in batch]
+        return time_calls(batch, self.device, self.host)
 
 
 def _call(comparison: Comparison, workload: Workload, at: Inputs) -> Callable[[], Any]:
@@ -123,10 +123,8 @@ def _call(comparison: Comparison, workload: Workload, at: Inputs) -> Callable[[]
 
 def _sums(results: Any) -> list[list[float]]:
     """For each result its norm, and a sum in which every entry has another weight."""
-    if not isinstance(results, list):
-        return []
     sums = []
-    for tensor in results:
+    for tensor in results if isinstance(results, list) else []:
         flat = tensor.detach().double().flatten()
         weights = torch.linspace(0, 100 * math.pi, len(flat), device=flat.device).double().cos()
         sums.append([flat.norm().item(), (flat @ weights).item()])
@@ -135,26 +133,23 @@ def _sums(results: Any) -> list[list[float]]:
 
 def main() -> None:
     """Answer requests until there are no more: first of all which library this is."""
+    folder, device, threads = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed shall not stand among the answers
-    request = json.loads(sys.stdin.readline())
-    torch.set_num_threads(request["threads"])
+    sys.path.insert(0, folder)
     import pixelnet_triton
 
-    device = torch.device(request["device"])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    side = Side(device)
-    library = str(Path(pixelnet_triton.__file__).resolve().parent.parent)
-    answer: Any = {"library": library, "torch": torch.__version__}
+    torch.set_num_threads(int(threads))
+    side = Side(torch.device(device))
+    answer: Any = str(Path(pixelnet_triton.__file__).resolve().parent.parent)
     while True:
         print(json.dumps(answer), file=answers, flush=True)
         line = sys.stdin.readline()
         if not line:
             return
         try:
-            name, argument = json.loads(line)
-            answer = side.prepare(argument) if name == "prepare" else side.time(*argument)
+            name, *arguments = json.loads(line)
+            answer = getattr(side, name)(*arguments)
         except Exception:
             answer = {"error": traceback.format_exc()}
 

@@ -1,4 +1,4 @@
-"""One ledger for the session, and the tables of ratios at its end."""
+"""One ledger for the session, and tables at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from bench.ledger import Ledger
 from bench.measure import Case
-from bench.summary import ratio_tables
+from bench.report import table
+from bench.results import shown
 from bench.table4_text import table4_claims, table4_table
 from bench.workloads import SWEEPS
 
@@ -25,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
-    """pytest-benchmark's tables, without what has a table of ratios; --benchmark-verbose: all."""
+    """pytest-benchmark's tables, without what has another table; --benchmark-verbose: all."""
     groups = yield
     if config.option.benchmark_verbose:
         return groups
@@ -59,7 +60,9 @@ def pytest_terminal_summary(
     ledger = config.stash[LEDGER]
     if ledger.lines:
         terminalreporter.section("first layer at sparse points")
-        terminalreporter.write_line(ratio_tables(ledger.lines))
+        lines = shown(ledger.lines)
+        for head, key in (("Time, cold", "median"), ("Peak memory beyond inputs", "peak_bytes")):
+            terminalreporter.write_line(f"{head}:\n{table(lines, key)}")
     if ledger.table4:
         terminalreporter.section("Table 4 of the paper")
         terminalreporter.write_line(table4_table(ledger.table4))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from .accuracy import check, expected_results
+from .accuracy import check, expected_results, full_float32
 from .inputs import Inputs, make_inputs, rotated
 from .memory import peak_bytes, saved_storages
 from .peers import Peer, names_for, peers_for, prepare
 from .planning import plan_of, predicted
-from .precision import full_float32
-from .timing import COLD_BYTES, Clock, Samples, graph_seconds, interleaved
+from .timing import COLD_BYTES, Samples, graph_seconds, interleaved
 from .workloads import Workload
 
 __all__ = ["Case", "Figures", "Preparation", "Ready", "measure_case"]
@@ -128,14 +126,13 @@ def measure_case(
     memory: bool = True,
     cold: bool = True,
     strict: bool = True,
-    ticks: Clock = time.perf_counter,
 ) -> dict[str, Figures]:
     """Check the peers of these names, measure their memory, then time them in turns."""
     preparation = Preparation(case, device, memory, strict)
     ready = {name: preparation.ready(name) for name in names}
     calls = {name: r.calls for name, r in ready.items() if not r.problem}
     with torch.set_grad_enabled(case.training):
-        samples = interleaved(calls, device, cold=cold, ticks=ticks)
+        samples = interleaved(calls, device, cold=cold)
         figures = {}
         for name, r in ready.items():
             if r.problem:
@@ -166,23 +163,9 @@ def _memory(peer: Peer, inputs: Inputs, training: bool, device: torch.device) ->
 
 def _identity(case: Case, name: str) -> dict[str, Any]:
     """Which figure this is, with every size, so that a line can be read by itself."""
-    workload = case.workload
-    return {
-        "case": workload.name,
-        "family": workload.family,
-        "value": workload.value,
-        "direction": case.direction,
-        "peer": name,
-        "scaled": workload.scaled,
-        "sizes": workload.sizes(),
-        "layers": workload.layers,
-        "image_size": workload.image_size,
-        "images": workload.images,
-        "points": workload.points,
-        "out_features": workload.out_features,
-        "dtype": workload.dtype,
-        "channels_last": workload.channels_last,
-    }
+    fields = asdict(case.workload)
+    line = {"case": fields.pop("name"), "direction": case.direction, "peer": name}
+    return {**line, **fields, "sizes": case.workload.sizes()}
 
 
 def _work(

@@ -1,7 +1,5 @@
 """Memory: the peak of a call, what it keeps for the backward pass, and a process' high-water mark.
 
-Two measures of a peak, because two questions are asked.
-
 *A call's peak* is what torch's allocator handed out at once, beyond what was there before. On a
 GPU the caching allocator keeps that count. On a CPU the profiler reports every block that the
 allocator hands out or takes back, those inside operators included, and the running sum's maximum
@@ -18,12 +16,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +34,7 @@ from torch.profiler import ProfilerActivity, profile
 # The profiler reports each start and stop on standard error otherwise.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
-__all__ = ["high_water_mark", "peak_bytes", "saved_storages"]
+__all__ = ["available_memory", "high_water_mark", "in_own_process", "peak_bytes", "saved_storages"]
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -93,3 +95,44 @@ def high_water_mark() -> int:
     except (OSError, ValueError):
         unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_own_process(function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+    """What the generator function yields in a process whose peak memory no earlier work hides.
+
+    It goes on there only when the next value is asked for. The process is forked from one that has
+    imported torch and the networks and done nothing else.
+
+    Raises:
+        MemoryError: the process was killed, as the system does when memory runs out.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.networks"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            pool.submit(_begin, function, arguments).result()
+            while (value := pool.submit(_next).result()) is not None:
+                yield value
+        except BrokenProcessPool:
+            raise MemoryError("the process was killed") from None
+
+
+_running: list[Iterator[Any]] = []  # in that process
+
+
+def _begin(function: Callable[..., Iterator[Any]], arguments: Any) -> None:
+    _running.append(function(*arguments))
+
+
+def _next() -> Any:
+    return next(_running[0], None)
+
+
+def available_memory() -> float:
+    """Bytes that can be had without swapping; infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+    return float(line.split()[1]) * 1024

@@ -6,8 +6,7 @@
     sparse   this library: hypercolumns at the sampled pixels alone
     backbone VGG-16 alone, its maps the output: what all three have in common
 
-They share one set of parameters, those of :class:`pixelnet_triton.models.PixelNet`. Kept light:
-this is imported by the process that others are forked from (processes.py).
+They share one set of parameters, those of :class:`pixelnet_triton.models.PixelNet`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.reference import dense_hypercolumn
 
-from .precision import full_float32
+from .accuracy import full_float32
 
 __all__ = ["MODES", "Network", "Sizes", "build", "check_mode"]
 
@@ -135,7 +134,6 @@ _SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
 
 
 @torch.no_grad()
-@full_float32()
 def check_mode(network: Network, device: torch.device) -> float:
     """Largest relative difference of a small network's scores from the sparse ones, without TF32.
 
@@ -149,8 +147,9 @@ def check_mode(network: Network, device: torch.device) -> float:
     image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
     pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
     points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
-    expected = _sparse(model, image, points)
-    scores = _SCORES[network.mode](model, image, points)
+    with full_float32():
+        expected = _sparse(model, image, points)
+        scores = _SCORES[network.mode](model, image, points)
     if network.mode == "dense":
         scores = scores[pixels]
     return ((scores - expected).abs().max() / expected.abs().max()).item()

@@ -32,7 +32,7 @@ from .inputs import Inputs
 from .planning import plan_of, planned_flops
 from .workloads import Workload
 
-__all__ = ["Call", "Peer", "names_for", "peers_for", "prepare"]
+__all__ = ["OTHERS", "Call", "Peer", "names_for", "peers_for", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _compiled() -> Callable[[Inputs], Tensor]:
     return torch.compile(_grid_sample, dynamic=False)
 
 
-_OTHERS = {
+OTHERS = {
     peer.name: peer
     for peer in (
         Peer("product", _product, given=True),
@@ -244,4 +244,4 @@ def peers_for(
     names: list[str], workload: Workload, training: bool, device: torch.device
 ) -> list[Peer]:
     """The peers of these names, for this workload."""
-    return [_OTHERS.get(name) or _library(name, workload, training, device) for name in names]
+    return [OTHERS.get(name) or _library(name, workload, training, device) for name in names]

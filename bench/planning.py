@@ -5,19 +5,15 @@ The rest of this folder knows its public functions, its reference and its metric
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from pixelnet_triton import DeviceProfile, Plan
-from pixelnet_triton.calibration import Probe, fit
 from pixelnet_triton.call import Backend, CallShape, LayerShape
 from pixelnet_triton.env_report import environment
-from pixelnet_triton.op import backend_for, backend_named, forget_calls
+from pixelnet_triton.op import backend_for, forget_calls
 from pixelnet_triton.planner import CostModel, chosen_plan, profile_of
-from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planning import plan_hypercolumn
 from pixelnet_triton.selfcheck import source_commit
 from pixelnet_triton.tools.machine import cpu_name
@@ -29,7 +25,6 @@ __all__ = [
     "call_shape",
     "cpu_name",
     "environment",
-    "fitted",
     "forget_calls",
     "plan_hypercolumn",
     "plan_of",
@@ -93,30 +88,3 @@ def predicted(
     shape = call_shape(workload, training, device)
     backend, profile = _planner(device)
     return CostModel(shape, backend, profile).seconds(plan), str(profile)
-
-
-def recorded_shape(fields: dict[str, Any]) -> CallShape:
-    """A call shape from a line of results; old ones have another name for `half_products`."""
-    fields = dict(fields)
-    if "matrix_units" in fields:
-        fields["half_products"] = fields.pop("matrix_units")
-    layers = tuple(LayerShape(**layer) for layer in fields.pop("layers"))
-    return CallShape(layers=layers, **fields)
-
-
-def fitted(lines: Iterable[dict[str, Any]], threads: int) -> dict[str, Any]:
-    """The profile nearest to lines of bench.planner_regret.
-
-    By name, a plan that gathers all layers keeps nothing for its backward pass, which auto does in
-    small calls; auto's time counts for the route that auto would take.
-    """
-    backend, start = backend_named("cpu"), SHIPPED["cpu"].with_threads(threads)
-    probes = []
-    for line in lines:
-        shape = recorded_shape(line["call"])
-        model = CostModel(replace(shape, may_keep=False), backend, start)
-        for plan, time in line["measured"].items():
-            probes.append(Probe(shape, model.routed(Plan.decode(plan)), time))
-        auto = CostModel(shape, backend, start).routed(Plan.decode(line["chosen"]))
-        probes.append(Probe(shape, auto, line["auto"]))
-    return fit(probes, backend, start).as_dict()

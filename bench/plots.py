@@ -4,10 +4,9 @@
     python -m bench.plots --device EPYC     # of the one whose name contains this
 
     docs/figures/DEVICE/time.png        seconds of each peer on W1 to W5
-    docs/figures/DEVICE/memory.png      peak memory, and bytes kept for the backward pass
+    docs/figures/DEVICE/memory.png      peak memory beyond the inputs
     docs/figures/DEVICE/scaling.png     time and memory over points, width, layers and image size
     docs/figures/DEVICE/roofline.png    FLOP/s against what the machine reaches
-    docs/figures/DEVICE/predicted.png   the planner's cost model against measurements
     docs/figures/DEVICE/table4.png      the paper's Table 4: memory against updates per second
 
 All lines of a figure are of one run; what run, on which device and when is printed on it.
@@ -17,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import drawings
-from .drawing_table4 import table4
 from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown
+from .table4 import PAPER
 from .workloads import SWEEPS, WORKLOADS
 
 if TYPE_CHECKING:
@@ -33,6 +32,195 @@ __all__ = ["draw_all", "main"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
 WANTED = {workload.name for workload in WORKLOADS}
+# Okabe and Ito's colours, told apart by colour-blind readers too; the library is the red one.
+STYLES: dict[str, dict[str, Any]] = {
+    name: {"label": label, "color": colour, "marker": marker}
+    for name, label, colour, marker in (
+        ("auto", "this library (auto)", "#d55e00", "o"),
+        ("two_step", "every layer gathered", "#e69f00", "v"),
+        ("one_pass", "gathered, one pass", "#e69f00", "<"),
+        ("project_gather", "every layer projected", "#cc79a7", "^"),
+        ("project_product", "projected, as a product", "#cc79a7", ">"),
+        ("product", "matrix product alone", "#000000", "d"),
+        ("product_fused", "the same, fused epilogue", "#000000", "1"),
+        ("grid_sample", "grid_sample + cat + linear", "#0072b2", "s"),
+        ("grid_sample_compiled", "the same, torch.compile", "#56b4e9", "D"),
+        ("point_sample", "point_sample (PointRend)", "#56b4e9", "p"),
+        ("masked", "dense, masked to samples", "#009e73", "P"),
+        ("dense", "dense, all pixels", "#555555", "X"),
+    )
+}
+AXES = {
+    "points": "points per image",
+    "width": "width of the layer, D",
+    "layers": "layers, conv1_2 first",
+    "image": "side of the image, pixels",
+}
+
+
+def _axes(lines: Sequence[Line], title: str, rows: int, columns: int, size: Any) -> Any:
+    """Figure and axes, with the run below: device, versions, commit, date."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained", figsize=size)
+    figure.suptitle(title, fontsize=12)
+    head = lines[0]
+    scaled = "; sizes scaled down (no GPU)" if any(line["scaled"] for line in lines) else ""
+    run = f"{head['device']}, torch {head['torch']}, commit {str(head['commit'])[:9]}"
+    figure.supxlabel(f"{run}, {head['date'][:10]}{scaled}", fontsize=8, color="#444444")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _only(lines: Sequence[Line], **wanted: Any) -> list[Line]:
+    return [line for line in lines if all(line[key] == value for key, value in wanted.items())]
+
+
+def _peers(lines: Sequence[Line]) -> list[str]:
+    present = {line["peer"] for line in lines}
+    return [peer for peer in STYLES if peer in present]
+
+
+def _panels(lines: Sequence[Line], title: str, key: str, factor: float, unit: str) -> Figure:
+    """A panel for each of W1 to W5 and direction, a row in it for each peer."""
+    names = sorted({line["case"] for line in lines})
+    figure, axes = _axes(lines, title, 2, len(names), (13, 6.6))
+    peers = _peers(lines)
+    for (row, direction), (column, name) in product(
+        enumerate(("forward", "training")), enumerate(names)
+    ):
+        ax, selected = axes[row][column], _only(lines, case=name, direction=direction)
+        for line in selected:
+            x, y = line[key] * factor, peers.index(line["peer"])
+            ax.plot([x], [y], linestyle="", **STYLES[line["peer"]])
+            text = f"{x:.3g}" if x < 1000 else f"{x:,.0f}"
+            ax.annotate(text, (x, y), (7, 0), textcoords="offset points", va="center", fontsize=7)
+        ax.set(xscale="log", ylim=(len(peers) - 0.4, -0.6), yticks=range(len(peers)))
+        ax.set_yticklabels([STYLES[p]["label"] for p in peers] if column == 0 else [], fontsize=8)
+        ax.margins(x=0.4)  # room for the numbers
+        ax.grid(alpha=0.3)
+        ax.tick_params(axis="x", which="both", labelsize=7)
+        ax.set_title(f"{name} {direction}", fontsize=9)
+        ax.set_xlabel(unit, fontsize=8)
+    return figure
+
+
+def time(lines: list[Line]) -> Figure:
+    """Medians."""
+    title = "First layer at sparse points: time of a call (median)"
+    return _panels(lines, title, "median", 1e3, "ms")
+
+
+def memory(lines: list[Line]) -> Figure:
+    """Peaks beyond the inputs."""
+    title = "First layer at sparse points: peak memory beyond the inputs"
+    return _panels(lines, title, "peak_bytes", 1e-6, "MB")
+
+
+def scaling(lines: list[Line]) -> Figure:
+    """Time and peak memory over each swept quantity, in training."""
+    swept = [line for line in lines if line["family"] in AXES]
+    title = "First layer in training, one quantity varied: time (median) and peak memory"
+    figure, axes = _axes(swept, title, 2, len(AXES), (13, 6.4))
+    rows = (("median", 1e3, "time, ms"), ("peak_bytes", 1e-6, "memory beyond inputs, MB"))
+    for (row, (key, factor, unit)), (column, family) in product(enumerate(rows), enumerate(AXES)):
+        ax, selected = axes[row][column], _only(lines, family=family)
+        for peer in _peers(selected):
+            points = sorted(
+                (line["value"], line[key] * factor) for line in _only(selected, peer=peer)
+            )
+            ax.plot(*zip(*points, strict=True), markersize=5, **STYLES[peer])
+        ax.set(yscale="log", xlabel=AXES[family], ylabel=unit if column == 0 else "")
+        ax.set_xscale("linear" if family == "layers" else "log")
+        values = sorted({line["value"] for line in selected})
+        ax.set_xticks(values, [f"{v:,}" for v in values], fontsize=7, rotation=30, ha="right")
+        ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        ax.grid(alpha=0.3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    return figure
+
+
+def roofline(lines: list[Line]) -> Figure:
+    """Executed FLOPs over compulsory bytes, against executed FLOP/s."""
+    wanted = ("auto", "product", "grid_sample", "masked", "dense")
+    lines = [line for line in lines if line["peer"] in wanted]
+    title = "Roofline: FLOPs executed in matrix products, over the bytes that have to be moved"
+    figure, axes = _axes(lines, title, 1, 2, (13.5, 5.4))
+    roofs = _only(read("roofs"), date=lines[0]["date"], dtype=lines[0]["dtype"])
+    for ax, direction in zip(axes[0], ("forward", "training"), strict=True):
+        selected = _only(lines, direction=direction)
+        for peer in _peers(selected):
+            at = [(n["flops"] / n["bytes"], n["flops_per_second"] / 1e9, n["case"])
+                  for n in _only(selected, peer=peer)]  # fmt: skip
+            ax.plot([x for x, _, _ in at], [y for _, y, _ in at], linestyle="", **STYLES[peer])
+            for x, y, case in at:
+                ax.annotate(case, (x, y), (5, -8), textcoords="offset points", fontsize=7)
+        for roof in roofs[:1]:
+            ridge = roof["flops"] / roof["bytes"]
+            xs = [ridge / 8, ridge, 1.2 * max(n["flops"] / n["bytes"] for n in selected)]
+            label = (
+                f"copy {roof['bytes'] / 1e9:.3g} GB/s, product {roof['flops'] / 1e9:.4g} GFLOP/s"
+            )
+            ax.plot(
+                xs, [min(roof["flops"], x * roof["bytes"]) / 1e9 for x in xs], "k-", label=label
+            )
+        ax.set(xscale="log", yscale="log", title=direction, ylabel="GFLOP/s executed")
+        ax.set_xlabel("FLOPs executed / compulsory byte")
+        ax.grid(which="both", alpha=0.25)
+    figure.legend(*axes[0][1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    return figure
+
+
+def table4(lines: list[Line]) -> Figure:
+    """Memory against updates per second, here and in the paper."""
+    title = "Training VGG-16 and an MLP on one image (the paper's Table 4)"
+    figure, axes = _axes(lines, title, 1, 2, (12, 5.4))
+    here = {
+        line["row"]: (line["memory_bytes"] / 1e6, line["updates_per_second"])
+        for line in lines
+        if line["row"] in PAPER
+    }
+    paper = {name: (row.memory_mb, row.updates_per_second) for name, row in PAPER.items()}
+    head = f"measured: {lines[0]['side']} pixels wide, {lines[0]['samples_per_image']} samples"
+    for ax, points, text in zip(
+        axes[0], (here, paper), (head, "the paper: Caffe on a Titan X"), strict=True
+    ):
+        for mode, peer in (("dense", "dense"), ("masked", "masked"), ("sparse", "auto")):
+            selected = {name: at for name, at in points.items() if name.startswith(mode)}
+            style = {**STYLES[peer], "label": mode}
+            ax.plot(*zip(*selected.values(), strict=True), linestyle=":", **style)
+            for name, at in selected.items():
+                text_at = {"textcoords": "offset points", "fontsize": 7.5}
+                ax.annotate(name.removeprefix(mode).strip(), at, (6, 4), **text_at)
+        ax.set(xscale="log", yscale="log", title=text, ylabel="updates per second")
+        ax.set_xlabel("memory, MB (model and gradients included)")
+        ax.margins(0.15)
+        ax.grid(which="both", alpha=0.25)
+        ax.legend(fontsize=8)
+    return figure
+
+
+def draw_all(device: str, folder: Path) -> list[Path]:
+    """All figures of a device; those without results are left out."""
+    first_layer = shown(read("first_layer"))
+    run = complete_run(first_layer, device, "case", WANTED)
+    workloads = _only(run, family="workload")
+    sweeps = complete_run(first_layer, device, "family", set(SWEEPS))
+    written = []
+    for draw, lines in (
+        (time, workloads),
+        (memory, workloads),
+        (scaling, sweeps),
+        (roofline, workloads),
+        (table4, latest_rows(read("table4"), device)),
+    ):
+        timed = [line for line in lines if "median" in line]
+        if timed:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{draw.__name__}.png"
+            # Without the date of drawing, so that the same results give the same file.
+            draw(timed).savefig(path, dpi=130, metadata={"Software": None})
+            written.append(path)
+    return written
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,49 +230,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="", help="part of the device's name")
     parser.add_argument("--output", type=Path, default=FOLDER, help="default: docs/figures")
     options = parser.parse_args(arguments)
-    lines = read("first_layer")
-    known = [name for name in devices(lines) if options.device in name]
+    known = [name for name in devices(read("first_layer")) if options.device in name]
     if not known:
-        parser.error(
-            f"no results of a device {options.device!r} in bench/results/first_layer.jsonl; "
-            "measure first: pytest bench --benchmark-only"
-        )
+        parser.error(f"no results of a device {options.device!r}: pytest bench --benchmark-only")
     try:
         written = draw_all(known[0], options.output / device_slug(known[0]))
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
         sys.exit("bench.plots needs matplotlib: pip install 'pixelnet-triton[plot]'")
-    for path in written:
-        print(path)
-
-
-def draw_all(device: str, folder: Path) -> list[Path]:
-    """All figures of a device; those without results are left out."""
-    first_layer = shown(read("first_layer"))
-    workloads = complete_run(first_layer, device, "case", WANTED)
-    sweeps = complete_run(first_layer, device, "family", set(SWEEPS))
-    roofs = [r for r in read("roofs") if workloads and r["date"] == workloads[0]["date"]]
-    rows = latest_rows(read("table4"), device)
-    plans: list[tuple[str, list[Line], Callable[[list[Line]], Figure]]] = [
-        ("time", workloads, drawings.time_by_workload),
-        ("memory", workloads, drawings.memory_by_workload),
-        ("scaling", sweeps, drawings.scaling),
-        ("roofline", workloads, lambda lines: drawings.roofline(lines, roofs)),
-        ("predicted", sweeps or workloads, drawings.predicted),
-        ("table4", rows, table4),
-    ]
-    written = []
-    for name, lines, draw in plans:
-        timed = [line for line in lines if "median" in line]
-        if timed:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{name}.png"
-            figure = draw(timed)
-            # Without the date of drawing, so that the same results give the same file.
-            figure.savefig(path, dpi=130, metadata={"Software": None})
-            written.append(path)
-    return written
+    print(*written, sep="\n")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .report_planner import planner_block
-from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown, times_auto
-from .summary import by_case, duration, markdown, size
-from .table4_text import features_note, table4_claims, table4_table
+from .results import (
+    Line,
+    by_case,
+    complete_run,
+    device_slug,
+    devices,
+    duration,
+    latest_rows,
+    markdown,
+    read,
+    shown,
+    size,
+    times_auto,
+)
+from .table4_text import table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
 
-__all__ = ["BLOCKS", "main", "results_block", "summary_block"]
+__all__ = ["BLOCKS", "main", "results_block", "summary_block", "table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = tuple(
@@ -50,7 +62,7 @@ PEERS = {
     "masked": "dense, masked",
     "dense": "dense",
 }
-FIGURES = ("time", "memory", "scaling", "roofline", "predicted", "table4")
+FIGURES = ("time", "memory", "scaling", "roofline", "table4")
 IN_SUMMARY = ("product", "grid_sample", "masked", "dense")
 WANTED = {workload.name for workload in WORKLOADS}
 
@@ -95,22 +107,21 @@ def results_block() -> str:
         parts.append(_roofs(run[0]))
         parts.append(_figures(device))
         layers = [line for line in run if line["family"] == "workload"]
-        parts += ["### W1 to W5: time", _table(layers, "median"), _note(layers)]
+        parts += ["### W1 to W5: time", table(layers, "median"), _note(layers)]
         if any("warm_median" in line for line in layers):
-            parts += ["### The same, warm", _table(layers, "warm_median")]
-        parts += ["### W1 to W5: peak memory beyond the inputs", _table(layers, "peak_bytes")]
+            parts += ["### The same, warm", table(layers, "warm_median")]
+        parts += ["### W1 to W5: peak memory beyond the inputs", table(layers, "peak_bytes")]
         parts += [
             "### Kept for the backward pass, beyond the inputs; the output is included",
-            _table(layers, "saved_bytes"),
+            table(layers, "saved_bytes"),
         ]
         sweeps = complete_run(lines, device, "family", set(SWEEPS))
         variants = [line for line in sweeps if line["family"] in ("dtype", "layout")]
-        parts += ["### Dtypes and layouts, training", _table(variants, "median", directions=False)]
+        parts += ["### Dtypes and layouts, training", table(variants, "median", directions=False)]
         parts += ["### Host time of a call", _overhead(device)]
         rows = latest_rows(read("table4"), device)
         if rows:
             parts += ["### Table 4 of the paper", table4_table(rows), table4_claims(rows)]
-    parts += ["## The paper's count of features", features_note()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -158,7 +169,7 @@ def _figures(device: str, names: Sequence[str] = FIGURES, above: str = "") -> st
     )
 
 
-def _table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
+def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
     """A row for each case, and for its directions; a column for each peer that has any figure."""
 
     def cell(line: Line | None) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
-from .planner_regret import Result, letters
-from .results import Line, read
-from .summary import duration, markdown
+from .planning import Plan
+from .results import Line, duration, markdown, read
 from .workloads import WORKLOADS
 
-__all__ = ["planner_block"]
+__all__ = ["Result", "letters", "planner_block", "regrets"]
 
 SMALL_VALUES = 1 << 18
 DTYPES = {8: "float64", 4: "float32", 2: "half precision"}
@@ -25,6 +25,58 @@ SUBSETS: dict[str, Callable[[Line], bool]] = {
     "ragged": lambda line: not _name(line) and line["call"]["ragged"],
     "W1 to W5": lambda line: bool(_name(line)),
 }
+
+
+@dataclass(frozen=True)
+class Result:
+    """One call: seconds of each plan, measured and predicted, by encoded plan.
+
+    `auto` and `peer` are seconds, too. Auto may be faster than the plan it chooses: by name, that
+    plan keeps nothing for its backward pass, which a small call else does.
+    """
+
+    chosen: str
+    measured: dict[str, float]
+    predicted: dict[str, float]
+    auto: float
+    peer: float
+
+    @staticmethod
+    def of(line: Line) -> Result:
+        """From a line of results."""
+        return Result(**{field.name: line[field.name] for field in fields(Result)})
+
+    def error(self, plan: str) -> float:
+        """How far the prediction of a plan is off, relative to its time.
+
+        What is predicted of the choice is the route that auto takes.
+        """
+        time = self.auto if plan == self.chosen else self.measured[plan]
+        return abs(self.predicted[plan] / time - 1)
+
+    @property
+    def best(self) -> str:
+        return min(self.measured, key=self.measured.__getitem__)
+
+    @property
+    def regret(self) -> float:
+        return self.auto / min(self.auto, self.measured[self.best]) - 1
+
+    @property
+    def speedup(self) -> float:
+        """How much faster than the peer."""
+        return self.peer / self.auto
+
+    @property
+    def gain(self) -> float:
+        """How much faster than gathering every layer."""
+        gathered = next(time for plan, time in self.measured.items() if "project" not in plan)
+        return gathered / self.auto
+
+
+def letters(encoded: str) -> str:
+    """A plan in short: g for a layer that is gathered, p for one that is projected."""
+    return "".join(strategy[0] for strategy in Plan.decode(encoded).layers)
 
 
 def planner_block() -> str:
@@ -42,7 +94,7 @@ def planner_block() -> str:
         parts.append(
             f"## {device}, {day}, commit {commit[:9]}{changed}\n\n"
             f"torch {torch}, {clock} clock{profiles and f'. Profile: {profiles}'}.\n\n"
-            f"{_regrets(lines)}\n"
+            f"{regrets(lines)}\n"
         )
         workloads = [line for line in lines if _name(line)]
         if workloads:
@@ -50,7 +102,8 @@ def planner_block() -> str:
     return "\n".join(parts)
 
 
-def _regrets(lines: Sequence[Line]) -> str:
+def regrets(lines: Sequence[Line]) -> str:
+    """How often the choice was good, and how far the predictions are off."""
     head = "calls|within 15% of the best|regret, median|worst|times as fast, median|least|slower"
     rows = [["", *head.split("|"), "prediction error, all plans", "of the choice"]]
     for group in dict.fromkeys(map(_group, lines)):

@@ -1,4 +1,4 @@
-"""Results: one line of JSON for each figure, appended to bench/results/, read back by run.
+"""Results: one line of JSON for each figure, appended to bench/results/, read back by run; units.
 
     first_layer.jsonl      a peer on a workload or sweep, forward or training
     roofs.jsonl            what the machine reached in that run
@@ -18,20 +18,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "Line",
     "append",
+    "by_case",
     "complete_run",
     "device_slug",
     "devices",
+    "duration",
     "folder",
     "latest_rows",
+    "markdown",
     "read",
     "shown",
+    "size",
     "times_auto",
 ]
 
@@ -110,3 +114,30 @@ def times_auto(line: Line, auto: Line) -> float:
 def device_slug(device: str) -> str:
     """The device's name as that of a folder."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def by_case(lines: Sequence[Line]) -> dict[tuple[str, str], dict[str, Line]]:
+    """Lines by case and direction, and therein by peer."""
+    cases: dict[tuple[str, str], dict[str, Line]] = {}
+    for line in lines:
+        cases.setdefault((line["case"], line["direction"]), {})[line["peer"]] = line
+    return cases
+
+
+def duration(seconds: float) -> str:
+    """Three digits, in seconds, milliseconds or microseconds."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 0.9995:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def size(number: float) -> str:
+    """Three digits, in megabytes (10^6)."""
+    return f"{number / 1e6:.3g} MB" if number < 1e9 else f"{number / 1e9:.3g} GB"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, its head first."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])

@@ -24,9 +24,8 @@ from typing import Any
 import torch
 
 from .machine import DEVICE, identity
-from .memory import high_water_mark
+from .memory import available_memory, high_water_mark, in_own_process
 from .networks import Network, Sizes, build, check_mode, step
-from .processes import available_memory, in_own_process
 from .results import Line, append
 from .timing import quantile, time_calls
 

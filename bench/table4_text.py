@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from .networks import Network
 from .results import Line
 from .table4 import PAPER, ROWS
 
-__all__ = ["features_note", "model_bytes", "table4_claims", "table4_table"]
-
-# Weights and biases of VGG-16's thirteen 3x3 convolutions; conv-6 is 7x7 on 512, conv-7 1x1.
-VGG_PARAMETERS = 14_714_688
-CONV7_PARAMETERS = (512 * 49 + 1) * 4096 + (4096 + 1) * 4096
-CLASSES = 60
+__all__ = ["table4_claims", "table4_table"]
 
 
 def table4_table(rows: Sequence[Line]) -> str:
@@ -107,31 +100,3 @@ def table4_claims(rows: Sequence[Line]) -> str:
 
 def _beyond(row: Line, backbone: Line) -> float:
     return row["memory_bytes"] - backbone["memory_bytes"]
-
-
-def model_bytes(network: Network, features: int) -> int:
-    """float32 bytes of the paper's network, were its hypercolumns this wide."""
-    widths = [features, *[4096] * (network.fc - 1), CLASSES]
-    head = sum((before + 1) * after for before, after in pairwise(widths))
-    return 4 * (VGG_PARAMETERS + CONV7_PARAMETERS * network.conv7 + head)
-
-
-def features_note() -> str:
-    """The paper's model sizes against those of its count of features, and of the layers' channels.
-
-    conv-{1_2, 3_3, 5_3} have 64 + 256 + 512 = 832 channels, with conv-7 4,928; the paper's table
-    says 1,056 and 5,152.
-    """
-    rows = [
-        "The layers conv-{1_2, 3_3, 5_3} have 64 + 256 + 512 = 832 channels, and 4,928 with "
-        "conv-7; the paper's table says 1,056 and 5,152. The sizes of its models, computed from "
-        f"either with {CLASSES} classes and float32:",
-        "",
-        "| | size with the channels added up | with the paper's count | the paper's size |",
-        "|---|---|---|---|",
-    ]
-    for name in (n for n in ROWS if n in PAPER and n.startswith("sparse")):
-        counts = (4928, 5152) if ROWS[name].conv7 else (832, 1056)
-        sizes = [f"{model_bytes(ROWS[name], c) / 1e6:.1f} MB ({c:,})" for c in counts]
-        rows.append(f"| {name} | {sizes[0]} | {sizes[1]} | {PAPER[name].size_mb} MB |")
-    return "\n".join(rows)

@@ -11,21 +11,22 @@ import torch
 from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.measure import Case
-from bench.peers import peers_for, prepare
+from bench.peers import OTHERS, peers_for, prepare
 from bench.workloads import registry
 
 CASES = [
-    Case(workload, training)
+    pytest.param(case, name, id=f"{case}-{name}")
     for workload in registry(on_cpu=DEVICE.type == "cpu")
     if workload.family == "workload"
-    for training in (False, True)
+    for case in (Case(workload, False), Case(workload, True))
+    for name in case.peers(DEVICE)
+    if name not in OTHERS
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_plans_compile(case: Case) -> None:
+@pytest.mark.parametrize(("case", "name"), CASES)
+def test_plan_compiles(case: Case, name: str) -> None:
     inputs = make_inputs(case.workload, DEVICE).requires_grad_(case.training)
+    (peer,) = peers_for([name], case.workload, case.training, DEVICE)
     with torch.set_grad_enabled(case.training):
-        for peer in peers_for(case.peers(DEVICE), case.workload, case.training, DEVICE):
-            if peer.library:
-                prepare(peer, inputs).once(case.training)()
+        prepare(peer, inputs).once(case.training)()

@@ -84,7 +84,6 @@ class Turns:
             compilation and tuning are over.
         device: the CPU or a GPU.
         cold: whether cold calls are timed too.
-        ticks: another clock than the wall's, in seconds, on a CPU.
     """
 
     def __init__(
@@ -92,9 +91,8 @@ class Turns:
         calls: Mapping[str, Sequence[Function]],
         device: torch.device,
         cold: bool = True,
-        ticks: Clock = time.perf_counter,
     ) -> None:
-        self.device, self._cold, self._ticks = device, cold, ticks
+        self.device, self._cold = device, cold
         self.samples = {name: Samples() for name in calls}
         self._warm = {name: copies[0] for name, copies in calls.items()}
         self._copies = {name: itertools.cycle(copies) for name, copies in calls.items()}
@@ -103,7 +101,7 @@ class Turns:
         self._first: dict[str, float] = {}
         for name, call in self._warm.items():
             host = self.samples[name].host = host_seconds(call, device)
-            (self._first[name],) = time_calls([call], device, host, ticks=ticks)
+            (self._first[name],) = time_calls([call], device, host)
 
     def rounds_of(self, name: str) -> int:
         """Rounds that a peer has a turn in."""
@@ -136,20 +134,20 @@ class Turns:
         count = max(1, min(CALLS[device.type], count))
         # One more, not counted: it finds the caches full of what the last peer left there.
         batch = [self._warm[name]] * (count + (not slow))
-        warm = time_calls(batch, device, samples.host, ticks=self._ticks)
+        warm = time_calls(batch, device, samples.host)
         samples.warm += warm if slow else warm[1:]
         if left:
             make_cold(device, samples.host)
         elif self._cold:
             batch = [self.next_copy(name) for _ in range(1 if device.type == "cpu" else count)]
-            samples.cold += time_calls(batch, device, samples.host, cold=True, ticks=self._ticks)
+            samples.cold += time_calls(batch, device, samples.host, cold=True)
 
 
 def interleaved(
-    calls: Mapping[str, Sequence[Function]], device: torch.device, **options: Any
+    calls: Mapping[str, Sequence[Function]], device: torch.device, cold: bool = True
 ) -> dict[str, Samples]:
     """All rounds of the turns; see :class:`Turns`."""
-    turns = Turns(calls, device, **options)
+    turns = Turns(calls, device, cold)
     for _ in range(max(map(turns.rounds_of, calls), default=0)):
         turns.round()
     return turns.samples
@@ -160,7 +158,6 @@ def time_calls(
     device: torch.device,
     host: float = 0.0,
     cold: bool = False,
-    ticks: Clock = time.perf_counter,
 ) -> list[float]:
     """Seconds of each call. `host`: what the host needs to issue one, on a GPU."""
     seconds = []
@@ -168,9 +165,9 @@ def time_calls(
         for call in calls:
             if cold:
                 make_cold(device)
-            start = ticks()
+            before = time.perf_counter()
             call()
-            seconds.append(ticks() - start)
+            seconds.append(time.perf_counter() - before)
         return seconds
     starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in calls] for _ in range(2))
     torch.cuda.synchronize(device)

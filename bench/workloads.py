@@ -1,18 +1,31 @@
 """The registry: what is measured, with FLOPs and compulsory bytes computed from the shapes.
 
 W1 to W5 are the first layers that the library was designed for; the sweeps vary one quantity of
-such a layer. A workload holds sizes only. Without a GPU all of them are made smaller by
-:func:`for_cpu`, say so (`scaled`), and carry the smaller sizes in their results. This file takes
-nothing from the library, so that two versions of it can be measured on the same cases.
+such a layer. Random layers, and small ones whose time is mostly the host's, show what these do not:
+sizes nobody had in mind when the library was built.
+
+A workload holds sizes only. Without a GPU all of them are made smaller by :func:`for_cpu`, say so
+(`scaled`), and carry the smaller sizes in their results. This file takes nothing from the library,
+so that two versions of it can be measured on the same cases.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["SWEEPS", "WORKLOADS", "Workload", "for_cpu", "registry"]
+__all__ = [
+    "SWEEPS",
+    "TINY",
+    "WORKLOADS",
+    "Workload",
+    "for_cpu",
+    "random_workloads",
+    "registry",
+    "small_workloads",
+]
 
 ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 CORNERS = 4  # cells that one point is interpolated from
@@ -155,28 +168,29 @@ WORKLOADS = (
 )
 
 
-def _sized(workload: Workload, on_cpu: bool, **changes: Any) -> Workload:
-    workload = replace(workload, name="", **changes)
+def _layer(on_cpu: bool, place: int = 4, **changes: Any) -> Workload:
+    workload = replace(WORKLOADS[place], name="", **changes)
     return for_cpu(workload) if on_cpu else workload
 
 
+def _varied(field: str, narrow: Workload, *values: Any) -> list[Workload]:
+    return [replace(narrow, value=value, **{field: value}) for value in values]
+
+
 def _points(on_cpu: bool) -> list[Workload]:
-    narrow = _sized(WORKLOADS[4], on_cpu)
     fewer = (62, 250, 1000, 4000, 12544)  # a quarter of each, and all pixels
     more = (250, 500, 1000, 2000, 4000, 16000, 50176)
-    return [replace(narrow, points=n, value=n) for n in (fewer if on_cpu else more)]
+    return _varied("points", _layer(on_cpu), *(fewer if on_cpu else more))
 
 
 def _width(on_cpu: bool) -> list[Workload]:
-    narrow = _sized(WORKLOADS[4], on_cpu)
     widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 256, 512, 1024, 4096, 6144)
-    return [replace(narrow, out_features=d, value=d) for d in widths]
+    return _varied("out_features", _layer(on_cpu), *widths)
 
 
 def _layers(on_cpu: bool) -> list[Workload]:
-    deep = _sized(WORKLOADS[2], on_cpu, out_features=256)
-    counts = range(1, len(deep.layers) + 1)
-    return [replace(deep, layers=deep.layers[:m], value=m) for m in counts]
+    deep = _layer(on_cpu, 2, out_features=256)
+    return [replace(deep, layers=deep.layers[:m], value=m) for m in range(1, len(deep.layers) + 1)]
 
 
 def _image(on_cpu: bool) -> list[Workload]:
@@ -188,16 +202,12 @@ def _image(on_cpu: bool) -> list[Workload]:
 
 
 def _dtype(on_cpu: bool) -> list[Workload]:
-    narrow = _sized(WORKLOADS[4], on_cpu)
-    return [replace(narrow, dtype=t, value=t) for t in ("float32", "bfloat16", "float16")]
+    return _varied("dtype", _layer(on_cpu), "float32", "bfloat16", "float16")
 
 
 def _layout(on_cpu: bool) -> list[Workload]:
-    narrow = _sized(WORKLOADS[4], on_cpu)
-    return [
-        replace(narrow, channels_last=last, value="NHWC" if last else "NCHW")
-        for last in (True, False)
-    ]
+    layouts = _varied("channels_last", _layer(on_cpu), True, False)
+    return [replace(w, value="NHWC" if w.channels_last else "NCHW") for w in layouts]
 
 
 #: Sweeps: the name of the quantity, and its workloads with or without a GPU.
@@ -221,3 +231,55 @@ def registry(on_cpu: bool) -> list[Workload]:
     for family, make in SWEEPS.items():
         workloads += [replace(w, name=f"{family}-{w.value}", family=family) for w in make(on_cpu)]
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
+
+
+#: Three maps of eight channels and a few cells, four points, eight outputs.
+TINY = Workload("tiny", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
+
+
+def random_workloads(count: int, seed: int = 0) -> list[Workload]:
+    """First layers of one to four maps: anything from tiny to a tenth of a second."""
+    source = random.Random(seed)
+    return [_random_workload(f"random-{seed}.{i}", source) for i in range(count)]
+
+
+def _random_workload(name: str, source: random.Random) -> Workload:
+    def around(least: int, most: int) -> int:
+        return round(least * (most / least) ** source.random())
+
+    side = around(32, 256)
+    channels_last = source.random() < 0.5
+    strides = sorted(source.choice((1, 2, 4, 8, 16, 32)) for _ in range(source.randint(1, 4)))
+    layers = []
+    for stride in strides:
+        cells = max(1, side // stride)
+        layers.append((around(3, 64) * min(8, stride), cells, cells))
+    images = source.choice((1, 1, 2, 4))
+    points, out_features = around(16, 3000 // images), around(8, 1024)
+    return Workload(
+        name,
+        tuple(layers),
+        (side, side),
+        images,
+        points,
+        out_features,
+        channels_last=channels_last,
+        family="random",
+        ragged=source.random() < 0.2,
+        pixels=False,
+    )
+
+
+def small_workloads() -> list[Workload]:
+    """Calls of a few hundred thousand values at most, in the forms that people write."""
+    two, three = ((16, 32, 32), (32, 8, 8)), ((32, 56, 56), (64, 28, 28), (128, 14, 14))
+    sizes = (32, 32)
+    return [
+        Workload("small-16", two, sizes, 1, 16, 16, family="small"),
+        Workload("small-256", two, sizes, 1, 256, 64, family="small"),
+        Workload("small-floats", two, sizes, 1, 256, 64, family="small", pixels=False),
+        Workload("small-ragged", two, sizes, 4, 100, 64, family="small", ragged=True),
+        Workload("small-planes", two, sizes, 2, 256, 64, family="small", channels_last=False),
+        Workload("small-bfloat16", two, sizes, 2, 256, 64, family="small", dtype="bfloat16"),
+        Workload("small-three", three, (112, 112), 1, 1000, 128, family="small"),
+    ]

@@ -44,41 +44,15 @@ from typing import Any
 import torch
 
 from .env_report import environment, format_report
+from .selfcheck_stages import STAGES, Stage
 
-__all__ = ["STAGES", "Outcome", "Stage", "core_tests", "main", "run_stage", "source_commit"]
+__all__ = ["Outcome", "core_tests", "main", "run_stage", "source_commit"]
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = 470.0  # seconds, of eight minutes
 GRACE = 8.0  # seconds for pytest to write its summary once a stage is out of time
 WORKERS = 16  # at most: each has a context on the GPU, of half a gigabyte
-WORKLOADS = " or ".join(f"W{number}-" for number in range(1, 6))
 UNUSED = "Benchmark fixture was not used"  # where the test has failed, or was stopped, before
-FAKE_GPU = ("-p", "tests.fake_cuda")  # tensors on the CPU, compilation for a GPU
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One pytest process.
-
-    Args:
-        arguments: of pytest; where it takes no paths, they are those of :func:`core_tests`.
-        share: of the time that is left, against those of the later stages.
-        parallel: whether processes share the device: correctness may, timing may not.
-        dry: further arguments of a dry run, which takes the stand-in for a GPU if they name it.
-        tool: a program that pytest runs under.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    share: float
-    parallel: bool = True
-    dry: tuple[str, ...] = ()
-    tool: tuple[str, ...] = ()
-
-    @property
-    def fake(self) -> bool:
-        """Whether a dry run takes the stand-in, which processes of pytest-xdist would not load."""
-        return FAKE_GPU[1] in self.dry
 
 
 @dataclass
@@ -95,53 +69,22 @@ class Outcome:
     reason: str = ""
 
 
-_SMALL = "bfloat16 and channels_last"
-_ONE_TILE = "test_gather and bfloat16 and channels_last and 16-64"
-STAGES = (
-    Stage(
-        "compile",
-        ("tests/gate", "bench/test_compile.py", "-p", "tests.compile_only"),
-        share=3,
-        dry=(*FAKE_GPU, "-k", f"({_ONE_TILE}) or W1"),
-    ),
-    Stage("gate", ("tests/gate",), share=2, dry=("-k", _ONE_TILE)),
-    Stage("tests", (), share=3, dry=("-k", "test_is_the_function")),
-    Stage(
-        "benchmarks",
-        ("bench", "--benchmark-only", "-k", f"{WORKLOADS} or table4"),
-        share=5,
-        parallel=False,
-        dry=(*FAKE_GPU, "-k", "W1- or (table4 and fc-1)"),
-    ),
-    Stage(
-        "sweeps",
-        ("bench", "--benchmark-only", "-k", f"not ({WORKLOADS} or table4)"),
-        share=2,
-        parallel=False,
-        dry=(*FAKE_GPU, "-k", "dtype-bfloat16 or (overhead and product) or biased"),
-    ),
-    Stage(
-        "sanitize",
-        ("tests/gate", "-k", _SMALL),
-        share=2,
-        parallel=False,
-        dry=("-k", _ONE_TILE),
-        tool=("compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"),
-    ),
-)
-
-
 def core_tests() -> list[str]:
     """The files of tests/ whose tests put tensors on a given device, but for the CPU's own."""
+    takes_a_device = re.compile(r"^def test_\w+\([^)]*\bdevice: torch\.device", re.MULTILINE)
     return [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").glob("test_*.py"))
-        if not path.name.startswith("test_cpu_") and "device: torch.device" in path.read_text()
+        if not path.name.startswith("test_cpu_") and takes_a_device.search(path.read_text())
     ]
 
 
-def run_stage(stage: Stage, device: str, budget: float, dry: bool = False) -> Outcome:
-    """Run one stage within `budget` seconds, its output passed through."""
+def run_stage(stage: Stage, device: str, budget: float, dry: Path | None = None) -> Outcome:
+    """Run one stage within `budget` seconds, its output passed through.
+
+    Args:
+        dry: a folder for what a dry run leaves behind; None is no dry run.
+    """
     if stage.tool and not dry and shutil.which(stage.tool[0]) is None:
         return Outcome(stage.name, "skipped", reason=f"{stage.tool[0]} is not on the path")
     with tempfile.TemporaryDirectory() as scratch:
@@ -154,10 +97,7 @@ def run_stage(stage: Stage, device: str, budget: float, dry: bool = False) -> Ou
         print(f"==> {stage.name}: up to {budget:.0f} s: pytest {' '.join(command)}", flush=True)
         command = [*(() if dry else stage.tool), sys.executable, "-m", "pytest", *command]
         start = time.monotonic()
-        variables = _variables(stage, device, dry)
-        if dry:
-            variables["PIXELNET_BENCH_RESULTS"] = scratch  # of a stand-in, nobody wants them
-        status = _run(command, variables, budget)
+        status = _run(command, _variables(stage, device, dry), budget)
         outcome = _read_outcomes(stage.name, log)
     outcome.seconds, outcome.budget = round(time.monotonic() - start, 1), round(budget, 1)
     outcome.state = _state(status, outcome)
@@ -190,7 +130,7 @@ def _run(command: Sequence[str], variables: dict[str, str], budget: float) -> in
         process.wait()
 
 
-def _variables(stage: Stage, device: str, dry: bool) -> dict[str, str]:
+def _variables(stage: Stage, device: str, dry: Path | None) -> dict[str, str]:
     """The environment of a stage: the device, the tree as import path, the real compiler."""
     # Not that of a surrounding pytest-xdist worker either, inside which nothing is timed.
     dropped = ("TRITON_INTERPRET", "PYTEST_XDIST")
@@ -203,8 +143,11 @@ def _variables(stage: Stage, device: str, dry: bool) -> dict[str, str]:
     if stage.tool:
         # An access beyond a tensor is seen only where each has an allocation of its own.
         variables["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
-    if dry and not stage.fake:
-        variables |= {"PIXELNET_TEST_DEVICE": "cpu", "TRITON_INTERPRET": "1"}
+    if dry:
+        variables["PIXELNET_BENCH_RESULTS"] = str(dry)  # of a stand-in nobody wants them
+        variables["FAKE_CUDA_REACHED"] = str(dry / "reached")
+        if not stage.fake:
+            variables |= {"PIXELNET_TEST_DEVICE": "cpu", "TRITON_INTERPRET": "1"}
     return variables
 
 
@@ -230,6 +173,14 @@ def _read_outcomes(name: str, log: Path) -> Outcome:
     counts = {word: counted[word] for word in ("passed", "failed", "skipped")}
     not_run = [test for test in planned if test not in tests]
     return Outcome(name, "", counts=counts, failures=failures, not_run=not_run)
+
+
+def _reached(dry: Path) -> Outcome:
+    """Whether the stages of a dry run have come to every line that speaks to a GPU."""
+    command = [sys.executable, "-m", "tests.fake_cuda", str(dry / "reached")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    reason = (done.stdout + done.stderr).strip()
+    return Outcome("lines", "failed" if done.returncode else "passed", reason=reason)
 
 
 def source_commit() -> str | None:
@@ -302,11 +253,15 @@ def main(arguments: list[str] | None = None) -> int:
     print(format_report(facts), flush=True)
     outcomes: list[Outcome] = []
     stages = [stage for stage in STAGES if stage.name in wanted]
-    for position, stage in enumerate(stages):
-        left = options.budget - (time.monotonic() - started)
-        share = stage.share / sum(later.share for later in stages[position:])
-        outcomes.append(run_stage(stage, options.device, left * share, options.dry))
-        print(_summary(outcomes[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        dry = Path(scratch) if options.dry else None
+        for position, stage in enumerate(stages):
+            left = options.budget - (time.monotonic() - started)
+            share = stage.share / sum(later.share for later in stages[position:])
+            outcomes.append(run_stage(stage, options.device, left * share, dry))
+            print(_summary(outcomes[-1]), flush=True)
+        if dry and wanted >= set(names[:-1]):
+            outcomes.append(_reached(dry))
 
     on_gpu = options.device.startswith("cuda") and not options.dry
     name = torch.cuda.get_device_name(options.device) if on_gpu else facts["cpu"]["name"]

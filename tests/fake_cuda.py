@@ -1,19 +1,26 @@
 """A GPU that is not there: `torch.cuda` recorded, and its tensors on the CPU.
 
     python -m pytest -p tests.fake_cuda ...
+    python -m tests.fake_cuda FILE             # which lines that speak to a GPU were not reached?
 
 It serves dry runs of code that is for a GPU alone, so that no typo in it waits for one. It is as
 strict as a real GPU where that has mattered: a device without an index cannot be made the current
-one. Loaded as a plugin it also makes the workloads of the benchmarks small.
+one. Loaded as a plugin it also makes the workloads of the benchmarks small. The lines that called
+`torch.cuda` are noted in the file that FAKE_CUDA_REACHED names.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import re
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +31,35 @@ from triton.runtime.driver import driver
 
 from .compile_gate.targets import _Driver
 
-__all__ = ["FakeCuda"]
+__all__ = ["FakeCuda", "unreached"]
+
+ROOT = Path(__file__).resolve().parent.parent
+FOR_A_GPU = (*sorted((ROOT / "bench").glob("*.py")), ROOT / "pixelnet_triton" / "selfcheck.py")
+
+
+def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; whoever calls it is noted."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        caller = sys._getframe(1)
+        if path := os.environ.get("FAKE_CUDA_REACHED"):
+            with open(path, "a") as file:
+                file.write(f"{caller.f_code.co_filename}:{caller.f_lineno}\n")
+        return function(*args, **kwargs)
+
+    return called
+
+
+def unreached(reached: Path) -> list[str]:
+    """The lines of FOR_A_GPU that call `torch.cuda`, but for those noted in a file."""
+    noted = set(reached.read_text().splitlines())
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in FOR_A_GPU
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"torch\.cuda\.\w+\(", line) and f"{path}:{number}" not in noted
+    ]
 
 
 class OnCpu(TorchFunctionMode):
@@ -123,7 +158,7 @@ class FakeCuda:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         for name, function in self.functions.items():
-            patch.setattr(torch.cuda, name, function)
+            patch.setattr(torch.cuda, name, _noting(function))
         patch.setattr("bench.timing.BUSY_BYTES", 1 << 10)  # clearing them is slow here
         patch.setattr("bench.timing.BUSY_SECONDS", 1e-9)
         patch.setattr("bench.timing.ROUNDS", 2)
@@ -175,3 +210,9 @@ def pytest_load_initial_conftests() -> None:
     bench.table4.sizes_for = lambda device: sizes
     machine.SIZES["cuda"] = (64, 1)
     assert str(machine.DEVICE) == "cuda:0"
+
+
+if __name__ == "__main__":
+    missing = unreached(Path(sys.argv[1]))
+    print("\n".join(missing) or "every line that calls torch.cuda was reached")
+    sys.exit(bool(missing))

@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import compare, compare_processes
-from bench.compare_cases import KINDS, comparisons
-from bench.compare_processes import Failed, Process, copied_side
+from bench import compare
+from bench.compare import KINDS, Paired, common_noise, comparisons, table
+from bench.compare_process import Failed, Process
 from bench.compare_side import Comparison
-from bench.compare_text import Paired, common_noise, table
-
-OPTIONS = {"device": "cpu", "threads": 1}
 
 
-def paired(name: str, ratios: list[float], controls: list[float]) -> Paired:
-    return Paired(name, "small", [0.010] * len(ratios), ratios, controls)
+def paired(name: str, ratios: list[float], controls: list[float], problem: str = "") -> Paired:
+    case = Comparison(name, "small", {}, False)
+    return Paired(case, [0.010] * len(ratios), ratios, controls, problem)
 
 
 def test_a_case_is_slower_beyond_the_noise_of_its_control_only() -> None:
@@ -28,7 +26,7 @@ def test_a_case_is_slower_beyond_the_noise_of_its_control_only() -> None:
         paired("noisy", [1.10, 1.12, 1.11], [1.15, 0.88, 1.00]),
         paired("fast", [0.80, 0.81, 0.70], [1.00, 1.01, 1.00]),
         paired("undecided", [0.90, 0.98, 1.12, 1.13], [1.00, 1.01, 1.00]),
-        Paired("broken", "small", problem="here: ValueError"),
+        paired("broken", [], [], "here: ValueError"),
     ]
     rows = table(cases).splitlines()
     assert rows[1].split() == [
@@ -49,10 +47,10 @@ def test_noise_common_to_all_counts_for_each() -> None:
 
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_cases_are_selected_by_kind_or_first_word(on_cpu: bool) -> None:
-    everything = [case for _, case in comparisons(list(KINDS), on_cpu)]
+    everything = comparisons(KINDS, on_cpu)
     assert len({case.name for case in everything}) == len(everything)
-    assert {kind for kind, _ in comparisons(list(KINDS), on_cpu)} == set(KINDS)
-    names = [case.name for _, case in comparisons(["W1"], on_cpu)]
+    assert {case.kind for case in everything} == set(KINDS)
+    names = [case.name for case in comparisons(["W1"], on_cpu)]
     assert names == [f"W1{layout} {d}" for layout in ("", " NCHW") for d in ("forward", "training")]
 
 
@@ -85,12 +83,12 @@ def test_base_is_checked_out_beside_and_removed() -> None:
 
 
 def test_a_side_knows_nothing_of_the_library_but_its_public_functions() -> None:
-    folder = Path(compare_processes.__file__).parent
-    local = {Path(name).stem for name in compare_processes.FILES}
-    for name in compare_processes.FILES:
-        for node in ast.walk(ast.parse((folder / name).read_text())):
+    files = ("compare_side", "inputs", "timing", "workloads")
+    for name in files:
+        text = (compare.ROOT / "bench" / f"{name}.py").read_text()
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and node.level:
-                assert node.module in local
+                assert node.module in files
             elif isinstance(node, ast.ImportFrom) and node.module == "pixelnet_triton":
                 public = {"sparse_hypercolumn", "plan_hypercolumn"}
                 assert {alias.name for alias in node.names} <= public
@@ -129,7 +127,7 @@ def library(folder: Path, value: float = 1.0, rows: int = 4, action: str = "pass
 
 
 def forward_case() -> Comparison:
-    (case,) = [c for _, c in comparisons(["small-16"], True) if not c.training]
+    (case,) = [c for c in comparisons(["small-16"], True) if not c.training]
     return case
 
 
@@ -146,15 +144,11 @@ def test_what_goes_wrong_on_a_side_is_told(
 ) -> None:
     base = library(tmp_path / "base")
     here = library(tmp_path / "here", **change)  # type: ignore[arg-type]
-    (comparison,) = compare.compare(base, here, [("small", forward_case())], 0.01, 0.0, least=1)
+    (comparison,) = compare.compare(base, here, [forward_case()], 0.01, 0.0, least=1)
     assert message in comparison.problem
     assert comparison.ratios == []
 
 
 def test_another_library_than_asked_for_is_refused(tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with copied_side() as folder:
-        library(folder, value=2.0)  # comes first on the path
-        with pytest.raises(Failed, match="imported"):
-            Process(folder, empty, "base", OPTIONS)
+    with pytest.raises(Failed, match="imported"):
+        Process("base", tmp_path, torch.device("cpu"), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import time
@@ -18,18 +17,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import planner_regret, results
 from bench.inputs import make_inputs
 from bench.measure import Case, measure_case
-from bench.memory import high_water_mark, peak_bytes, saved_storages
+from bench.memory import high_water_mark, in_own_process, peak_bytes, saved_storages
 from bench.peers import Peer, names_for, peers_for, prepare
-from bench.planning import call_shape, plan_of, recorded_shape
-from bench.processes import in_own_process
-from bench.random_layers import random_workloads, small_workloads
-from bench.table4 import PAPER, ROWS
-from bench.table4_text import model_bytes, table4_claims
+from bench.planning import call_shape, plan_of
+from bench.table4_text import table4_claims
 from bench.timing import Turns, interleaved, make_cold, quantile
-from bench.workloads import SWEEPS, WORKLOADS, Workload, for_cpu, registry
+from bench.workloads import (
+    SWEEPS,
+    WORKLOADS,
+    Workload,
+    for_cpu,
+    random_workloads,
+    registry,
+    small_workloads,
+)
 
 CPU = torch.device("cpu")
-OLD_REGRET = Path(results.__file__).parent / "results" / "planner_regret.jsonl"
 SMALL = Workload("small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11)
 
 
@@ -211,9 +214,9 @@ def _die() -> Iterator[int]:
 def test_errors_of_another_process_come_back() -> None:
     values = in_own_process(_fail)
     assert next(values) == 1
-    with pytest.raises(RuntimeError, match="ValueError: as it should"):
+    with pytest.raises(ValueError, match="as it should"):
         next(values)
-    with pytest.raises(MemoryError, match="ended with 9"):
+    with pytest.raises(MemoryError, match="was killed"):
         list(in_own_process(_die))
 
 
@@ -317,13 +320,6 @@ def test_rows_of_table4_are_the_latest_at_full_size() -> None:
     assert [row["value"] for row in results.latest_rows(lines, "Y")] == [4]
 
 
-def test_model_sizes_of_the_paper() -> None:
-    """832 features, fc-1: VGG-16's convolutions and 833 weights for each of 60 classes."""
-    assert model_bytes(ROWS["sparse fc-1"], 832) == 4 * (14_714_688 + 833 * 60)
-    for name, features in (("sparse fc-2", 832), ("sparse conv-7 fc-3", 4928)):
-        assert math.isclose(model_bytes(ROWS[name], features) / 1e6, PAPER[name].size_mb, abs_tol=1)
-
-
 def test_claims_are_ratios_of_rows() -> None:
     def row(name: str, memory: float, speed: float) -> results.Line:
         return {
@@ -359,11 +355,8 @@ def test_regret_is_measured_checked_and_written(
         assert line["chosen"] in line["measured"]
         assert line["regret"] >= 0
         assert line["speedup"] == pytest.approx(line["peer"] / line["auto"])
-        assert recorded_shape(line["call"]).batch == (4 if line["call"]["ragged"] else 1)
+        assert line["call"]["batch"] == (4 if line["call"]["ragged"] else 1)
     assert "within 15% of the best" in capsys.readouterr().out
-    threads = str(first["threads"])
-    planner_regret.main(["--fit", "--threads", threads])
-    assert json.loads(capsys.readouterr().out)["operator_seconds"] > 0
 
 
 def test_plans_that_are_tried() -> None:
@@ -376,11 +369,6 @@ def test_plans_that_are_tried() -> None:
 
 
 def test_lines_of_older_results_are_read() -> None:
-    for line in map(json.loads, OLD_REGRET.read_text().splitlines()[:1]):
-        assert "matrix_units" in line["call"]
-        shape = recorded_shape(line["call"])
-        assert shape.half_products == line["call"]["matrix_units"]
-        assert len(shape.layers) == len(line["call"]["layers"])
     old = {"median": 2.0, "p20": 1.0, "times_auto": 1.2}
     cold = {"cold_median": 3.0, "cold_p20": 2.5, "cold_times_auto": 1.4}
     first, second = results.shown([old, old | cold])

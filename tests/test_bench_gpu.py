@@ -1,11 +1,11 @@
-"""Every line of the benchmarks that is for a GPU alone, run on a CPU against a recorded one."""
+"""What the benchmarks do on a GPU alone, run on a CPU against a recorded one.
+
+The benchmarks themselves are run so by `selfcheck --dry`, which takes these tests along.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +14,16 @@ import pytest
 import torch
 
 from bench import compare_side, machine, table4
-from bench.compare_cases import comparisons
+from bench.accuracy import full_float32
+from bench.compare import comparisons
 from bench.measure import Case, measure_case
 from bench.memory import peak_bytes
 from bench.networks import Network, Sizes
-from bench.precision import full_float32
 from bench.timing import Turns, clock, graph_seconds, time_calls
 from bench.workloads import Workload
 
 from .fake_cuda import FakeCuda, OnCpu
 
-ROOT = Path(__file__).resolve().parent.parent
 GPU = torch.device("cuda", 0)
 SMALL = Workload(
     "small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11, dtype="bfloat16"
@@ -123,38 +122,16 @@ def test_a_row_of_table4(
 
 def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    before = torch.get_float32_matmul_precision()
     with full_float32():
         assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "highest"
     assert torch.backends.cudnn.allow_tf32
-    assert torch.get_float32_matmul_precision() == before
+    assert torch.get_float32_matmul_precision() == "highest", "and products have none by default"
 
 
 @pytest.mark.parametrize("word", ["small-16", "host"])
 def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
     side = compare_side.Side(GPU)
-    for _, case in comparisons([word], on_cpu=False):
+    for case in comparisons([word], on_cpu=False):
         answer = side.prepare(asdict(case))
         assert answer["seconds"] > 0
         assert len(side.time(4)) == 4
-
-
-def test_the_benchmarks_themselves(tmp_path: Path) -> None:
-    """Collected and run as on a GPU, in a session of their own."""
-    wanted = "W1-forward or dtype-bfloat16 or (overhead and product) or biased or (fc-1 and sparse)"
-    command = [sys.executable, "-m", "pytest", "-p", "tests.fake_cuda", "bench", "-q"]
-    command += ["--benchmark-only", "-k", wanted, "-p", "no:cacheprovider"]
-    dropped = ("PYTEST_XDIST", "PIXELNET_")
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    variables |= {"PIXELNET_TEST_DEVICE": "cuda", "PIXELNET_BENCH_RESULTS": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "first_layer.jsonl").read_text().splitlines()]
-    peers = {line["peer"] for line in lines if line["case"] == "W1"}
-    assert {"auto", "one_pass", "project_product", "product_fused", "dense"} <= peers
-    assert all(
-        line["kind"] == "cuda" and line["cold_times_auto"] > 0 for line in lines if "median" in line
-    )
-    assert "first layer at sparse points" in done.stdout
-    assert "Table 4 of the paper" in done.stdout

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from bench import compare, planner_regret, plots, report, report_planner, results, table4
-from bench.summary import duration, ratio_tables, size
-from bench.workloads import SWEEPS, registry
+from bench.results import duration, size
+from bench.workloads import registry
 
 BENCH = Path(results.__file__).parent
 RUN = {
@@ -151,15 +151,7 @@ def test_committed_figures_are_what_the_results_say() -> None:
 def test_plots_are_drawn_from_the_files(measured: Path) -> None:
     plots.main(["--output", str(measured)])
     names = {path.stem for path in (measured / "a-device").glob("*.png")}
-    assert names == {"time", "memory", "scaling", "roofline", "predicted", "table4"}
-
-
-def test_table_of_ratios(measured: Path) -> None:
-    lines = results.read("first_layer")
-    rows = [row.split() for row in ratio_tables(lines).splitlines()]
-    assert ["W1", "training", "1", "ms", "10.00x", "100.00x", "wrong"] in rows
-    assert ["W1", "training", "1", "MB", "10.00x", "100.00x", "wrong"] in rows
-    assert {w.family for w in registry(True)} == {"workload", *SWEEPS}
+    assert names == {"time", "memory", "scaling", "roofline", "table4"}
 
 
 def test_units() -> None:

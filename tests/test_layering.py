@@ -19,7 +19,7 @@ FLOORS = (
     {"op"},
     {"functional", "planning"},
     {"modules", "calibration", "explain"},
-    {"losses", "sampling", "data", "env_report"},
+    {"losses", "sampling", "data", "env_report", "selfcheck_stages"},
     {"metrics", "inference"},
     {"models"},
     {"integrations", "training", "selfcheck"},

@@ -13,7 +13,7 @@ import torch
 
 from pixelnet_triton import env_report, selfcheck
 
-from .fake_cuda import FakeCuda
+from .fake_cuda import FakeCuda, unreached
 
 PASSING = "def test_passes(): pass\n"
 FAILING = "def test_fails(): assert 1 == 2\n"
@@ -104,7 +104,8 @@ def test_a_process_that_has_lost_its_device_is_replaced(
 
 
 def test_results_file_and_exit_status(checkout: Path) -> None:
-    (checkout / "tests" / "test_it.py").write_text("# device: torch.device\n" + PASSING)
+    core = "import torch\ndef test_passes(device: torch.device = None): pass\n"
+    (checkout / "tests" / "test_it.py").write_text(core)
     (checkout / "tests" / "gate" / "test_it.py").write_text(FAILING)
     output = checkout / "results.json"
     arguments = ["--device", "cpu", "--stages", "gate,tests", "--output", str(output)]
@@ -135,10 +136,30 @@ def test_on_a_gpu_a_stage_without_its_tool_is_skipped_and_one_that_ran_nothing_f
     assert outcome["reason"] == "compute-sanitizer is not on the path"
 
 
+@pytest.mark.slow
+def test_a_dry_run_starts_every_stage_and_comes_to_every_line_for_a_gpu(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    status = selfcheck.main(["--dry", "--budget", "580", "--output", str(output)])
+    outcomes = {stage["stage"]: stage for stage in json.loads(output.read_text())["stages"]}
+    assert status == 0, outcomes
+    assert list(outcomes) == ["compile", "gate", "tests", "benchmarks", "sweeps", "lines"]
+
+
+def test_a_line_that_was_not_reached_is_named(tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    reached.write_text("")
+    missing = unreached(reached)
+    assert any(line.startswith("bench/timing.py:") and "synchronize" in line for line in missing)
+    file, number, _ = missing[0].split(":", 2)
+    reached.write_text(f"{selfcheck.ROOT / file}:{number}\n")
+    assert unreached(reached) == missing[1:]
+
+
 def test_the_core_tests_are_those_with_a_device() -> None:
     files = selfcheck.core_tests()
     assert {"tests/test_sparse_hypercolumn.py", "tests/test_operators.py"} <= set(files)
-    assert not {"tests/test_cpu_routes.py", "tests/test_losses.py"} & set(files)
+    others = ("test_cpu_routes.py", "test_losses.py", "test_selfcheck.py")
+    assert not {f"tests/{name}" for name in others} & set(files)
 
 
 def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

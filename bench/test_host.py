@@ -1,4 +1,4 @@
-"""What a call costs the host: next to nothing to compute, so that only the way there is timed.
+"""What a call costs the host, and what planning costs, which is paid once for each kind of call.
 
 On a GPU the device is awaited between calls only: what is measured is how long the host is busy
 before it can go on. On a CPU the time includes the few operations themselves.
@@ -15,8 +15,9 @@ from bench.inputs import make_inputs
 from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.peers import peers_for, prepare
-from bench.random_layers import TINY
+from bench.planning import forget_calls, plan_hypercolumn
 from bench.results import append
+from bench.workloads import TINY
 
 ROUNDS, CALLS = 40, 20
 
@@ -30,8 +31,13 @@ def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str
     (chosen,) = peers_for([peer], TINY, training, DEVICE)
     with torch.set_grad_enabled(training):
         once = prepare(chosen, inputs).once(training)
-        if DEVICE.type == "cuda":
-            benchmark.pedantic(once, setup=_wait, rounds=ROUNDS * CALLS, warmup_rounds=CALLS)
+        if DEVICE.type == "cuda":  # each call meets an empty queue
+            benchmark.pedantic(
+                once,
+                setup=lambda: torch.cuda.synchronize(DEVICE),
+                rounds=ROUNDS * CALLS,
+                warmup_rounds=CALLS,
+            )
         else:
             benchmark.pedantic(once, rounds=ROUNDS, iterations=CALLS, warmup_rounds=2)
     if benchmark.enabled:
@@ -41,6 +47,10 @@ def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str
         append("overhead", ledger.run, figures)
 
 
-def _wait() -> None:
-    """Each call meets an empty queue."""
-    torch.cuda.synchronize(DEVICE)
+@pytest.mark.parametrize("profile", [None, "H200"], ids=["cpu", "gpu"])
+def test_new_shape(benchmark: Any, profile: str | None) -> None:
+    """Five layers; the profile is read again, too."""
+    maps = [torch.empty(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
+    benchmark.pedantic(
+        lambda: plan_hypercolumn(maps, 2000, 256, profile=profile), setup=forget_calls, rounds=50
+    )
