@@ -127,8 +127,9 @@ def _words(
 def _sampled_alike(shape: CallShape) -> bool:
     """Do PyTorch's sampling kernels take such maps, and compute what this library defines?
 
-    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice,
-    but nearest cells would at ties; and they compute no gradient of points as this library does.
+    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice
+    off the centres of cells (met.py), but nearest cells would at ties; and they compute no gradient
+    of points as this library does.
     """
     dense = all(layer.dense for layer in shape.layers)
     return dense and not shape.nearest and shape.points > 0 and shape.batch > 0
