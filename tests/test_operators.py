@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
 from pixelnet_triton.call.geometry import layer_geometry
+from pixelnet_triton.integrations.export import export
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, Inputs, build, case_id
@@ -372,3 +373,36 @@ class TestCompile:
         compiled = torch.compile(sparse_hypercolumn, backend="aot_eager")
         with pytest.raises(Exception, match=r"weight has shape \(6, 12\); expected \(D, 13\)"):
             compiled(**inputs.arguments(weight=inputs.weight[:, 1:]))
+
+
+class TestJitTrace:
+    FEATURE, POINTS = torch.randn(1, 8, 8, 8), torch.rand(1, 5, 2) * 64
+
+    @staticmethod
+    def network() -> torch.nn.Module:
+        class Network(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = HypercolumnLinear([8], 4)
+
+            def forward(self, feature: Tensor, points: Tensor) -> Tensor:
+                return self.first([feature], points, (64, 64))
+
+        return Network().eval()
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    def test_is_refused_with_the_way_out(self) -> None:
+        """Also of a call that is known, which would be recorded as it was chosen."""
+        network = self.network()
+        with torch.no_grad():
+            network(self.FEATURE, self.POINTS)
+            with pytest.raises(RuntimeError, match=r"torch\.jit\.trace .*export\.export"):
+                torch.jit.trace(network, (self.FEATURE, self.POINTS))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    def test_the_way_out_works(self) -> None:
+        network = self.network()
+        program = export(network, (self.FEATURE, self.POINTS))
+        traced = torch.jit.trace(program.module(), (self.FEATURE, self.POINTS))
+        other = torch.randn(1, 8, 8, 8), torch.rand(1, 5, 2) * 64
+        torch.testing.assert_close(traced(*other), network(*other))

@@ -28,8 +28,8 @@ __all__ = ["Cells", "Meeting"]
 class Cells(NamedTuple):
     """The cells of one layer that points meet, all (B, 1, N).
 
-    at: index in a plane. off: False where a point meets its cell; None if all do. weight: 0 for cells
-    outside a zero-padded map; None if all are 1.
+    at: index in a plane. off: False where a point meets its cell; None if all do. weight: 0 for
+    cells outside a zero-padded map; None if all are 1.
     """
 
     at: Tensor
