@@ -214,6 +214,32 @@ class TestGradients:
         assert actual.is_inference() == (mode is torch.inference_mode)
         torch.testing.assert_close(actual, expected)
 
+    @pytest.mark.parametrize("maps", [torch.no_grad, torch.inference_mode])
+    @pytest.mark.parametrize("points", [20, 2000])
+    @pytest.mark.parametrize("plan", ["auto", "gather", "project"])
+    @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+    def test_a_head_is_trained_on_maps_of_a_frozen_backbone(
+        self, activation: str | None, plan: str, points: int, maps: Any, device: torch.device
+    ) -> None:
+        """Small calls are expressions, which autograd keeps other tensors of."""
+        case = Case("frozen", ((64, 14, 14), (32, 7, 7)), image_size=(28, 28), points=points)
+        inputs = build(case.linear(8, activation=activation), device)
+        grad = upstream_gradient(inputs)
+
+        def trained() -> list[Tensor]:
+            leaf_tensors = [inputs.weight, inputs.bias]
+            for leaf in leaf_tensors:
+                leaf.requires_grad_()
+            value = sparse_hypercolumn(**inputs.arguments(plan=plan))
+            return list(torch.autograd.grad(value, leaf_tensors, grad))
+
+        expected = trained()
+        with maps():
+            inputs.features = [feature * 1 for feature in inputs.features]
+            inputs.points = inputs.points * 1
+        for result, wanted in zip(trained(), expected, strict=True):
+            assert torch.equal(result, wanted)
+
     def test_inference_first_does_not_spoil_training(self, device: torch.device) -> None:
         """What is cached by the first call must serve a later one that needs gradients."""
         case = Case("fresh", ((4, 5, 9), (3, 2, 11)), image_size=(19, 23), points=5)
