@@ -38,7 +38,13 @@ class Cells(NamedTuple):
 
     def taken(self, feature: Tensor) -> Tensor:
         """X at all cells, (B, C, 1, N)."""
-        planes = feature.flatten(2).gather(2, self.at.expand(-1, feature.shape[1], -1))
+        width = feature.shape[3]
+        if feature.stride(2) == width * feature.stride(3):
+            planes = feature.flatten(2).gather(2, self.at.expand(-1, feature.shape[1], -1))
+        else:  # a crop, which this reads where it lies
+            at, image = self.at.squeeze(1), torch.arange(len(feature)).unsqueeze(1)
+            cells = feature.permute(0, 2, 3, 1)
+            planes = cells[image, at.div(width, rounding_mode="floor"), at % width].mT
         if self.weight is not None:
             planes = planes * self.weight.to(planes.dtype)
         return planes.unsqueeze(2)
