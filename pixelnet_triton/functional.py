@@ -9,6 +9,7 @@ from torch import Tensor
 from .call import Options, Plan, Stride
 from .op.prepare import prepare
 from .op.run import run
+from .op.shared import as_one_image
 
 __all__ = ["sparse_hypercolumn"]
 
@@ -90,5 +91,10 @@ def sparse_hypercolumn(
         coordinates,
         plan,
     )
-    call = prepare(features, points, batch_index, weight, bias, options)
-    return run(call, features, points, batch_index, weight, bias)
+    one = as_one_image(features, points, batch_index)
+    if one is None:
+        call = prepare(features, points, batch_index, weight, bias, options)
+        return run(call, features, points, batch_index, weight, bias)
+    call = prepare(*one, None, weight, bias, options)
+    value = run(call, *one, None, weight, bias)
+    return value.reshape(*points.shape[:-1], value.shape[-1])

@@ -85,7 +85,7 @@ def sparse_hypercolumn(
 
     columns = []
     positions = layer_positions(
-        flat_points.to(compute),
+        flat_points if flat_points.dtype == torch.float64 else flat_points.to(compute),
         [(f.shape[2], f.shape[3]) for f in features],
         image_size,
         strides=strides,
@@ -94,9 +94,12 @@ def sparse_hypercolumn(
     )
     for feature, (tx, ty) in zip(features, positions, strict=True):
         cells = feature.to(compute).permute(0, 2, 3, 1)  # (B, H_i, W_i, C_i)
+        tx, ty = tx.to(compute), ty.to(compute)  # not before: float64 has wider a range
         if padding_mode == "border":
             tx = _clamp_to_map(tx, cells.shape[2])
             ty = _clamp_to_map(ty, cells.shape[1])
+        else:  # no weight is left two cells outside the map; a far away position is infinite
+            tx, ty = tx.clamp(-2, cells.shape[2] + 1), ty.clamp(-2, cells.shape[1] + 1)
         if interpolation == "nearest":
             # round() goes to the even neighbour at halves, as grid_sample does
             columns.append(_cell(cells, image, ty.detach().round(), tx.detach().round()))
@@ -165,8 +168,8 @@ def _axis_position(
         return share * (cells - 1)
     # u runs from 0 at the image's left edge to `pixels` at its right edge
     u = {"pixel": x + 0.5, "unit": x * pixels, "normalized": (x + 1) / 2 * pixels}[coordinates]
-    cells_per_pixel = cells / pixels if stride is None else 1 / stride
-    return u * cells_per_pixel - 0.5
+    # divided last: a pixel that lies on a cell's centre gets exactly there
+    return (u * cells / pixels if stride is None else u / stride) - 0.5
 
 
 def _clamp_to_map(t: Tensor, cells: int) -> Tensor:

@@ -15,7 +15,7 @@ from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolum
 from .cases import Case, Inputs, build
 from .plain import plain_hypercolumn
 from .poison import poisoned_memory
-from .tolerances import TOLERANCES, Tolerance, assert_close_to_reference, coarsest
+from .tolerances import TOLERANCES, assert_close_to_reference, coarsest
 
 __all__ = ["check_case", "evaluate", "upstream_gradient"]
 
@@ -35,7 +35,6 @@ def check_case(
     function: Function | None = None,
     moving_points: bool = True,
     same_layout: bool = True,
-    tolerance: Tolerance | None = None,
     **options: Any,
 ) -> None:
     """Assert that a case comes out right: dtype, layout, value and the gradient of every input.
@@ -49,7 +48,6 @@ def check_case(
         function: called instead of `sparse_hypercolumn`.
         moving_points: whether floating points want a gradient.
         same_layout: whether gradients of maps have to be laid out as the maps.
-        tolerance: for float32 cases, another one than that of the dtype.
         options: passed on to the function, for instance plan="project".
     """
     inputs = build(case, device, seed)
@@ -87,7 +85,6 @@ def check_case(
             plain[name][rows],
             dtype=coarsest(case.dtype, source.dtype),
             name=f"{case.name}: {'value' if name == 'value' else 'gradient of ' + name}",
-            tolerance=tolerance if case.dtype == torch.float32 else None,
         )
 
 

@@ -292,6 +292,12 @@ TABLE = [
         r"points has shape \(2, 7, 2\); with batch_index expected \(P, 2\)",
     ),
     # image_size
+    Bad(
+        "image-size-flags",
+        {"image_size": (torch.tensor(True), 16)},
+        TypeError,
+        r"image_size=\(True, 16\); expected two integers",
+    ),
     Bad("image-size-int", {"image_size": 12}, TypeError, r"image_size=12; expected \(height"),
     Bad(
         "image-size-3",

@@ -22,7 +22,6 @@ from pixelnet_triton.op.prepare import prepare
 from .cases import CASES, DTYPE_CASES, Case, build, case_id
 from .check import check_case
 from .planning import PREFERENCES, forced_plan
-from .tolerances import SAMPLED
 
 # Large enough for points that are neither few nor in every cell, several strips of planes, and
 # an image that ragged points leave out.
@@ -67,9 +66,7 @@ def test_every_route_is_right(name: str, case: Case, device: torch.device) -> No
         tensor.requires_grad_()
     assert plan_in_use(inputs.arguments(), plan).route == plan.route
     same_layout = name != "expression"
-    tolerance = SAMPLED if name in ("expression", "grid_sample") else None
-    options = {"same_layout": same_layout, "tolerance": tolerance, "plan": plan}
-    check_case(case, device, moving_points=False, **options)
+    check_case(case, device, moving_points=False, same_layout=same_layout, plan=plan)
 
 
 def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:

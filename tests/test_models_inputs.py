@@ -211,3 +211,39 @@ class TestPatches:
         model = PixelNet(Patches(14), head)
         assert model.head.first.strides == [7]
         model(torch.rand(1, 3, 28, 28), torch.zeros(1, 1, 2))
+
+
+class TestListsOfImages:
+    """As loaders of differently sized images give them."""
+
+    IMAGES = (torch.rand(3, 40, 60), torch.rand(3, 64, 48))
+
+    def network(self) -> PixelNet:
+        backbone = VGG16(("conv1_2", "conv3_3"), width=1 / 8)
+        return PixelNet(backbone, PixelMLP(backbone.channels, (8,), out_features=2)).eval()
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_are_refused_with_the_remedy(self, kind: Callable[[Any], Any]) -> None:
+        network, images = self.network(), kind(self.IMAGES)
+        message = (
+            r"images is a (list|tuple) of \(3, 40, 60\), \(3, 64, 48\); .*F\.pad.*image\[None\]"
+        )
+        for call in (
+            network.predict,
+            network.features,
+            network.backbone,
+            lambda images: network(images, torch.rand(2, 5, 2)),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call(images)
+
+    def test_the_remedies_work(self) -> None:
+        network, points = self.network(), torch.rand(2, 5, 2) * 20
+        height, width = (max(image.shape[i] for image in self.IMAGES) for i in (1, 2))
+        padded = [
+            nn.functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+            for image in self.IMAGES
+        ]
+        together = network(torch.stack(padded), points)
+        alone = [network(i[None], p[None])[0] for i, p in zip(self.IMAGES, points, strict=True)]
+        torch.testing.assert_close(together, torch.stack(alone))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
 from pixelnet_triton.call.geometry import layer_geometry
+from pixelnet_triton.integrations.export import export
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, Inputs, build, case_id
@@ -213,6 +214,32 @@ class TestGradients:
         assert actual.is_inference() == (mode is torch.inference_mode)
         torch.testing.assert_close(actual, expected)
 
+    @pytest.mark.parametrize("maps", [torch.no_grad, torch.inference_mode])
+    @pytest.mark.parametrize("points", [20, 2000])
+    @pytest.mark.parametrize("plan", ["auto", "gather", "project"])
+    @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+    def test_a_head_is_trained_on_maps_of_a_frozen_backbone(
+        self, activation: str | None, plan: str, points: int, maps: Any, device: torch.device
+    ) -> None:
+        """Small calls are expressions, which autograd keeps other tensors of."""
+        case = Case("frozen", ((64, 14, 14), (32, 7, 7)), image_size=(28, 28), points=points)
+        inputs = build(case.linear(8, activation=activation), device)
+        grad = upstream_gradient(inputs)
+
+        def trained() -> list[Tensor]:
+            leaf_tensors = [inputs.weight, inputs.bias]
+            for leaf in leaf_tensors:
+                leaf.requires_grad_()
+            value = sparse_hypercolumn(**inputs.arguments(plan=plan))
+            return list(torch.autograd.grad(value, leaf_tensors, grad))
+
+        expected = trained()
+        with maps():
+            inputs.features = [feature * 1 for feature in inputs.features]
+            inputs.points = inputs.points * 1
+        for result, wanted in zip(trained(), expected, strict=True):
+            assert torch.equal(result, wanted)
+
     def test_inference_first_does_not_spoil_training(self, device: torch.device) -> None:
         """What is cached by the first call must serve a later one that needs gradients."""
         case = Case("fresh", ((4, 5, 9), (3, 2, 11)), image_size=(19, 23), points=5)
@@ -372,3 +399,36 @@ class TestCompile:
         compiled = torch.compile(sparse_hypercolumn, backend="aot_eager")
         with pytest.raises(Exception, match=r"weight has shape \(6, 12\); expected \(D, 13\)"):
             compiled(**inputs.arguments(weight=inputs.weight[:, 1:]))
+
+
+class TestJitTrace:
+    FEATURE, POINTS = torch.randn(1, 8, 8, 8), torch.rand(1, 5, 2) * 64
+
+    @staticmethod
+    def network() -> torch.nn.Module:
+        class Network(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = HypercolumnLinear([8], 4)
+
+            def forward(self, feature: Tensor, points: Tensor) -> Tensor:
+                return self.first([feature], points, (64, 64))
+
+        return Network().eval()
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    def test_is_refused_with_the_way_out(self) -> None:
+        """Also of a call that is known, which would be recorded as it was chosen."""
+        network = self.network()
+        with torch.no_grad():
+            network(self.FEATURE, self.POINTS)
+            with pytest.raises(RuntimeError, match=r"torch\.jit\.trace .*export\.export"):
+                torch.jit.trace(network, (self.FEATURE, self.POINTS))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    def test_the_way_out_works(self) -> None:
+        network = self.network()
+        program = export(network, (self.FEATURE, self.POINTS))
+        traced = torch.jit.trace(program.module(), (self.FEATURE, self.POINTS))
+        other = torch.randn(1, 8, 8, 8), torch.rand(1, 5, 2) * 64
+        torch.testing.assert_close(traced(*other), network(*other))

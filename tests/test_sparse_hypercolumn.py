@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -122,3 +125,23 @@ def test_bad_numbers_stay_with_the_points_that_see_them(device: torch.device) ->
         bad = value.isnan().all(dim=2)
         assert bad.tolist() == [[False, False], [False, True]]
         assert value[~bad].isfinite().all()
+
+
+SIZES: list[Any] = [torch.Size((12, 16)), [12, 16], np.array([12, 16]), torch.tensor([12, 16])]
+SIZES += [tuple(np.array([12, 16])), (torch.tensor(12), np.uint8(16))]
+STRIDES: list[Any] = [
+    (2, (4, 4)),
+    [np.int64(2), np.array([4, 4])],
+    (torch.tensor(2), np.float32(4)),
+]
+STRIDES += [np.array([2, 4]), torch.tensor([2.0, 4.0]), [2, [4, 4]]]
+
+
+def test_sizes_and_strides_are_numbers_of_any_kind(device: torch.device) -> None:
+    inputs = build(Case("numbers", ((8, 6, 8), (5, 3, 4)), image_size=(12, 16)), device)
+    expected = sparse_hypercolumn(**inputs.arguments(strides=[2, 4]))
+    for size in SIZES:
+        for strides in STRIDES:
+            value = sparse_hypercolumn(**inputs.arguments(image_size=size, strides=strides))
+            assert torch.equal(value, expected)
+        assert torch.equal(sparse_hypercolumn(**inputs.arguments(image_size=size)), expected)

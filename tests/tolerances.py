@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["LUCK", "SAMPLED", "TOLERANCES", "Tolerance", "assert_close_to_reference", "coarsest"]
+__all__ = ["LUCK", "TOLERANCES", "Tolerance", "assert_close_to_reference", "coarsest"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ TOLERANCES = {
     torch.bfloat16: Tolerance(floor=1 * torch.finfo(torch.bfloat16).eps),
 }
 
-# `grid_sample` places points by float32 numbers in [-1, 1]: a position on a map W cells wide is off
-# by up to W / 2 units in the last place, on small maps by some. Plain PyTorch places them so, too,
-# but is lucky in other cases. For the routes of the CPU that go by these kernels, in float32 alone.
-SAMPLED = Tolerance(floor=8 * torch.finfo(torch.float32).eps)
-
 # Among thousands of drawn cases there are results of a few numbers that plain PyTorch gets right
 # to the last bit, so that the last bit decides. In the fuzz test alone, an error of up to so many
 # times the limit counts only if the case fails for two of eight other draws of its numbers.
@@ -62,7 +57,6 @@ def assert_close_to_reference(
     *,
     dtype: torch.dtype,
     name: str,
-    tolerance: Tolerance | None = None,
 ) -> None:
     """Assert that `actual` is as near to `expected` as the rule of this module asks.
 
@@ -71,7 +65,6 @@ def assert_close_to_reference(
         plain: what plain PyTorch computes in the dtype of the inputs.
         dtype: the row of the table, the coarsest dtype that took part.
         name: what is compared, for the message.
-        tolerance: another row of this module, in place of that of the dtype.
     """
     assert actual.shape == expected.shape, f"{name}: {tuple(actual.shape)}"
     if expected.numel() == 0:
@@ -81,7 +74,7 @@ def assert_close_to_reference(
     assert torch.isfinite(actual).all(), (
         f"{name}: {int((~torch.isfinite(actual)).sum())} of {actual.numel()} not finite"
     )
-    tolerance = tolerance or TOLERANCES[dtype]
+    tolerance = TOLERANCES[dtype]
     floor = tolerance.floor * expected.abs().max().item()
     for measure, error, allowed in _errors(actual, expected, plain):
         limit = tolerance.ratio * allowed + floor

@@ -12,8 +12,10 @@ of any convention but `interpolation` and `padding_mode`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from torch import Tensor
 
@@ -24,7 +26,10 @@ __all__ = [
     "Geometry",
     "LayerAffine",
     "Stride",
+    "cell_lattice",
+    "integers_meet_cells",
     "layer_geometry",
+    "quotient",
 ]
 
 COORDINATES = ("pixel", "unit", "normalized")
@@ -76,6 +81,45 @@ class Geometry:
         """Undo :meth:`flat`."""
         it = iter(numbers)
         return Geometry(tuple(zip(it, it, it, it, strict=True)), interpolation, padding_mode)
+
+
+def quotient(scale: float, offset: float) -> tuple[float, float, float]:
+    """``(a, b, c)``: t = (a * x + b) / c, one axis of `Geometry.affine` with nothing rounded.
+
+    A reciprocal such as 1/14 is rounded, and t = x / 14 - 13 / 28 misses the cell that a pixel
+    lies on. x - 6.5 is a multiple of 14 there, and such a quotient is exact. c is 1 where the two
+    numbers are themselves exact, powers of two included.
+    """
+    ratio = Fraction(scale).limit_denominator(1 << 14)
+    c = ratio.denominator
+    half = round(2 * offset * c)
+    fits = math.isclose(ratio.numerator / c, scale, rel_tol=1e-15)
+    if c & (c - 1) and fits and math.isclose(half, 2 * offset * c, abs_tol=1e-9):
+        return float(ratio.numerator), half / 2, float(c)
+    return scale, offset, 1.0
+
+
+def cell_lattice(affine: LayerAffine) -> int:
+    """n: the centres of a layer's cells lie at multiples of 1 / n; 2 for a stride of 2."""
+    spaces = [abs(n) for axis in _cell_axes(affine) for n in axis]
+    return math.lcm(*[n.denominator for n in spaces])
+
+
+def integers_meet_cells(affine: LayerAffine) -> bool:
+    """Can the centre of a cell lie at integer coordinates? On a map of stride 2 none does."""
+    for spacing, first in _cell_axes(affine):
+        unit = math.lcm(spacing.denominator, first.denominator)
+        if int(first * unit) % math.gcd(int(spacing * unit), unit):
+            return False
+    return True
+
+
+def _cell_axes(affine: LayerAffine) -> Iterator[tuple[Fraction, Fraction]]:
+    """x = spacing * t + first, of the centre of cell t on either axis."""
+    for scale, offset in (affine[:2], affine[2:]):
+        a, b, c = (Fraction(number) for number in quotient(scale, offset))
+        if a:  # else every point lies at t = b / c
+            yield c / a, -b / a
 
 
 def axis_affine(

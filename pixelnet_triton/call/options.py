@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 from .geometry import Stride
 from .plan import Plan
@@ -22,3 +25,15 @@ class Options(NamedTuple):
     padding_mode: str = "border"
     coordinates: str = "pixel"
     plan: str | Plan = "auto"
+
+    def in_plain_numbers(self) -> Options:
+        """The same with Python's numbers for those of NumPy and for tensors of one number."""
+        return self._replace(image_size=_plain(self.image_size), strides=_plain(self.strides))
+
+
+def _plain(number: Any) -> Any:
+    """Of a number, or of a sequence of them, which becomes a tuple."""
+    if isinstance(number, (list, tuple)):
+        return tuple([_plain(n) for n in number])
+    is_other = isinstance(number, (Tensor, np.ndarray, np.generic))
+    return _plain(number.tolist()) if is_other else number

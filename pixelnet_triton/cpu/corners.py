@@ -1,6 +1,7 @@
 """Where the points fall: corner cells and weights of all layers, in one batch of operators.
 
-Per layer and axis t = scale * x + offset, low = floor(t), f = t - low, and
+Per layer and axis t = scale * x + offset = (a * x + b) / c with a, b and c exact, so that a point
+at a cell's centre gets there, low = floor(t), f = t - low, and
 
     h[p] = sum over corners k of weight[p, k] * cell[index[p, k]],
     weight[p] = (1 - f_y, f_y) x (1 - f_x, f_x)          row p of S: four non-zeros
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor
 
 from ..call import LayerAffine, Sampling
+from ..call.geometry import quotient
 from ..call.placing import place
 from .products import compute_dtype
 
-__all__ = ["Corners", "locate"]
+__all__ = ["Axes", "Corners", "Sizes", "axes_of", "locate", "nearest_cells"]
 
 Sizes = tuple[tuple[int, int], ...]
 
@@ -75,56 +77,60 @@ def locate(
     """
     affine, sizes, points = s.geometry.affine, s.sizes, s.points
     dtype, border = compute_dtype(s.features[0].dtype), s.geometry.border
-    grid = _grid(affine, sizes, dtype, border)
-    t = torch.addcmul(grid.offset, grid.scale, points.t().unsqueeze(1).to(dtype))  # (2, M, P)
+    axes = axes_of(affine, sizes, dtype, border)
+    t = axes.positions(points).to(dtype)
     rows = _first_row_of_image(s, stack)
     if exact or not s.geometry.bilinear:
-        nearest = t.clamp_(grid.lowest, grid.highest).round_()
-        return _one_corner(nearest, grid, rows, sizes, border)
+        nearest = t.clamp_(axes.lowest, axes.highest).round_()
+        return nearest_cells(nearest, axes, rows, sizes)
 
-    low, upper = place(t, grid.lowest, grid.highest, grid.last_low if border else None)
+    low, upper = place(t, axes.lowest, axes.highest, axes.last_low if border else None)
     # 1 - f or f for each corner: (2, M, P, 4)
-    factors = torch.addcmul(grid.at_zero, upper.unsqueeze(-1), grid.rise)
+    factors = torch.addcmul(axes.at_zero, upper.unsqueeze(-1), axes.rise)
     slopes_xy = None
     if slopes:  # border: a clamped coordinate does not move; at integer t the right-hand slope
-        moving = (t > 0) & (t < grid.last) if border else torch.ones_like(t, dtype=torch.bool)
-        slopes_xy = (moving * grid.scale).unsqueeze(-1) * grid.rise
+        moving = (t > 0) & (t < axes.last) if border else torch.ones_like(t, dtype=torch.bool)
+        slopes_xy = (moving * axes.rate).unsqueeze(-1) * axes.rise
     if border:
         width, steps = _steps(sizes, rows.dtype)
         x, y = low.to(rows.dtype).unbind(0)
         index = torch.addcmul(rows, y, width).unsqueeze(-1) + steps + x.unsqueeze(-1)
     else:
-        cells = low.unsqueeze(-1) + grid.corner
-        inside_map = (cells >= 0) & (cells <= grid.last.unsqueeze(-1))
+        cells = low.unsqueeze(-1) + axes.corner
+        inside_map = (cells >= 0) & (cells <= axes.last.unsqueeze(-1))
         factors.mul_(inside_map)
         slopes_xy = None if slopes_xy is None else slopes_xy.mul_(inside_map)
-        index = _clamped_index(cells, grid, rows.unsqueeze(-1), sizes)
+        index = _clamped_index(cells, axes, rows.unsqueeze(-1), sizes)
     x, y = factors.unbind(0)
     slope = None if slopes_xy is None else torch.stack((y * slopes_xy[0], slopes_xy[1] * x))
     return Corners(index, y * x, slope)
 
 
-def _one_corner(cell: Tensor, grid: _Grid, rows: Tensor, sizes: Sizes, border: bool) -> Corners:
-    """Nearest cells (2, M, P): K = 1; outside a zero-padded map the weight is 0."""
-    valid = None if border else ((cell >= 0) & (cell <= grid.last)).all(0).unsqueeze(-1)
-    index = _clamped_index(cell.unsqueeze(-1), grid, rows.unsqueeze(-1), sizes)
+def nearest_cells(cell: Tensor, axes: Axes, rows: Tensor, sizes: Sizes) -> Corners:
+    """The cells (2, M, P): K = 1; outside a zero-padded map the weight is 0."""
+    valid = None
+    if not axes.border:
+        valid = ((cell >= 0) & (cell <= axes.last)).all(0).unsqueeze(-1)
+    index = _clamped_index(cell.unsqueeze(-1), axes, rows.unsqueeze(-1), sizes)
     return Corners(index, None if valid is None else valid.to(cell.dtype))
 
 
-def _clamped_index(cells: Tensor, grid: _Grid, rows: Tensor, sizes: Sizes) -> Tensor:
+def _clamped_index(cells: Tensor, axes: Axes, rows: Tensor, sizes: Sizes) -> Tensor:
     """rows + y * W + x for cells (2, M, P, K) brought onto the map."""
-    cells = torch.minimum(cells.clamp_min_(0), grid.last.unsqueeze(-1))
+    cells = torch.minimum(cells.clamp_min(0), axes.last.unsqueeze(-1))
     x, y = cells.to(rows.dtype).unbind(0)
     width, _ = _steps(sizes, rows.dtype)
     return torch.addcmul(rows, y, width.unsqueeze(-1)) + x
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """Constants of `locate`. They are kept: making one small tensor takes 5 us."""
+class Axes:
+    """Constants of the axes of M layers. They are kept: making one small tensor takes 5 us."""
 
-    scale: Tensor  # (2, M, 1), as are the next five
+    scale: Tensor  # (2, M, 1), as are the next seven; a, b and c of :func:`.quotient`
     offset: Tensor
+    divisor: Tensor | None  # None if all are 1
+    rate: Tensor  # a / c, cells per unit of coordinates
     last: Tensor
     last_low: Tensor
     lowest: Tensor
@@ -132,27 +138,44 @@ class _Grid:
     corner: Tensor  # (2, 1, 1, 4): 0 or 1, the side of each corner
     at_zero: Tensor  # (2, 1, 1, 4): the weight of a corner along an axis is at_zero + f * rise
     rise: Tensor
+    border: bool
+
+    def positions(self, points: Tensor) -> Tensor:
+        """t (2, M, P) of points (P, 2), infinite where it overflows.
+
+        In the wider dtype of the constants and of floating points: what is finite in float64
+        may be infinite in float32, and infinity times a scale of 0 is no number.
+        """
+        t = torch.addcmul(self.offset, self.scale, points.t().unsqueeze(1))
+        return t if self.divisor is None else t.div_(self.divisor)
 
 
 @lru_cache(maxsize=256)
-def _grid(affine: tuple[LayerAffine, ...], sizes: Sizes, dtype: torch.dtype, border: bool) -> _Grid:
-    def per_layer(x: list[float], y: list[float]) -> Tensor:
+def axes_of(
+    affine: tuple[LayerAffine, ...], sizes: Sizes, dtype: torch.dtype, border: bool
+) -> Axes:
+    def per_layer(x: Sequence[float], y: Sequence[float], dtype: torch.dtype = dtype) -> Tensor:
         return torch.tensor((x, y), dtype=dtype, device="cpu").unsqueeze(-1)
 
+    xa, xb, xc = zip(*[quotient(*layer[:2]) for layer in affine], strict=True)
+    ya, yb, yc = zip(*[quotient(*layer[2:]) for layer in affine], strict=True)
     last = per_layer([w - 1 for _, w in sizes], [h - 1 for h, _ in sizes])
     # Far-off points must not overflow the integers; with zero padding all weights vanish from
-    # two cells below the map and from one above it on.
+    # two cells below the map and from one above it on, two where grids are rounded.
     corner = torch.tensor(((0, 1, 0, 1), (0, 0, 1, 1)), dtype=dtype, device="cpu")[:, None, None]
-    return _Grid(
-        scale=per_layer([layer[0] for layer in affine], [layer[2] for layer in affine]),
-        offset=per_layer([layer[1] for layer in affine], [layer[3] for layer in affine]),
+    return Axes(
+        scale=per_layer(xa, ya),
+        offset=per_layer(xb, yb),
+        divisor=None if {*xc, *yc} == {1.0} else per_layer(xc, yc),
+        rate=per_layer([layer[0] for layer in affine], [layer[2] for layer in affine]),
         last=last,
         last_low=(last - 1).clamp_min(0),
         lowest=torch.zeros_like(last) if border else torch.full_like(last, -2),
-        highest=last if border else last + 1,
+        highest=last if border else last + 2,
         corner=corner,
         at_zero=1 - corner,
         rise=2 * corner - 1,
+        border=border,
     )
 
 

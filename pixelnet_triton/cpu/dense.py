@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..call import Geometry, Linear, Sampling
+from ..call.geometry import quotient
 from ..call.placing import place
 from .bags import gather_rows
 from .products import activate_, compute_dtype
@@ -58,8 +59,9 @@ class _Span:
 
 def _span(scale: float, offset: float, cells: int, pixels: slice) -> _Span:
     """Pixels at t = scale * x + offset, clamped to the map's cells."""
+    a, b, c = quotient(scale, offset)
     x = torch.arange(pixels.start, pixels.stop, dtype=torch.float64)
-    low, upper = place(x.mul_(scale).add_(offset), 0, cells - 1, max(cells - 2, 0))
+    low, upper = place(x.mul_(a).add_(b).div_(c), 0, cells - 1, max(cells - 2, 0))
     first, last = int(low[0]), min(int(low[-1]) + 1, cells - 1)
     return _Span(first, last - first + 1, (low - first).long(), upper)
 

@@ -3,14 +3,15 @@
     z^T = W [S_1 X_1 | ...]^T + b        dW = G^T [S_1 X_1 | ...]        (S_i^T G W_i) by layer
 
 `grid_sample` takes g = (2 t + 1) / W - 1 for a position t in cells, which is affine in the point
-as t is: one operator makes the grids of all layers. It writes channels first, (B, C_i, N), so
-the hypercolumns are transposed here: views, where there is one image. Calls of few points are
-bound by the 2-5 us that an operator takes to dispatch; everything here is as few as possible.
+as t is: one operator makes the grids of all layers. Where points meet the centres of cells, these
+are taken by index (met.py). It writes channels first, (B, C_i, N), so the hypercolumns are
+transposed here: views, where there is one image. Calls of few points are bound by the 2-5 us that
+an operator takes to dispatch; everything here is as few as possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,17 +22,20 @@ from torch.nn.functional import gelu, linear
 
 from ..call import CallShape, Geometry, Gradients, LayerAffine, Linear, Sampling, Wanted
 from .maps import laid_out_like
+from .met import Cells, Meeting
 from .products import Upstream, product_dtype
 
 __all__ = ["Expression", "Grids", "hypercolumns", "sampled_backward"]
 
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
+# A grid beyond all cells of any map, of which `grid_sample` still finds the position.
+FAR = 1e9
 
 
 @dataclass(frozen=True)
 class Grids:
-    """grid = scale * point + offset of each layer, in double precision.
+    """grid = u - 1, u = (2 t + 1) / W = scale * point + offset, in double precision.
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
@@ -39,30 +43,69 @@ class Grids:
 
     scale: Tensor
     offset: Tensor
+    one: Tensor  # kept: a number takes longer to become a tensor than to be subtracted
     padding: int
+    meeting: Meeting
 
     @staticmethod
     def of(geometry: Geometry, shape: CallShape) -> Grids:
         """Those of maps of that shape."""
         sizes = tuple([(layer.rows, layer.columns) for layer in shape.layers])
-        return Grids(*_grid_affine(geometry.affine, sizes), PADDING[geometry.padding_mode])
+        scale, offset = _grid_affine(geometry.affine, sizes)
+        meeting = Meeting.of(geometry, sizes, scale, offset)
+        one = torch.ones((), dtype=torch.float64, device="cpu")
+        return Grids(scale, offset, one, PADDING[geometry.padding_mode], meeting)
 
     def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
         """[S_1 X_1 | ...] as (B, sum C_i, 1, N), for points (B, N, 2) or (P, 2)."""
-        grids = self.at(features, points)
+        grids, met = self.at(features, points), self.meeting.cells(features[0].shape[0], points)
         planes = [
-            torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, False)
-            for feature, grid in zip(features, grids, strict=True)
+            self._plane(feature, grid, met.get(i))
+            for i, (feature, grid) in enumerate(zip(features, grids, strict=True))
         ]
         return planes[0] if len(planes) == 1 else torch.cat(planes, 1)
+
+    def _plane(self, feature: Tensor, grid: Tensor, cells: Cells | None) -> Tensor:
+        if cells is not None and cells.off is None:
+            return cells.taken(feature)
+        sampled = torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, False)
+        if cells is None or cells.off is None:
+            return sampled
+        return sampled.where(cells.off.unsqueeze(2), cells.taken(feature))
+
+    def scattered(
+        self, features: Sequence[Tensor], points: Tensor, planes: dict[int, Tensor]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """i and S_i^T G_i, contiguous in NCHW, of planes (B, C_i, 1, N) by layer."""
+        grids, met = self.at(features, points), self.meeting.cells(features[0].shape[0], points)
+        for i, plane in planes.items():
+            yield i, self._scattered(features[i], grids[i], met.get(i), plane)
+
+    def _scattered(
+        self, feature: Tensor, grid: Tensor, cells: Cells | None, plane: Tensor
+    ) -> Tensor:
+        if cells is not None and cells.off is None:
+            gradient = torch.zeros_like(feature, memory_format=torch.contiguous_format)
+        else:
+            sent = plane
+            if cells is not None and cells.off is not None:
+                sent = plane.masked_fill(~cells.off.unsqueeze(2), 0)
+            arguments = (BILINEAR, self.padding, False, (True, False))
+            gradient = torch.ops.aten.grid_sampler_2d_backward(sent, feature, grid, *arguments)[0]
+        if cells is not None:
+            cells.give(gradient, plane)
+        return gradient
 
     def at(self, features: Sequence[Tensor], points: Tensor) -> Sequence[Tensor]:
         """The grid of each layer, (B, 1, N, 2)."""
         batch, dtype = features[0].shape[0], features[0].dtype
-        if self.scale.dim() == 1:
-            grid = torch.addcmul(self.offset, self.scale, points).to(dtype)
-            return (grid.reshape(batch, 1, -1, 2),) * len(features)
-        grids = torch.addcmul(self.offset, self.scale, points.reshape(1, -1, 2)).to(dtype)
+        alike = self.scale.dim() == 1
+        u = torch.addcmul(self.offset, self.scale, points if alike else points.reshape(1, -1, 2))
+        if self.padding == PADDING["zeros"]:
+            u.clamp_(-FAR, FAR)  # what is infinite has no weights
+        grids = u.to(dtype).sub_(self.one)  # which the kernels add again, without loss
+        if alike:
+            return (grids.reshape(batch, 1, -1, 2),) * len(features)
         return grids.reshape(len(features), batch, 1, -1, 2).unbind(0)
 
 
@@ -73,7 +116,7 @@ def _grid_affine(
     scale, offset = [], []
     for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
         scale.append([[2 * sx / width, 2 * sy / height]])
-        offset.append([[(2 * ox + 1) / width - 1, (2 * oy + 1) / height - 1]])
+        offset.append([[(2 * ox + 1) / width, (2 * oy + 1) / height]])
     both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
     if bool((both == both[:, :1]).all()):  # to the bit, as each layer would be alone
         both = both[:, 0, 0].clone()
@@ -200,17 +243,7 @@ def _scattered(s: Sampling, grids: Grids, columns: Tensor, wanted: Wanted) -> li
     if not wanted.layers:
         return gradients
     planes = columns.reshape(s.batch, -1, columns.shape[1]).transpose(1, 2).unsqueeze(2)
-    grid_of = grids.at(s.features, s.points)
-    for i, of_layer in enumerate(s.columns):
-        if wanted.features[i]:
-            written = torch.ops.aten.grid_sampler_2d_backward(
-                planes[:, of_layer],
-                s.features[i],
-                grid_of[i],
-                BILINEAR,
-                grids.padding,
-                False,
-                (True, False),
-            )[0]
-            gradients[i] = laid_out_like(s.features[i], written)
+    of_layer = {i: planes[:, s.columns[i]] for i in wanted.layers}
+    for i, written in grids.scattered(s.features, s.points, of_layer):
+        gradients[i] = laid_out_like(s.features[i], written)
     return gradients

@@ -52,11 +52,21 @@ def read_map(feature: Tensor, corners: Corners, word: str, uniform: bool) -> Ten
     if word == "planes":
         return read_planes(feature, corners, uniform, dtype)
     if word == "picked":
-        rows = feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
-        picked = rows.index_select(0, corners.index.reshape(-1)).to(dtype)
+        picked = _picked(feature, corners.index.reshape(-1)).to(dtype)
         order = torch.arange(corners.index.numel()).view_as(corners.index)
         return gather_rows(picked, order, corners.weight)
     return gather_rows(_rows(feature, dtype), corners.index, corners.weight)
+
+
+def _picked(feature: Tensor, index: Tensor) -> Tensor:
+    """Rows (E, C) of a map in any layout, numbered (image, y, x); nothing else is read."""
+    cells = feature.permute(0, 2, 3, 1)
+    if _is_rows(feature):
+        return cells.reshape(-1, feature.shape[1]).index_select(0, index)
+    height, width = feature.shape[2:]
+    y = torch.div(index, width, rounding_mode="floor")
+    image = torch.div(y, height, rounding_mode="floor")
+    return cells[image, y - image * height, index - y * width]
 
 
 def write_maps(

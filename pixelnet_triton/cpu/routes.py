@@ -32,7 +32,7 @@ WORDS = {
     "sampled": "by grid_sample, or its backward",
     "projected": "the map is multiplied first, and its projected rows are read; Q = S^T G back",
     "rows": "read where they lie: channels_last, no conversion",
-    "picked": "half precision: the cells touched are converted",
+    "picked": "half precision, or a view such as a crop: the cells touched are copied",
     "planes": "NCHW: plane by plane, where few cells are touched",
     "converted": "turned into float32 rows first",
     "few": "corners added one by one",
@@ -127,11 +127,11 @@ def _words(
 def _sampled_alike(shape: CallShape) -> bool:
     """Do PyTorch's sampling kernels take such maps, and compute what this library defines?
 
-    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice,
-    but nearest cells would at ties; and they compute no gradient of points as this library does.
+    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice
+    off the centres of cells (met.py), but nearest cells would at ties; and they compute no gradient
+    of points as this library does.
     """
-    dense = all(layer.dense for layer in shape.layers)
-    return dense and not shape.nearest and shape.points > 0 and shape.batch > 0
+    return not shape.nearest and shape.points > 0 and shape.batch > 0
 
 
 def _may_keep(shape: CallShape) -> bool:
@@ -179,7 +179,8 @@ def admissible_reads(shape: CallShape, layer: int) -> tuple[str, ...]:
     if _is_planes(shape, layer):
         sparse = _sparse(shape, layer, SPARSE_CELLS_PER_CORNER)
         return ("planes", "converted") if sparse else ("converted", "planes")
-    return ("converted",)
+    sparse = _sparse(shape, layer, SPARSE_CELLS_PER_CORNER)
+    return ("picked", "converted") if sparse else ("converted", "picked")
 
 
 def admissible_writes(shape: CallShape, layer: int) -> tuple[str, ...]:

@@ -123,7 +123,8 @@ class _Count:
             operators=10 * self.parts,
         )
         if word == "picked":
-            return work + Work(streams=2 * corners, operators=5 * self.parts)
+            operators = 5 if shape.layers[i].dense else 11
+            return work + Work(streams=2 * corners, operators=operators * self.parts)
         if word == "converted":
             return work + Work(streams=2 * self._map(i), operators=5 * self.parts)
         return work

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tools.images import check_images
 from ..tools.progress import progress_bar
 from .tiles import head_at_every_pixel
 
@@ -156,9 +157,7 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _check(images: Tensor, scales: Sequence[float], memory_budget: int) -> None:
-    if not isinstance(images, Tensor) or images.dim() != 4:
-        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(f"images is {came}; expected a tensor (B, 3, H, W); add images[None]")
+    check_images(images)
     if isinstance(scales, (int, float)) or len(scales) == 0:
         raise ValueError(f"scales={scales!r}; expected a sequence of factors, such as (0.5, 1.0)")
     if not all(scale > 0 and math.isfinite(scale) for scale in scales):

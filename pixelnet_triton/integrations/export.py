@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ..call import Geometry, LayerAffine
+from ..call.geometry import quotient
 from ..call.placing import place
 
 __all__ = ["AtEveryPixel", "export", "export_onnx", "plain_sparse_hypercolumn"]
@@ -184,14 +185,16 @@ def plain_sparse_hypercolumn(
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     geometry = Geometry.from_flat(affine, interpolation, padding_mode)
     image = _image_of_each(points, batch_index, features[0].shape[0])
-    points = points.to(compute)
+    if points.dtype != torch.float64:  # whose range is wider
+        points = points.to(compute)
     slices: Sequence[Tensor | None] = [None] * len(features)
     if weight is not None:
         slices = weight.to(compute).split([f.shape[1] for f in features], dim=1)
     parts = []
     for feature, layer, columns in zip(features, geometry.affine, slices, strict=True):
         cells = feature.permute(0, 2, 3, 1).flatten(0, 2).to(compute)  # (B H_i W_i, C_i)
-        corners = _corners(points, image, layer, feature.shape[2], feature.shape[3], geometry)
+        height, width = feature.shape[2:]
+        corners = _corners(points, image, layer, height, width, compute, geometry)
         if columns is None:
             parts.append(_sampled(cells, corners))
         elif statically_known_true(cells.shape[0] < points.shape[0]):
@@ -219,12 +222,18 @@ def _image_of_each(points: Tensor, batch_index: Tensor | None, batch: int) -> Te
 
 
 def _corners(
-    points: Tensor, image: Tensor, layer: LayerAffine, height: int, width: int, geometry: Geometry
+    points: Tensor,
+    image: Tensor,
+    layer: LayerAffine,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    geometry: Geometry,
 ) -> Corners:
-    """The cells a point's value is made of: four, or one for the nearest."""
+    """The cells a point's value is made of, four or one for the nearest; shares in `dtype`."""
     scale_x, offset_x, scale_y, offset_y = layer
-    axes_x = _axis(points[:, 0] * scale_x + offset_x, width, geometry)
-    axes_y = _axis(points[:, 1] * scale_y + offset_y, height, geometry)
+    axes_x = _axis(_position(points[:, 0], scale_x, offset_x), width, dtype, geometry)
+    axes_y = _axis(_position(points[:, 1], scale_y, offset_y), height, dtype, geometry)
     corners: Corners = []
     for row, share_y in axes_y:
         for column, share_x in axes_x:
@@ -232,16 +241,26 @@ def _corners(
             # clamp, but onnxscript's optimiser loses one of two clamps of the same tensor
             rows, columns = F.hardtanh(row, 0, height - 1), F.hardtanh(column, 0, width - 1)
             if geometry.padding_mode == "zeros":
-                inside = ((rows == row) & (columns == column)).to(points.dtype)
+                inside = ((rows == row) & (columns == column)).to(dtype)
                 share = inside if share is None else share * inside
             corners.append(((image * height + rows.long()) * width + columns.long(), share))
     return corners
 
 
-def _axis(t: Tensor, cells: int, geometry: Geometry) -> list[tuple[Tensor, Tensor | None]]:
+def _position(x: Tensor, scale: float, offset: float) -> Tensor:
+    """t of x on one axis."""
+    a, b, c = quotient(scale, offset)
+    return x * a + b if c == 1 else (x * a + b) / c
+
+
+def _axis(
+    t: Tensor, cells: int, dtype: torch.dtype, geometry: Geometry
+) -> list[tuple[Tensor, Tensor | None]]:
     """The cells of one axis around each position, and their shares."""
     # Shares are zero beyond two cells outside the map, and far-off points must not overflow.
     lowest, highest = (0, cells - 1) if geometry.border else (-2, cells + 1)
+    if t.dtype != dtype:
+        t = t.clamp(lowest, highest).to(dtype)
     if not geometry.bilinear:
         return [(t.clamp(lowest, highest).round(), None)]
     low, upper = place(t, lowest, highest, None)

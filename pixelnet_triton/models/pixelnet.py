@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..inference import OUTPUTS, predict
+from ..tools.images import check_images
 from .backbones import (
     LAYOUTS,
     backbone_channels,
@@ -95,8 +96,8 @@ class PixelNet(nn.Module):
         With `batch_index` (P,) and points (P, 2), which may be differently many for each image,
         ``(P, K)``. Arguments as for :func:`pixelnet_triton.sparse_hypercolumn`.
         """
-        height, width = images.shape[-2:]
-        return self.head(self.features(images), points, (height, width), batch_index)
+        maps = self.features(images)
+        return self.head(maps, points, (images.shape[2], images.shape[3]), batch_index)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps ``(B, C_i, H_i, W_i)``, checked against the head.
@@ -105,6 +106,7 @@ class PixelNet(nn.Module):
             ValueError: their channels are not those the head was made for, or their sizes not
                 those that the backbone's patch size leads to.
         """
+        check_images(images)
         maps = feature_maps(self.backbone(images), self.layout)
         _check_channels(self.backbone, self.head, tuple(m.shape[1] for m in maps), self.layout)
         if self._patches is not None:

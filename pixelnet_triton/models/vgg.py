@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tools.images import check_images
 from .normalization import ImageNormalization
 from .vgg_weights import load_torchvision
 
@@ -188,10 +189,11 @@ class VGG16(nn.Module):
         return [maps[name] for name in self.layers]
 
     def _check(self, images: Tensor) -> None:
-        if images.dim() != 4 or images.shape[1] != self.in_channels:
+        check_images(images)
+        if images.shape[1] != self.in_channels:
             raise ValueError(
                 f"images has shape {tuple(images.shape)}; expected (B, {self.in_channels}, H, W). "
-                "Add a batch dimension with images[None]; repeat a grey image with "
+                "Repeat a grey image with "
                 "expand(-1, 3, -1, -1), or build VGG16(in_channels=...) for other channels"
             )
         if not images.is_floating_point():

@@ -55,6 +55,21 @@ def _forward(
     return torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
 
 
+def _keep(ctx: Any, *tensors: Tensor | None) -> None:
+    """Save for :func:`_kept`. Autograd refuses tensors of inference mode, which never change."""
+    ctx.apart = {}
+    if any(t is not None and t.is_inference() for t in tensors):
+        ctx.apart = {i: t for i, t in enumerate(tensors) if t is not None and t.is_inference()}
+        tensors = tuple([None if i in ctx.apart else t for i, t in enumerate(tensors)])
+    ctx.save_for_backward(*tensors)
+
+
+def _kept(ctx: Any) -> Sequence[Any]:
+    if not ctx.apart:
+        return ctx.saved_tensors
+    return [ctx.apart.get(i, tensor) for i, tensor in enumerate(ctx.saved_tensors)]
+
+
 class SparseHypercolumn(torch.autograd.Function):
     """The eager door. With `setup_context`, torch would inspect the signature: 50 us a call."""
 
@@ -71,13 +86,13 @@ class SparseHypercolumn(torch.autograd.Function):
         output = _forward(points, batch_index, weight, bias, call, features)
         mask = output if call.activation == "relu" else None
         ctx.call = call
-        ctx.save_for_backward(points, batch_index, weight, mask, *features)
+        _keep(ctx, points, batch_index, weight, mask, *features)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_gelu(ctx.call.activation)
-        points, batch_index, weight, output, *features = ctx.saved_tensors
+        points, batch_index, weight, output, *features = _kept(ctx)
         needs = ctx.needs_input_grad
         wanted = Wanted(needs[5:], needs[0], needs[2], needs[3])
         rows, grad = _rows(points, points), _rows(grads[0], points)
@@ -129,7 +144,7 @@ class TransformedHypercolumn(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         points, batch_index, weight, _, ctx.call, *features = inputs
         mask = output if ctx.call.activation == "relu" else None
-        ctx.save_for_backward(points, batch_index, weight, mask, *features)
+        _keep(ctx, points, batch_index, weight, mask, *features)
 
     backward = SparseHypercolumn.backward
 

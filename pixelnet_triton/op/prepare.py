@@ -67,6 +67,11 @@ class Prepared:
     by_autograd: bool
 
 
+JIT_TRACE = (
+    "torch.jit.trace would keep what is chosen for the sizes and points of its example. "
+    "Use pixelnet_triton.integrations.export.export(model, args), which makes a program of plain "
+    "operators; its .module() can be traced where TorchScript is needed"
+)
 _KNOWN: dict[object, Prepared] = {}
 _MOST_KNOWN = 1024
 _PLAIN = (Tensor, nn.Parameter)
@@ -81,7 +86,11 @@ def prepare(
     options: Options,
 ) -> Prepared:
     """Raise for what cannot be served; else how calls of this kind are computed."""
-    key = _signature(features, (points, weight, bias, batch_index), options)
+    tensors = (points, weight, bias, batch_index)
+    key = _signature(features, tensors, options)
+    if key is None and not torch.compiler.is_compiling():  # numbers that are not Python's?
+        options = options.in_plain_numbers()
+        key = _signature(features, tensors, options)
     try:
         known = None if key is None else _KNOWN.get(key)
     except TypeError:  # some option is not hashable: the checks will name it
@@ -111,6 +120,8 @@ def _signature(
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
+    if torch._C._is_tracing():
+        return None
     # Unpacked, not looked up by name: descriptors that are out of the caches take their time, too.
     size, _, strides, _, align_corners, _, _, plan = options
     if type(features) not in (list, tuple) or type(plan) not in (str, Plan):
@@ -131,8 +142,9 @@ def _signature(
             facts += (tensor.shape, tensor.dtype, place, tensor.requires_grad)
         else:
             return None
-    if strides is None and type(size) is tuple and len(size) == 2:
-        facts += (type(size[0]), type(size[1]), options)
+    pair = strides is None and type(size) is tuple and len(size) == 2
+    if pair and type(size[0]) is type(size[1]) is int:
+        facts.append(options)
     else:
         numbers = _numbers(size, strides)
         if numbers is None:
@@ -172,6 +184,8 @@ def _examined(
     ordinary: bool,
 ) -> Prepared:
     """`ordinary`: nothing is traced or transformed, and all tensors are plain ones."""
+    if torch.jit.is_tracing():
+        raise RuntimeError(JIT_TRACE)
     check_names(options, weight)
     check_maps(features)
     dtype = autocast_dtype(features[0].device.type)

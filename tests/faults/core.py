@@ -199,8 +199,8 @@ FAULTS = (
     Fault(
         "nearest-by-grid-sample",
         _CPU + "routes.py",
-        "return dense and not shape.nearest and",
-        "return dense and",
+        "return not shape.nearest and",
+        "return",
         _ROUTES + _CALLS,
     ),
     Fault(

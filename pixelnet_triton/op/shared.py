@@ -1,0 +1,66 @@
+"""Images that share one memory, as `expand` makes them, are one image with the points of all.
+
+    S_b X = S_b X_1 for each image b        dX_1 = sum over b of  S_b^T G_b,  summed as it is made
+
+Otherwise the map would be read as B maps, and its gradient be B maps, which `expand` adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..call.checks import check_values
+
+__all__ = ["as_one_image"]
+
+
+def as_one_image(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None
+) -> tuple[list[Tensor], Tensor] | None:
+    """One image (1, C_i, H_i, W_i) of each map and points (1, P, 2); None if images differ.
+
+    Whatever the checks will refuse stays as it is.
+    """
+    if type(features) not in (list, tuple) or not features or not isinstance(points, Tensor):
+        return None
+    images = []
+    for feature in features:
+        if type(feature) is not Tensor or feature.dim() != 4 or feature.stride(0) != 0:
+            return None
+        image = _image(feature)
+        if feature.shape[0] < 2 or feature.shape[0] != features[0].shape[0] or image is None:
+            return None
+        images.append(image)
+    if torch.compiler.is_compiling() or points.shape[-1:] != (2,):
+        return None
+    batch = features[0].shape[0]
+    if batch_index is None:
+        is_good = points.dim() == 3 and points.shape[0] == batch
+        return (images, points.flatten(0, 1)[None]) if is_good else None
+    if not isinstance(batch_index, Tensor) or batch_index.shape != points.shape[:1]:
+        return None
+    if points.dim() != 2 or batch_index.is_floating_point() or not points.is_cpu:
+        return None
+    check_values(points, batch_index, batch)
+    return images, points[None]
+
+
+def _image(feature: Tensor) -> Tensor | None:
+    """What a map (B, C, H, W) repeats, (1, C, H, W); None if its images get gradients of their own.
+
+    The slice `feature[:1]` would send a gradient of B images back. What the map is a view of gets
+    that of one, where it is just that image.
+    """
+    if not (feature.requires_grad and torch.is_grad_enabled()):
+        return feature[:1]
+    image = feature._base
+    if image is None or not image.requires_grad or feature.retains_grad:
+        return None
+    if image.dim() == 3:
+        image = image[None]
+    same = image.shape[1:] == feature.shape[1:] and image.stride()[1:] == feature.stride()[1:]
+    is_image = same and len(image) == 1 and image.data_ptr() == feature.data_ptr()
+    return image if is_image else None
