@@ -39,7 +39,7 @@ __all__ = ["CHOICES", "banded", "fits"]
 
 # Points times outputs, columns of A a step.
 CHOICES = (
-    Tile(ROWS, 256, STEP, num_warps=8, num_stages=3),
+    Tile(ROWS, 256, STEP, num_warps=8, num_stages=4),
     Tile(ROWS, 128, STEP, num_warps=4, num_stages=4),
     Tile(ROWS, 128, STEP, num_warps=8, num_stages=4),
 )

@@ -186,34 +186,37 @@ def _left_kernel(
     Programs of the same points are neighbours.
     """
     program = tl.program_id(0)
-    group = program // (BLOCKS + 1)
-    block = program % (BLOCKS + 1)
+    # Bands take the longest, and so come first.
+    is_band = program < groups
+    group = program if is_band else (program - groups) // max(BLOCKS, 1)
     if group < groups:
         p = group * BLOCK_P + tl.arange(0, BLOCK_P)
         p_mask = p < points.total
         at = locate(points, p, MODE)
         place = left + p.to(tl.int64)[:, None] * row
-        for i in tl.static_range(len(layers)):
-            own = block - FIRSTS[i]
-            if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
-                c = own * BLOCK_C + tl.arange(0, BLOCK_C)
-                _write_gathered(
-                    place + COLUMNS[i],
-                    at,
-                    p_mask,
-                    layers[i],
-                    c,
-                    VECTORS[i],
-                    CHANNELS[i],
-                    FILLED[i],
-                    MODE,
-                )
-        if block == BLOCKS:
+        if is_band:
             tile = group // (ROWS // BLOCK_P)
             every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
             line = table + tile.to(tl.int64) * (2 * len(bands))
             is_first = group % (ROWS // BLOCK_P) == 0
             _write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
+        else:
+            block = (program - groups) % max(BLOCKS, 1)
+            for i in tl.static_range(len(layers)):
+                own = block - FIRSTS[i]
+                if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
+                    c = own * BLOCK_C + tl.arange(0, BLOCK_C)
+                    _write_gathered(
+                        place + COLUMNS[i],
+                        at,
+                        p_mask,
+                        layers[i],
+                        c,
+                        VECTORS[i],
+                        CHANNELS[i],
+                        FILLED[i],
+                        MODE,
+                    )
     elif WIDTH > 0:
         first = groups * (BLOCKS + 1)
         _write_weight(right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WIDTH, STEP)

@@ -4,7 +4,7 @@ t_y = scale_i y + offset_i grows with y on every layer, clamped or not. So in th
 points that touch rows r ... s of a map are neighbours, whichever layer it is: a kernel that owns
 rows of a map walks one run of points, and needs neither atomics nor lists of corners.
 
-y is sorted by bins, two to a row of the finest map; within a bin points keep their order. The
+y is sorted by bins, one to a row of the finest map; within a bin points keep their order. The
 place of a point is
 
     place(p) = points of earlier images + points of lower bins + earlier points of the same bin,
@@ -35,7 +35,7 @@ __all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
 # Points of a program. Each counts all points of its image, so images of more than MOST are sorted.
 TILE = Tile(128, 1, num_warps=4)
 MOST = 4096
-BINS_A_ROW, MOST_BINS = 2, 1023
+MOST_BINS = 1023
 # Cell centres fall well inside a bin, and a hundredth of a bin is more than rounding moves a point.
 SHIFT, SLACK = 0.25, 0.01
 
@@ -88,7 +88,7 @@ def ruler_of(sizes: Sequence[tuple[int, int]], affine: Sequence[LayerAffine]) ->
     rows, (_, _, scale, offset) = max(
         (size[0], layer) for size, layer in zip(sizes, affine, strict=True)
     )
-    bins = min(BINS_A_ROW * rows, MOST_BINS)
+    bins = min(rows, MOST_BINS)
     return Ruler(scale * bins / rows, offset * bins / rows + SHIFT, bins)
 
 

@@ -108,7 +108,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "coordinate_gradient": _ROWS,
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
-        Rule(64, 64, 4, "more programs a multiprocessor: measured fastest", _always),
+        Rule(64, 64, 4, "float32 products take more registers", _float32),
+        Rule(64, 128, 4, "every layer has 128 channels", lambda key: key.channels >= 128),
+        Rule(128, 64, 4, "a layer has less than 128 channels", _always),
     ),
     "collect": (
         Rule(32, 32, 4, "32 outputs or less", lambda key: key.channels <= 32),
