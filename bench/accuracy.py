@@ -23,8 +23,6 @@ from tests.tolerances import TOLERANCES, assert_close_to_reference
 from .inputs import Inputs
 from .peers import Peer, prepare
 
-__all__ = ["Expected", "check", "expected_results", "full_float32"]
-
 #: What a GPU makes of float32 convolutions otherwise, TF32, has ten bits of fraction.
 full_float32 = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 

@@ -43,8 +43,6 @@ from .results import duration
 from .timing import quantile
 from .workloads import TINY, Workload, random_workloads, registry, small_workloads
 
-__all__ = ["KINDS", "Paired", "common_noise", "compare", "comparisons", "main", "table", "worktree"]
-
 ROOT = Path(__file__).resolve().parent.parent
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
 QUICK, WHOLE = (0.3, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all

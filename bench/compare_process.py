@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Ended", "Failed", "Process"]
-
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 300.0  # after these a process that has not answered counts as failed
 

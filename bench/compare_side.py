@@ -28,8 +28,6 @@ from .inputs import Inputs, make_inputs, rotated
 from .timing import host_seconds, time_calls
 from .workloads import Workload
 
-__all__ = ["Comparison", "Side", "main"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 import pytest
 
 from bench.ledger import Ledger
@@ -19,22 +16,6 @@ LEDGER = pytest.StashKey[Ledger]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
-    arguments = config.invocation_params.args
-    if not any(str(argument).startswith("--benchmark-columns") for argument in arguments):
-        config.option.benchmark_columns = ["min", "median", "iqr", "rounds"]
-
-
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
-    """pytest-benchmark's tables, without what has another table; --benchmark-verbose: all."""
-    groups = yield
-    if config.option.benchmark_verbose:
-        return groups
-    return [
-        (name, members)
-        for name, members in groups
-        if not any({"case", "row"} & set(member["extra_info"]) for member in members)
-    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .workloads import Workload
 
-__all__ = ["Inputs", "make_inputs", "rotated"]
-
 #: Bytes that rotated inputs exceed on a GPU: twice the largest L2 cache in use (GB200: 126 MB).
 ROTATED_BYTES = 256 << 20
 

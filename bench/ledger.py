@@ -19,8 +19,6 @@ from .measure import Case, Preparation, free
 from .results import Line, append
 from .timing import Turns
 
-__all__ = ["Ledger"]
-
 
 class Ledger:
     """The lines of results of this session, and the roofs of the machine."""

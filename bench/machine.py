@@ -13,8 +13,6 @@ import torch
 from .planning import cpu_name, environment, source_commit
 from .timing import quantile, time_calls
 
-__all__ = ["DEVICE", "Roofs", "chosen_device", "identity", "measured_roofs"]
-
 
 def chosen_device() -> torch.device:
     """PIXELNET_TEST_DEVICE, otherwise the GPU if there is one; made the current device."""

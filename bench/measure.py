@@ -17,8 +17,6 @@ from .planning import plan_of, predicted
 from .timing import COLD_BYTES, Samples, graph_seconds, interleaved
 from .workloads import Workload
 
-__all__ = ["Case", "Figures", "Preparation", "Ready", "measure_case"]
-
 
 @dataclass(frozen=True)
 class Case:

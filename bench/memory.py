@@ -21,7 +21,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -33,8 +33,6 @@ from torch.profiler import ProfilerActivity, profile
 
 # The profiler reports each start and stop on standard error otherwise.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-
-__all__ = ["available_memory", "high_water_mark", "in_own_process", "peak_bytes", "saved_storages"]
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -97,7 +95,9 @@ def high_water_mark() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def in_own_process(function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+def in_own_process(
+    function: Callable[..., Iterator[Any]], *arguments: Any
+) -> Generator[Any, None, None]:
     """What the generator function yields in a process whose peak memory no earlier work hides.
 
     It goes on there only when the next value is asked for. The process is forked from one that has

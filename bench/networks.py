@@ -23,8 +23,6 @@ from pixelnet_triton.reference import dense_hypercolumn
 
 from .accuracy import full_float32
 
-__all__ = ["MODES", "Network", "Sizes", "build", "check_mode"]
-
 MODES = ("dense", "masked", "sparse", "backbone")
 
 

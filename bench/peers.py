@@ -32,8 +32,6 @@ from .inputs import Inputs
 from .planning import plan_of, planned_flops
 from .workloads import Workload
 
-__all__ = ["OTHERS", "Call", "Peer", "names_for", "peers_for", "prepare"]
-
 
 @dataclass(frozen=True)
 class Peer:

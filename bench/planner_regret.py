@@ -28,8 +28,6 @@ from .report_planner import Result, regrets
 from .results import append, duration
 from .workloads import WORKLOADS, Workload, random_workloads, small_workloads
 
-__all__ = ["main", "try_all"]
-
 CPU = torch.device("cpu")
 PEER = "grid_sample"
 

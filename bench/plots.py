@@ -28,7 +28,6 @@ from .workloads import SWEEPS, WORKLOADS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_all", "main"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "figures"
 WANTED = {workload.name for workload in WORKLOADS}

@@ -41,8 +41,6 @@ from .results import (
 from .table4_text import table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
 
-__all__ = ["BLOCKS", "main", "results_block", "summary_block", "table"]
-
 ROOT = Path(__file__).resolve().parent.parent
 FILES = tuple(
     ROOT / name for name in ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")

@@ -13,8 +13,6 @@ from .planning import Plan
 from .results import Line, duration, markdown, read
 from .workloads import WORKLOADS
 
-__all__ = ["Result", "letters", "planner_block", "regrets"]
-
 SMALL_VALUES = 1 << 18
 DTYPES = {8: "float64", 4: "float32", 2: "half precision"}
 NAMES = {(w.layers, w.points, w.out_features): w.name for w in WORKLOADS}

@@ -22,23 +22,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "Line",
-    "append",
-    "by_case",
-    "complete_run",
-    "device_slug",
-    "devices",
-    "duration",
-    "folder",
-    "latest_rows",
-    "markdown",
-    "read",
-    "shown",
-    "size",
-    "times_auto",
-]
-
 Line = dict[str, Any]
 
 

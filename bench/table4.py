@@ -17,9 +17,9 @@ from __future__ import annotations
 import argparse
 import gc
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import torch
 
@@ -29,14 +29,11 @@ from .networks import Network, Sizes, build, check_mode, step
 from .results import Line, append
 from .timing import quantile, time_calls
 
-__all__ = ["PAPER", "ROWS", "Paper", "measure_row", "sizes_for"]
-
 ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
 SECONDS = 20.0  # what the updates may take where LEAST of them do not take longer
 
 
-@dataclass(frozen=True)
-class Paper:
+class Paper(NamedTuple):
     """A row of the paper's table: measured on a Titan X, with Caffe."""
 
     memory_mb: int
@@ -44,30 +41,30 @@ class Paper:
     updates_per_second: float
 
 
-ROWS = {
-    **{f"dense fc-{fc}": Network("dense", fc) for fc in (1, 2, 3)},
-    **{f"masked fc-{fc}": Network("masked", fc) for fc in (1, 2, 3)},
-    **{f"sparse fc-{fc}": Network("sparse", fc) for fc in (1, 2, 3)},
-    "sparse conv-7 fc-3": Network("sparse", 3, conv7=True),
-    "backbone": Network("backbone", 1),
-}
-PAPER = {
-    "dense fc-1": Paper(2267, 1150, 6.5),
-    "dense fc-2": Paper(3066, 1165, 4.2),
-    "dense fc-3": Paper(3914, 1232, 1.4),
-    "masked fc-1": Paper(2092, 1150, 5.5),
-    "masked fc-2": Paper(2138, 1165, 5.4),
-    "masked fc-3": Paper(2234, 1232, 5.1),
-    "sparse fc-1": Paper(322, 60, 43.3),
-    "sparse fc-2": Paper(368, 74, 38.7),
-    "sparse fc-3": Paper(465, 144, 24.5),
-    "sparse conv-7 fc-3": Paper(1024, 686, 8.8),
-}
+_TABLE = (
+    ("dense fc-1", Network("dense", 1), Paper(2267, 1150, 6.5)),
+    ("dense fc-2", Network("dense", 2), Paper(3066, 1165, 4.2)),
+    ("dense fc-3", Network("dense", 3), Paper(3914, 1232, 1.4)),
+    ("masked fc-1", Network("masked", 1), Paper(2092, 1150, 5.5)),
+    ("masked fc-2", Network("masked", 2), Paper(2138, 1165, 5.4)),
+    ("masked fc-3", Network("masked", 3), Paper(2234, 1232, 5.1)),
+    ("sparse fc-1", Network("sparse", 1), Paper(322, 60, 43.3)),
+    ("sparse fc-2", Network("sparse", 2), Paper(368, 74, 38.7)),
+    ("sparse fc-3", Network("sparse", 3), Paper(465, 144, 24.5)),
+    ("sparse conv-7 fc-3", Network("sparse", 3, conv7=True), Paper(1024, 686, 8.8)),
+)
+PAPER = {name: paper for name, _, paper in _TABLE}
+ROWS = {name: network for name, network, _ in _TABLE} | {"backbone": Network("backbone", 1)}
 
 
 def sizes_for(device: torch.device) -> Sizes:
     """For a benchmark among others: the paper's on a GPU, on a CPU a quarter of everything."""
     return Sizes() if device.type == "cuda" else Sizes(side=112, samples_per_image=500, hidden=1024)
+
+
+def _loop(update: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        update()
 
 
 def measure_row(
@@ -76,7 +73,7 @@ def measure_row(
     device: torch.device,
     run: Line,
     budget: float = SECONDS,
-    repeat: Callable[[Callable[[], object], int], object] | None = None,
+    repeat: Callable[[Callable[[], object], int], object] = _loop,
 ) -> Line:
     """One row, checked, measured and appended to the results.
 
@@ -84,7 +81,7 @@ def measure_row(
     at least.
 
     Args:
-        repeat: calls the update so many times; None is a loop.
+        repeat: calls the update so many times.
 
     Raises:
         MemoryError: there is not memory enough on this machine.
@@ -100,10 +97,16 @@ def measure_row(
         updates = in_own_process(_updates, network, sizes, device)
     else:
         updates = _updates(network, sizes, device)
-    _warm_up, *others = _repeated(updates, budget, repeat)
-    seconds = [update["seconds"] for update in others]
+    first = next(updates)
+    others: list[dict[str, Any]] = []
+
+    def update() -> None:
+        others.append(next(updates))
+
+    repeat(update, max(LEAST, min(ITERATIONS, int(budget / first["seconds"]))))
+    updates.close()  # and its process or its memory with it
+    seconds = [update.pop("seconds") for update in others]
     figures: dict[str, Any] = {**others[-1], "samples": len(seconds)}
-    del figures["seconds"]
     for key, share in (("median", 0.5), ("p20", 0.2), ("p80", 0.8)):
         figures[key] = quantile(seconds, share)
     figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
@@ -112,27 +115,9 @@ def measure_row(
     return append("table4", run, {**row, **figures})
 
 
-def _repeated(
-    updates: Iterator[dict[str, Any]],
-    budget: float,
-    repeat: Callable[[Callable[[], object], int], object] | None,
-) -> list[dict[str, Any]]:
-    results = [next(updates)]
-    count = max(LEAST, min(ITERATIONS, int(budget / results[0]["seconds"])))
-
-    def update() -> None:
-        results.append(next(updates))
-
-    if repeat is None:
-        for _ in range(count):
-            update()
-    else:
-        repeat(update, count)
-    updates.close()  # type: ignore[attr-defined]  # and its process or its memory with it
-    return results
-
-
-def _updates(network: Network, sizes: Sizes, device: torch.device) -> Iterator[dict[str, Any]]:
+def _updates(
+    network: Network, sizes: Sizes, device: torch.device
+) -> Generator[dict[str, Any], None, None]:
     """Seconds of one update after another, and all else that is known of the row."""
     error = check_mode(network, device)
     if not error < 1e-4:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from .results import Line
 from .table4 import PAPER, ROWS
 
-__all__ = ["table4_claims", "table4_table"]
-
 
 def table4_table(rows: Sequence[Line]) -> str:
     """All rows in the paper's order: measured, and printed in the paper."""

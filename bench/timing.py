@@ -21,19 +21,6 @@ from typing import Any
 
 import torch
 
-__all__ = [
-    "COLD_BYTES",
-    "Samples",
-    "Turns",
-    "clock",
-    "graph_seconds",
-    "host_seconds",
-    "interleaved",
-    "make_cold",
-    "quantile",
-    "time_calls",
-]
-
 Function = Callable[[], object]
 Clock = Callable[[], Any]
 

@@ -16,17 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = [
-    "SWEEPS",
-    "TINY",
-    "WORKLOADS",
-    "Workload",
-    "for_cpu",
-    "random_workloads",
-    "registry",
-    "small_workloads",
-]
-
 ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 CORNERS = 4  # cells that one point is interpolated from
 POINT_BYTES = 16  # (x, y) as int64

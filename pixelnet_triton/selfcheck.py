@@ -71,7 +71,7 @@ class Outcome:
 
 def core_tests() -> list[str]:
     """The files of tests/ whose tests put tensors on a given device, but for the CPU's own."""
-    takes_a_device = re.compile(r"^def test_\w+\([^)]*\bdevice: torch\.device", re.MULTILINE)
+    takes_a_device = re.compile(r"^ *def test_\w+\([^)]*\bdevice: torch\.device", re.MULTILINE)
     return [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").glob("test_*.py"))

@@ -46,7 +46,7 @@ STAGES = (
     Stage(
         "compile",
         ("bench/test_compile.py", "tests/gate", "-p", "tests.compile_only"),
-        share=3,
+        share=4,
         dry=(*FAKE_GPU, "-k", f"({_ONE_TILE}) or (W1 and auto)"),
     ),
     Stage("gate", ("tests/gate",), share=2, dry=("-k", _ONE_TILE)),
