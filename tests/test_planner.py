@@ -90,7 +90,7 @@ def test_print_shows_every_layer_and_the_gain() -> None:
     assert "10000 points on 5 images, 4096 outputs, half precision" in lines[0]
     assert "two_step" in lines[9]
     assert f"{estimate.gather_first / estimate.seconds:.2f}x over gather first" in lines[11]
-    assert "NVIDIA H200 (model" in lines[12]
+    assert "NVIDIA H200 (measured" in lines[12]
 
 
 def test_the_public_plan_is_the_one_in_use() -> None:

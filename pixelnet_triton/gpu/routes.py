@@ -100,18 +100,17 @@ def _band_fits(shape: CallShape, layers: Sequence[str]) -> bool:
 
 
 def _writes(shape: CallShape, plan: Plan) -> list[tuple[str, ...]]:
-    """As the strategies are, and by whether a map has fewer cells than there are points."""
+    """As the strategies are, and by how many cells a map has for each point."""
     if not shape.training:
         return [()]
     layers = shape.layers
     if shape.moving_points:  # U is needed in any case
         return [("scatter",) * len(layers)]
-    followed = ["scatter" if s == "gather" else "collect" for s in plan.layers]
-    counted = [
-        "collect" if 2 * shape.batch * layer.cells <= shape.points else "scatter"
-        for layer in layers
-    ]
-    return list(dict.fromkeys([tuple(followed), tuple(counted)]))
+    ways = [tuple(["scatter" if s == "gather" else "collect" for s in plan.layers])]
+    for share in (0.5, 2.0):
+        cells = share * shape.points / max(1, shape.batch)
+        ways.append(tuple(["collect" if layer.cells <= cells else "scatter" for layer in layers]))
+    return list(dict.fromkeys(ways))
 
 
 def fits(shape: CallShape, route: Route) -> bool:

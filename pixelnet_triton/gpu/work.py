@@ -32,6 +32,15 @@ __all__ = ["DTYPES", "work"]
 DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
 # A tile of the band product.
 BAND_POINTS, BAND_STEP = 128, 64
+# Launches that ordering the points and building the band product's operands are worth, and sorting
+# them, where a kernel cannot count them.
+BAND, ORDER, SORT = 4, 2, 20
+MOST_COUNTED = 4096
+# Programs that run at once on the GPU whose rates are shipped: a product of fewer leaves the rest
+# of it idle, and the last wave is rarely full.
+AT_ONCE = 132
+# The one-pass kernel has a leaner tile where nothing is projected.
+MIXED = 1.5
 
 
 def work(shape: CallShape, plan: Plan) -> PlanWork:
@@ -42,9 +51,12 @@ def work(shape: CallShape, plan: Plan) -> PlanWork:
     layers = []
     for layer, read in zip(shape.layers, route.read, strict=True):
         total = _READ[read](shape, layer)
-        if read == "gather" and words & {*routes.IN_KERNEL}:
-            # The kernel that interpolates in registers takes the place of a plain product.
-            total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
+        if words & {*routes.IN_KERNEL}:
+            if read == "gather":
+                # The kernel that interpolates in registers takes the place of a plain product.
+                total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
+            elif "fused_linear" in words:
+                total = total._replace(fused_flops=MIXED * total.fused_flops)
         layers.append(total)
     for i, write in enumerate(route.write):
         layers[i] += _WRITE[write](shape, shape.layers[i])
@@ -54,13 +66,20 @@ def work(shape: CallShape, plan: Plan) -> PlanWork:
 def _shared(shape: CallShape, read: set[str], write: set[str]) -> Work:
     """Work whatever the layers: the output, and launches that serve several layers."""
     output = float(shape.points * shape.out_features * shape.itemsize)
-    total = Work(streams=output, operators=1)
-    total += Work(operators=("gather" in read) + 2 * ("project_band" in read))
+    total = Work(streams=output, operators=1 + ("gather" in read))
+    if "project_band" in read:
+        total += Work(operators=BAND + _order(shape))
     if shape.training:
-        # The points ordered, grad and y read, G written and, for the products, read twice.
-        total += Work(streams=5 * output, operators=3)
+        # grad and y read, G written and, for the products, read twice.
+        total += Work(streams=5 * output, operators=2 + _order(shape))
         total += Work(operators=4 * ("scatter" in write) + ("collect" in write))
     return total
+
+
+def _order(shape: CallShape) -> int:
+    """The points in order, in launches."""
+    counted = not shape.ragged and shape.points <= MOST_COUNTED * shape.batch
+    return ORDER if counted else SORT
 
 
 def _padded_cells(layer: LayerShape) -> int:
@@ -96,25 +115,26 @@ def _product(call: CallShape, layer: LayerShape) -> float:
 
 
 def _projection(call: CallShape, layer: LayerShape) -> Work:
-    """cells x C by C x D: its FLOPs, and its operands and result, which need not fit a cache."""
+    """cells x C by C x D: its FLOPs, under which operands are read, and its result."""
     cells = call.batch * layer.cells
-    elements = cells * (layer.channels + call.out_features) + layer.channels * call.out_features
     return Work(
         dense_flops=2.0 * cells * layer.channels * call.out_features,
-        streams=float(elements * call.itemsize),
+        streams=float(cells * call.out_features * call.itemsize),
         operators=1,
     )
 
 
 def _gather(call: CallShape, layer: LayerShape) -> Work:
-    columns = 2 * _columns(call, layer)
-    return _reads(call, layer, 1) + Work(dense_flops=_product(call, layer), streams=columns)
+    written = _columns(call, layer)
+    return _reads(call, layer, 1) + Work(dense_flops=_product(call, layer), streams=written)
 
 
 def _fused_linear(call: CallShape, layer: LayerShape) -> Work:
     tile = choose("fused_linear", Key(DTYPES[call.itemsize], call.points, call.out_features))
     times = -(-call.out_features // tile.columns)
-    return _reads(call, layer, times) + Work(fused_flops=_product(call, layer))
+    programs = times * -(-call.points // tile.rows)
+    idle = -(-programs // AT_ONCE) * AT_ONCE / max(1, programs)
+    return _reads(call, layer, times) + Work(fused_flops=idle * _product(call, layer))
 
 
 def _projected_reads(call: CallShape) -> float:
@@ -132,13 +152,13 @@ def _project_product(call: CallShape, layer: LayerShape) -> Work:
 
 def _project_band(call: CallShape, layer: LayerShape) -> Work:
     cells = _band_cells(call, layer)
-    columns = float(2 * call.points * cells * call.itemsize)
+    columns = float(call.points * cells * call.itemsize)
     flops = 2.0 * call.points * cells * call.out_features
     return _projection(call, layer) + Work(dense_flops=flops, streams=columns)
 
 
 def _project_columns(call: CallShape, layer: LayerShape) -> Work:
-    columns = float(2 * call.points * call.out_features * call.itemsize)
+    columns = float(call.points * call.out_features * call.itemsize)
     return _projection(call, layer) + Work(
         dense_flops=2.0 * call.points * call.out_features**2,
         projected_reads=_projected_reads(call),
@@ -156,7 +176,7 @@ def _scatter(call: CallShape, layer: LayerShape) -> Work:
     columns = _columns(call, layer)
     gradient = float(call.batch * layer.cells * layer.channels * call.itemsize)
     total = _touched(call, layer, layer.channels * call.itemsize)
-    total += Work(streams=gradient + 2 * columns)
+    total += Work(streams=gradient + columns)
     if not call.out_features:
         return total
     return (

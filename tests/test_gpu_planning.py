@@ -1,0 +1,80 @@
+"""The GPU's cost model against what was measured: every open route of eleven calls on an H200."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelnet_triton import Plan
+from pixelnet_triton.call import CallShape, LayerShape, Route
+from pixelnet_triton.gpu import BACKEND
+from pixelnet_triton.planner import CostModel
+from pixelnet_triton.planner.profiles import SHIPPED
+
+RESULTS = Path(__file__).parents[1] / "bench" / "results" / "h200-routes.jsonl"
+MOST_REGRET = 0.10
+
+
+@cache
+def _measured() -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Rows by workload and pass; the first line of the file says where they come from."""
+    rows = defaultdict(list)
+    for line in RESULTS.read_text().splitlines()[1:]:
+        row = json.loads(line)
+        rows[row["workload"], row["pass"]].append(row)
+    return rows
+
+
+def _shape(row: dict[str, Any]) -> CallShape:
+    layers = [
+        LayerShape(channels, height, width, exact=[height, width] == row["image_size"])
+        for channels, height, width in row["layers"]
+    ]
+    total = row["images"] * row["points"]
+    return CallShape(tuple(layers), row["images"], total, row["outputs"], 2)
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    """The model's time of the pass that was measured."""
+    both = replace(_shape(row), training=row["pass"] == "backward")
+    read, write = tuple(row["read"]), tuple(row["write"])
+    plan = Plan(tuple(row["plan"]), row["mode"], Route("", "", read, write))
+    seconds = CostModel(both, BACKEND, SHIPPED["H200"]).seconds(plan)
+    if not both.training:
+        return seconds
+    forward = replace(plan, route=Route("", "", read, ()))
+    model = CostModel(replace(both, training=False), BACKEND, SHIPPED["H200"])
+    return seconds - model.seconds(forward)
+
+
+@pytest.mark.parametrize("case", _measured(), ids=" ".join)
+def test_the_model_chooses_nearly_the_fastest_route(case: tuple[str, str]) -> None:
+    rows = _measured()[case]
+    fastest = min(row["us"] for row in rows)
+    chosen = min(rows, key=_seconds)
+    assert chosen["us"] <= (1 + MOST_REGRET) * fastest
+
+
+def test_what_was_measured_was_right() -> None:
+    """Against float32, in bfloat16, whose own rounding is 1.7e-3."""
+    rows = [row for rows in _measured().values() for row in rows]
+    assert len(rows) > 150
+    assert max(row["error"] for row in rows) < 3.5e-3
+
+
+@pytest.mark.parametrize("workload", ["W1", "W2", "W3", "W4", "W5"])
+def test_auto_is_a_route_that_was_measured_to_be_fast(workload: str) -> None:
+    """What a call gets, forward, is the route that the test above finds."""
+    rows = _measured()[workload, "forward"]
+    shape = replace(_shape(rows[0]), training=False)
+    model = CostModel(shape, BACKEND, SHIPPED["H200"])
+    plan = model.routed(model.cheapest())
+    assert plan.route is not None
+    times = {tuple(row["read"]): row["us"] for row in rows}
+    assert times[plan.route.read] <= (1 + MOST_REGRET) * min(times.values())
