@@ -207,7 +207,7 @@ def assert_bad(actual: Tensor, exact: Tensor, plain: Tensor, rows: Tensor, good:
 
 
 @careless
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("layer", "ordered"), [(0, False), (0, True), (1, False), (1, True)])
 def test_bad_numbers_of_a_map_stay_with_the_points_that_see_them(
     device: torch.device, layer: int, value: float, ordered: bool
@@ -241,20 +241,19 @@ def test_a_bad_weight_stays_with_its_output(device: torch.device, column: int) -
     assert_bad(a.run((1, 2, 3), True).t(), exact, plain, output, ~output)
 
 
-@pytest.mark.parametrize("projected", [(1, 2), (0, 1, 2, 3)], ids=str)
-@either_order
+@pytest.mark.parametrize(("projected", "ordered"), [((1, 2), True), ((0, 1, 2, 3), False)], ids=str)
 def test_points_that_are_none(
     device: torch.device, projected: tuple[int, ...], ordered: bool
 ) -> None:
     """Not finite, or in an image that does not exist: a row of NaN, of which a ReLU makes no 0."""
-    a = call(torch.float16, device, ragged=True)
+    a = call(torch.float16, device, ragged=True, points=70)
     exact, plain = a.expected(torch.float64), a.expected(torch.float16)
-    bad = torch.zeros(300, dtype=torch.bool, device=device)
-    for p, value in ((3, float("nan")), (130, float("inf")), (299, -float("inf"))):
+    bad = torch.zeros(140, dtype=torch.bool, device=device)
+    for p, value in ((3, float("nan")), (20, float("inf")), (139, -float("inf"))):
         a.s.points[p, p % 2] = value
         bad[p] = True
     assert a.s.batch_index is not None
-    for p, image in ((5, -1), (200, 2), (201, 1 << 30)):
+    for p, image in ((5, -1), (50, 2), (51, 1 << 30)):
         a.s.batch_index[p] = image
         bad[p] = True
     actual = a.run(projected, ordered)
