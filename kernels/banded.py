@@ -28,13 +28,14 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
+from .bands import ROWS, STEP
 from .blocks import dot, finish
 from .launch import accounted, capability, options, precision
-from .left import ROWS, STEP, band_columns, operands, whole_steps
+from .left import operands
 from .order import Order
 from .select import Key, Tile, tile_for
 
-__all__ = ["CHOICES", "banded", "fits"]
+__all__ = ["CHOICES", "banded"]
 
 # Points times outputs, columns of A a step.
 CHOICES = (
@@ -42,9 +43,6 @@ CHOICES = (
     Tile(ROWS, 128, STEP, num_warps=4, num_stages=4),
     Tile(ROWS, 128, STEP, num_warps=8, num_stages=4),
 )
-# Columns of A: more of them take more memory than hypercolumns of any network.
-MOST_COLUMNS = 4096
-MOST_CELLS = 1 << 31
 # Rows of tiles that are neighbours, so that a wave of programs reads few rows and columns.
 GROUP = 8
 
@@ -104,11 +102,6 @@ def _shift_of(k, ends, shifts, WIDTH: tl.constexpr):
     for i in tl.static_range(len(shifts) - 2, -1, -1):
         shift = tl.where(k < ends[i], shifts[i], shift)
     return tl.where(k < WIDTH, 0, shift)
-
-
-@triton.jit
-def _either(a, b):
-    return a | b
 
 
 @triton.jit
@@ -224,7 +217,7 @@ def _banded_kernel(
             else:
                 _write_rows(product, y, r, n, D, BLOCK_P, BLOCK_D)
             acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
-    marks = tl.reduce(bad, 0, _either)
+    marks = tl.reduce_or(bad, 0)
     if marks != 0:
         if ON_DEVICE:
             # Stores by TMA are complete for the thread that waits for them, then for all.
@@ -240,43 +233,8 @@ def _banded_kernel(
                 n = column * BLOCK_D
                 ends, shifts = _line_of(product.table, tile, BANDS)
                 _write_term_by_term(
-                    product,
-                    ends,
-                    shifts,
-                    r,
-                    n,
-                    D,
-                    WIDTH,
-                    HAS_BIAS,
-                    ACTIVATION,
-                    BLOCK_P,
-                    BLOCK_D,
+                    product, ends, shifts, r, n, D, WIDTH, HAS_BIAS, ACTIVATION, BLOCK_P, BLOCK_D
                 )
-
-
-def fits(
-    dtype: torch.dtype,
-    outputs: int,
-    channels: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
-    batch: int,
-    per_image: int | None,
-    projected: Sequence[int],
-) -> bool:
-    """Whether `banded` takes a call; `per_image` is None where points are ragged.
-
-    TMA moves rows in units of 16 bytes. Maps of ragged points, whose tiles may meet all images,
-    have to be small.
-    """
-    if dtype not in (torch.float16, torch.bfloat16) or outputs % 8 or not projected:
-        return False
-    if batch == 0 or per_image == 0:
-        return False
-    coarse = [sizes[i] for i in projected]
-    gathered = sum([count for i, count in enumerate(channels) if i not in projected])
-    cells = sum([batch * height * width for height, width in coarse])
-    most = whole_steps(gathered) + band_columns(coarse, batch, per_image)
-    return most <= MOST_COLUMNS and cells < MOST_CELLS
 
 
 def banded(
@@ -286,7 +244,7 @@ def banded(
     order: Order | None,
     tile: Tile | None = None,
 ) -> Tensor:
-    """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`; for calls that `fits` takes.
+    """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`, for calls that `fits` takes.
 
     Args:
         s: all layers. projected: those whose map is multiplied first; one at least.

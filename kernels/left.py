@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
+from .bands import ROWS, STEP, band_columns, whole_steps
 from .bilinear import hat, layer_corners, layer_position, locate
 from .launch import (
     accounted,
@@ -41,10 +42,8 @@ from .launch import (
 )
 from .select import Tile
 
-__all__ = ["ROWS", "STEP", "Operands", "band_columns", "operands", "whole_steps"]
+__all__ = ["Operands", "operands"]
 
-# Points that share a band, and columns of A in a step of the product.
-ROWS, STEP = 128, 64
 # Points and channels of a program, the best of seven on an H200.
 TILE = Tile(32, 64, num_warps=4)
 
@@ -248,22 +247,6 @@ def _left_kernel(
         )
 
 
-def whole_steps(columns: int) -> int:
-    """Columns, filled up."""
-    return -(-columns // STEP) * STEP
-
-
-def band_columns(sizes: Sequence[tuple[int, int]], batch: int, per_image: int | None) -> int:
-    """The most columns that the bands of a tile can take.
-
-    ROWS points, of `per_image` to each image, meet so many images at most; None: they may meet any.
-    """
-    images = batch
-    if per_image is not None:
-        images = min(batch, (ROWS - 1 + per_image - 1) // per_image + 1)
-    return sum([whole_steps(images * height * width) for height, width in sizes])
-
-
 def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
     """A and R of the points as they come, in the weight's dtype, for outputs D in eights.
 
@@ -285,8 +268,8 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         else:
             torch.mm(x, w, out=right[start:stop])
     per_image = s.total // s.batch if s.batch_index is None else None
-    row = width + band_columns(coarse.sizes, s.batch, per_image)
-    left = weight.new_empty((s.total, row))
+    band = band_columns(coarse.sizes, s.batch, per_image)
+    left = weight.new_empty((s.total, width + band))
     table = weight.new_empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32)
     filled = list(fine.channels)
     if filled:
@@ -297,7 +280,7 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
     squares = width // STEP * -(-outputs // STEP)
     _left_kernel[(groups * (blocks + 1) + squares,)](
         left,
-        row,
+        left.stride(0),
         table,
         right,
         outputs,
