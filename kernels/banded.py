@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -28,14 +28,15 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
+from .bands import ROWS, STEP
 from .blocks import dot, finish
 from .direct import launch
 from .launch import accounted, capability, options, precision
-from .left import ROWS, STEP, band_columns, operands, whole_steps
+from .left import operands
 from .order import Order
 from .select import Key, Tile, tile_for
 
-__all__ = ["CHOICES", "banded", "fits"]
+__all__ = ["CHOICES", "banded"]
 
 # Points times outputs, columns of A a step.
 CHOICES = (
@@ -43,17 +44,33 @@ CHOICES = (
     Tile(ROWS, 128, STEP, num_warps=4, num_stages=4),
     Tile(ROWS, 128, STEP, num_warps=8, num_stages=4),
 )
-# Columns of A: more of them take more memory than hypercolumns of any network.
-MOST_COLUMNS = 4096
-MOST_CELLS = 1 << 31
 # Rows of tiles that are neighbours, so that a wave of programs reads few rows and columns.
 GROUP = 8
+
+
+class Product(NamedTuple):
+    """y = A R + b as the kernel sees it.
+
+    Args:
+        out: y (P, D). place: (P,) where the rows of A belong; None for their own order.
+        left: A (P, row). right: R (rows, D). table: of its tiles. bias: b.
+    """
+
+    out: Tensor
+    place: Tensor | None
+    left: Tensor
+    right: Tensor
+    table: Tensor
+    bias: Tensor
+    total: int
+    row: int
+    rows: int
 
 
 @accounted
 def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     """The gathered columns, and two rows of each map; operands and output once."""
-    total, outputs, left = a["total"], a["D"], a["left"]
+    total, outputs, left = a["product"].total, a["D"], a["product"].left
     columns = a["WIDTH"] + sum(a["MEETS"])
     moved = columns * (total + outputs) + total * outputs
     return 2.0 * total * columns * outputs, float(moved * left.itemsize), left.dtype
@@ -89,37 +106,26 @@ def _shift_of(k, ends, shifts, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _either(a, b):
-    return a | b
-
-
-@triton.jit
-def _write_rows(out, place, y, r, n, total, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
+def _write_rows(product, y, r, n, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
     """A tile of y by usual stores, each row to its place."""
     d = n + tl.arange(0, BLOCK_D)
     m = r + tl.arange(0, BLOCK_P)
-    if place is None:
+    if product.place is None:
         to = m.to(tl.int64)
     else:
-        to = tl.load(place + tl.minimum(m, total - 1)).to(tl.int64)
-    mask = (m < total)[:, None] & (d < D)[None, :]
-    tl.store(out + to[:, None] * D + d[None, :], y.to(out.dtype.element_ty), mask=mask)
+        to = tl.load(product.place + tl.minimum(m, product.total - 1)).to(tl.int64)
+    address = product.out + to[:, None] * D + d[None, :]
+    mask = (m < product.total)[:, None] & (d < D)[None, :]
+    tl.store(address, y.to(product.out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def _write_term_by_term(
-    out,
-    place,
-    left,
-    right,
+    product,
     ends,
     shifts,
-    bias,
     r,
     n,
-    total,
-    row,
-    rows,
     D,
     WIDTH: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -132,33 +138,26 @@ def _write_term_by_term(
     Some outputs at a time take few registers, of which the usual way so keeps all.
     """
     SOME: tl.constexpr = 32
-    p = tl.minimum(r + tl.arange(0, BLOCK_P), total - 1).to(tl.int64)
+    p = tl.minimum(r + tl.arange(0, BLOCK_P), product.total - 1).to(tl.int64)
     for first in range(n, tl.minimum(n + BLOCK_D, D), SOME):
         d = first + tl.arange(0, SOME)
         acc = tl.zeros((BLOCK_P, SOME), tl.float32)
         for k in range(ends[len(ends) - 1]):
             at = tl.full((), 0, tl.int64) + k + _shift_of(k, ends, shifts, WIDTH)
-            a = tl.load(left + p * row + k).to(tl.float32)[:, None]
-            b = tl.load(right + at * D + d, mask=(d < D) & (at < rows), other=0.0).to(tl.float32)
-            acc += tl.where((a != 0.0) | (k < WIDTH), a * b[None, :], 0.0)
-        y = finish(acc, bias, d, d < D, HAS_BIAS, ACTIVATION)
-        _write_rows(out, place, y, r, first, total, D, BLOCK_P, SOME)
+            mask = (d < D) & (at < product.rows)
+            a = tl.load(product.left + p * product.row + k).to(tl.float32)[:, None]
+            b = tl.load(product.right + at * D + d, mask=mask, other=0.0).to(tl.float32)[None, :]
+            acc += tl.where((a != 0.0) | (k < WIDTH), a * b, 0.0)
+        y = finish(acc, product.bias, d, d < D, HAS_BIAS, ACTIVATION)
+        _write_rows(product, y, r, first, D, BLOCK_P, SOME)
 
 
 @triton.jit(launch_metadata=_account)
 def _banded_kernel(
-    out,  # (P, D)
-    out_tiles,  # a descriptor of it; None where rows are permuted
-    left,  # A (P, row)
+    product,
+    out_tiles,  # descriptors; of y only where its rows keep their order
     left_tiles,
-    right,  # R (rows, D)
     right_tiles,
-    table,
-    place,  # (P,) where the rows of A belong; None for their own order
-    bias,
-    total,
-    row,
-    rows,
     D,
     WIDTH: tl.constexpr,
     MEETS: tl.constexpr,  # cells of two rows of each map
@@ -174,16 +173,17 @@ def _banded_kernel(
     """y = act(A R + b), the steps of all of a program's tiles in one loop."""
     BANDS: tl.constexpr = len(MEETS)
     SPAN: tl.constexpr = 64
-    tiles = tl.cdiv(total, BLOCK_P)
+    tiles = tl.cdiv(product.total, BLOCK_P)
     columns = tl.cdiv(D, BLOCK_D)
     count = tiles * columns
     program = tl.program_id(0)
     programs = tl.num_programs(0)
     steps = 0
-    for first in range(program, count, SPAN * programs):
+    stride = SPAN * programs
+    for first in range(program, count, stride):
         t = first + tl.arange(0, SPAN) * programs
         tile, _column = _tile_at(tl.minimum(t, count - 1), tiles, columns, GROUP)
-        end = tl.load(table + tile.to(tl.int64) * (2 * BANDS) + 2 * BANDS - 2)
+        end = tl.load(product.table + tile.to(tl.int64) * (2 * BANDS) + 2 * BANDS - 2)
         steps += tl.sum(tl.where(t < count, end // BLOCK_K, 0), 0)
     t = program - programs
     own = -1  # which of the program's tiles
@@ -191,7 +191,7 @@ def _banded_kernel(
     end = 0
     r = 0
     n = 0
-    ends, shifts = _line_of(table, program * 0, BANDS)
+    ends, shifts = _line_of(product.table, program * 0, BANDS)
     acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     bad = tl.zeros((BLOCK_P,), tl.int32)  # for each row, a bit for each tile with NaN, modulo 32
     for _ in tl.range(0, steps):
@@ -203,7 +203,7 @@ def _banded_kernel(
             tile, column = _tile_at(t, tiles, columns, GROUP)
             r = tile * BLOCK_P
             n = column * BLOCK_D
-            ends, shifts = _line_of(table, tile, BANDS)
+            ends, shifts = _line_of(product.table, tile, BANDS)
             end = ends[BANDS - 1]
             k = 0
         a = left_tiles.load([r, k])
@@ -213,13 +213,13 @@ def _banded_kernel(
             sums = tl.sum(acc, 1)
             bad |= tl.where(sums != sums, 1 << (own & 31), 0)
             d = n + tl.arange(0, BLOCK_D)
-            y = finish(acc, bias, d, d < D, HAS_BIAS, ACTIVATION).to(out.dtype.element_ty)
-            if place is None:
-                out_tiles.store([r, n], y)
+            y = finish(acc, product.bias, d, d < D, HAS_BIAS, ACTIVATION)
+            if product.place is None:
+                out_tiles.store([r, n], y.to(product.out.dtype.element_ty))
             else:
-                _write_rows(out, place, y, r, n, total, D, BLOCK_P, BLOCK_D)
+                _write_rows(product, y, r, n, D, BLOCK_P, BLOCK_D)
             acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
-    marks = tl.reduce(bad, 0, _either)
+    marks = tl.reduce_or(bad, 0)
     if marks != 0:
         if ON_DEVICE:
             # Stores by TMA are complete for the thread that waits for them, then for all.
@@ -229,53 +229,14 @@ def _banded_kernel(
             tl.debug_barrier()
         for own in range(tl.cdiv(count - program, programs)):
             if (marks >> (own & 31)) & 1 != 0:
-                tile, column = _tile_at(program + own * programs, tiles, columns, GROUP)
-                ends, shifts = _line_of(table, tile, BANDS)
+                t = program + own * programs
+                tile, column = _tile_at(t, tiles, columns, GROUP)
+                r = tile * BLOCK_P
+                n = column * BLOCK_D
+                ends, shifts = _line_of(product.table, tile, BANDS)
                 _write_term_by_term(
-                    out,
-                    place,
-                    left,
-                    right,
-                    ends,
-                    shifts,
-                    bias,
-                    tile * BLOCK_P,
-                    column * BLOCK_D,
-                    total,
-                    row,
-                    rows,
-                    D,
-                    WIDTH,
-                    HAS_BIAS,
-                    ACTIVATION,
-                    BLOCK_P,
-                    BLOCK_D,
+                    product, ends, shifts, r, n, D, WIDTH, HAS_BIAS, ACTIVATION, BLOCK_P, BLOCK_D
                 )
-
-
-def fits(
-    dtype: torch.dtype,
-    outputs: int,
-    channels: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
-    batch: int,
-    per_image: int | None,
-    projected: Sequence[int],
-) -> bool:
-    """Whether `banded` takes a call; `per_image` is None where points are ragged.
-
-    TMA moves rows in units of 16 bytes. Maps of ragged points, whose tiles may meet all images,
-    have to be small.
-    """
-    if dtype not in (torch.float16, torch.bfloat16) or outputs % 8 or not projected:
-        return False
-    if batch == 0 or per_image == 0:
-        return False
-    coarse = [sizes[i] for i in projected]
-    gathered = sum([count for i, count in enumerate(channels) if i not in projected])
-    cells = sum([batch * height * width for height, width in coarse])
-    most = whole_steps(gathered) + band_columns(coarse, batch, per_image)
-    return most <= MOST_COLUMNS and cells < MOST_CELLS
 
 
 def banded(
@@ -285,7 +246,7 @@ def banded(
     order: Order | None,
     tile: Tile | None = None,
 ) -> Tensor:
-    """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`; for calls that `fits` takes.
+    """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`, for calls that `fits` takes.
 
     Args:
         s: all layers. projected: those whose map is multiplied first; one at least.
@@ -296,29 +257,32 @@ def banded(
         key = key._replace(activation=head.activation)
         trial = partial(banded, s, head, projected, order)
         tile = tile_for("banded", CHOICES, key, s, trial)
-    both = operands(s if order is None else order.of(s), head, projected)
-    left, right, total, outputs = both.left, both.right, s.total, head.out_features
-    out = torch.empty((total, outputs), dtype=left.dtype, device=left.device)
-    tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
+    ordered = s if order is None else order.of(s)
+    left, right, table, width, bias = operands(ordered, head, projected)
+    out = left.new_empty((s.total, head.out_features))
+    product = Product(
+        out,
+        None if order is None else order.place,
+        left,
+        right,
+        table,
+        left if bias is None else bias.contiguous(),
+        s.total,
+        left.stride(0),
+        right.shape[0],
+    )
+    tiles = -(-s.total // tile.rows) * -(-head.out_features // tile.columns)
     launch(
         _banded_kernel,
         (min(tiles, _programs(left.device)),),
-        out,
+        product,
         _tiles(out, tile.rows, tile.columns) if order is None else None,
-        left,
         _tiles(left, tile.rows, tile.terms),
-        right,
         _tiles(right, tile.terms, tile.columns),
-        both.table,
-        None if order is None else order.place,
-        left if both.bias is None else both.bias.contiguous(),
-        total,
-        left.stride(0),
-        right.shape[0],
-        outputs,
-        WIDTH=both.width,
+        head.out_features,
+        WIDTH=width,
         MEETS=tuple([2 * s.sizes[i][1] for i in projected]),
-        HAS_BIAS=both.bias is not None,
+        HAS_BIAS=bias is not None,
         ACTIVATION=head.activation,
         PRECISION=precision(left.dtype),
         ON_DEVICE=not knobs.runtime.interpret,

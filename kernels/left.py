@@ -16,9 +16,10 @@ A point that is not finite, or whose image does not exist, has a row of NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -27,15 +28,23 @@ from torch import Tensor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
+from .bands import ROWS, STEP, band_columns, whole_steps
 from .bilinear import hat, layer_corners, layer_position, locate
 from .direct import launch
-from .launch import channel_blocks, layer_arguments, matrix, options, point_arguments, starts
+from .launch import (
+    accounted,
+    channel_blocks,
+    layer_arguments,
+    matrix,
+    options,
+    point_arguments,
+    row_vector,
+    starts,
+)
 from .select import Tile
 
-__all__ = ["ROWS", "STEP", "Operands", "band_columns", "operands", "whole_steps"]
+__all__ = ["Operands", "operands"]
 
-# Points that share a band, and columns of A in a step of the product.
-ROWS, STEP = 128, 64
 # Points and channels of a program, the best of seven on an H200.
 TILE = Tile(32, 64, num_warps=4)
 
@@ -53,6 +62,16 @@ class Operands(NamedTuple):
     table: Tensor
     width: int
     bias: Tensor | None
+
+
+@accounted
+def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
+    """Corners are read, or their weights made; two rows of each projected map have columns."""
+    corners, total, left = 4 if a["MODE"].bilinear else 1, a["points"].total, a["left"]
+    channels, width = sum(a["CHANNELS"]), a["WIDTH"]
+    band = sum([2 * layer.size[1] for layer in a["bands"]])
+    moved = total * (corners * channels + width + band) + 2 * channels * a["D"]
+    return 2.0 * total * (corners * channels + band), float(moved * left.itemsize), left.dtype
 
 
 @triton.jit
@@ -114,6 +133,7 @@ def _write_bands(
         tx, ty = layer_position(at.x, at.y, bands[i], MODE)
         low, high = _touched(every, bands[i], MODE)
         steps = tl.cdiv((high + 1 - low) * size[1], STEP)
+        end = column + steps * STEP
         for step in range(steps):
             k = step * STEP + tl.arange(0, STEP)
             row = low + k // size[1]
@@ -123,9 +143,10 @@ def _write_bands(
             value = (s + at.mark[:, None]).to(place.dtype.element_ty)
             tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
         if is_first:
-            tl.store(line + 2 * i, column + steps * STEP)
-            tl.store(line + 2 * i + 1, rows[i] + low * size[1] - column)
-        column += steps * STEP
+            start = low * size[1]
+            tl.store(line + 2 * i, end)
+            tl.store(line + 2 * i + 1, rows[i] + start - column)
+        column = end
 
 
 @triton.jit
@@ -137,24 +158,29 @@ def _write_weight(
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,
     FROM: tl.constexpr,
+    VECTOR: tl.constexpr,
     WIDTH: tl.constexpr,
     STEP: tl.constexpr,
 ):
     """R[k, d] = W[d, k] for a square of STEP; 0 in rows that fill up the last step."""
     k = block % (WIDTH // STEP) * STEP + tl.arange(0, STEP)
     d = block // (WIDTH // STEP) * STEP + tl.arange(0, STEP)
-    column = tl.full((STEP,), -1, tl.int32)
+    TOTAL: tl.constexpr = COLUMNS[len(CHANNELS) - 1] + CHANNELS[len(CHANNELS) - 1]
+    column = tl.zeros((STEP,), tl.int32)
     for i in tl.static_range(len(CHANNELS)):
         own = (k >= COLUMNS[i]) & (k < COLUMNS[i] + CHANNELS[i])
         column = tl.where(own, k + (FROM[i] - COLUMNS[i]), column)
-    address = weight.data + d.to(tl.int64)[:, None] * weight.strides[0]
-    address += column.to(tl.int64)[None, :] * weight.strides[1]
-    value = tl.load(address, mask=(d < D)[:, None] & (column >= 0)[None, :], other=0.0)
+    # What the compiler cannot see through a choice, and 16-byte loads take.
+    column = tl.max_contiguous(tl.multiple_of(column, VECTOR), VECTOR)
+    row = tl.multiple_of(d.to(tl.int64) * weight.strides[0], VECTOR)
+    address = weight.data + row[:, None] + column.to(tl.int64)[None, :] * weight.strides[1]
+    mask = (d < D)[:, None] & (k < TOTAL)[None, :]
+    value = tl.load(address, mask=mask, other=0.0)
     address = right + k.to(tl.int64)[:, None] * D + d[None, :]
     tl.store(address, tl.trans(value), mask=(d < D)[None, :])
 
 
-@triton.jit
+@triton.jit(launch_metadata=_account)
 def _left_kernel(
     left,  # (P, row)
     row,
@@ -172,6 +198,7 @@ def _left_kernel(
     COLUMNS: tl.constexpr,  # of A
     FILLED: tl.constexpr,  # CHANNELS, and what fills up the last step
     FROM: tl.constexpr,  # columns of W
+    WEIGHT_VECTOR: tl.constexpr,  # what they, the rows of W and the channels are multiples of
     FIRSTS: tl.constexpr,
     BLOCKS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -219,23 +246,9 @@ def _left_kernel(
                     )
     elif WIDTH > 0:
         first = groups * (BLOCKS + 1)
-        _write_weight(right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WIDTH, STEP)
-
-
-def whole_steps(columns: int) -> int:
-    """Columns, filled up."""
-    return -(-columns // STEP) * STEP
-
-
-def band_columns(sizes: Sequence[tuple[int, int]], batch: int, per_image: int | None) -> int:
-    """The most columns that the bands of a tile can take.
-
-    ROWS points, of `per_image` to each image, meet so many images at most; None: they may meet any.
-    """
-    images = batch
-    if per_image is not None:
-        images = min(batch, (ROWS - 1 + per_image - 1) // per_image + 1)
-    return sum([whole_steps(images * height * width) for height, width in sizes])
+        _write_weight(
+            right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WEIGHT_VECTOR, WIDTH, STEP
+        )
 
 
 def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
@@ -259,12 +272,13 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         else:
             torch.mm(x, w, out=right[start:stop])
     per_image = s.total // s.batch if s.batch_index is None else None
-    row = width + band_columns(coarse.sizes, s.batch, per_image)
-    left = weight.new_empty((s.total, row))
+    band = band_columns(coarse.sizes, s.batch, per_image)
+    left = weight.new_empty((s.total, width + band))
     table = weight.new_empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32)
     filled = list(fine.channels)
     if filled:
         filled[-1] += width - sum(filled)
+    sources = tuple([columns[i].start for i in gathered])
     firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
     groups = -(-s.total // TILE.rows)
     squares = width // STEP * -(-outputs // STEP)
@@ -272,7 +286,7 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         _left_kernel,
         (groups * (blocks + 1) + squares,),
         left,
-        row,
+        left.stride(0),
         table,
         right,
         outputs,
@@ -285,7 +299,8 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         CHANNELS=fine.channels,
         COLUMNS=starts(fine.channels),
         FILLED=tuple(filled),
-        FROM=tuple([columns[i].start for i in gathered]),
+        FROM=sources,
+        WEIGHT_VECTOR=math.gcd(row_vector(weight), *fine.channels, *sources),
         FIRSTS=firsts,
         BLOCKS=blocks,
         WIDTH=width,

@@ -25,9 +25,12 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
+import torch
+
 from ..call.plan import Plan
 from ..call.route import Route
 from ..call.shape import CallShape
+from ..kernels import bands
 
 __all__ = ["fits", "layers_read", "layers_written", "open_routes", "scattered", "strategies"]
 
@@ -36,8 +39,6 @@ __all__ = ["fits", "layers_read", "layers_written", "open_routes", "scattered", 
 WIDEST_PRODUCT = 64
 # A gathered row of a projected map takes D columns of the product, each D multiplications.
 MOST_COLUMNS = 1024
-# Columns of S that a tile of points may take: beyond, fewer are gathered rows.
-MOST_BAND = 4096
 
 GATHERED = ("gather", "fused_linear")
 PROJECTED = ("project_band", "project_columns", "project_product", "project_gather")
@@ -83,19 +84,19 @@ def _reads(shape: CallShape, plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _band_fits(shape: CallShape, layers: Sequence[str]) -> bool:
-    """Can the band product take these layers projected?
-
-    Its operands are tiles of half precision that the device loads by itself, from rows of a
-    multiple of 16 bytes. A tile of points meets so many images, and all cells of each at worst.
-    """
-    cells = sum(shape.layers[i].cells for i, strategy in enumerate(layers) if strategy != "gather")
-    images = min(shape.batch, 1 + 128 * shape.batch // max(1, shape.points) + 1)
+    """Can the band product take these layers projected?"""
     return (
         shape.tensor_loads
         and shape.itemsize == 2
-        and shape.out_features % 8 == 0
-        and not shape.ragged
-        and images * cells <= MOST_BAND
+        and bands.fits(
+            torch.bfloat16,
+            shape.out_features,
+            [layer.channels for layer in shape.layers],
+            [(layer.rows, layer.columns) for layer in shape.layers],
+            shape.batch,
+            None if shape.ragged else shape.points // max(1, shape.batch),
+            [i for i, strategy in enumerate(layers) if strategy != "gather"],
+        )
     )
 
 

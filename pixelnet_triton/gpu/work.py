@@ -24,14 +24,13 @@ import torch
 from ..call.plan import Plan
 from ..call.shape import CallShape, LayerShape
 from ..call.work import PlanWork, Work
+from ..kernels.bands import ROWS, STEP
 from ..kernels.select import Key, choose
 from . import routes
 
 __all__ = ["DTYPES", "work"]
 
 DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
-# A tile of the band product.
-BAND_POINTS, BAND_STEP = 128, 64
 # Launches that ordering the points and building the band product's operands are worth, and sorting
 # them, where a kernel cannot count them.
 BAND, ORDER, SORT = 4, 2, 20
@@ -89,9 +88,9 @@ def _padded_cells(layer: LayerShape) -> int:
 
 def _band_cells(call: CallShape, layer: LayerShape) -> int:
     """Cells of the rows that a tile of points in order touches."""
-    share = BAND_POINTS * call.batch / max(1, call.points)
+    share = ROWS * call.batch / max(1, call.points)
     rows = min(layer.rows, int(layer.rows * share) + 2)
-    return -(-max(1, rows) * layer.columns // BAND_STEP) * BAND_STEP
+    return -(-max(1, rows) * layer.columns // STEP) * STEP
 
 
 def _corners(call: CallShape) -> int:

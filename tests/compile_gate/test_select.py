@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelnet_triton.kernels import band, fused_linear, gather, product
+from pixelnet_triton.kernels import band, banded, fused_linear, gather, product
 from pixelnet_triton.kernels.select import RULES, Key, choose
 
 TABLES = {
@@ -13,6 +13,7 @@ TABLES = {
     "coordinate_gradient": gather.TILES,
     "scatter": band.TILES,
     "collect": band.SHARED_TILES,
+    "banded": banded.CHOICES,
     "fused_linear": fused_linear.TILES,
     "product": product.TILES,
 }

@@ -25,6 +25,7 @@ pytest.importorskip("triton")
 
 from pixelnet_triton.kernels import banded as kernels  # noqa: E402
 from pixelnet_triton.kernels import left  # noqa: E402
+from pixelnet_triton.kernels.bands import ROWS, STEP, fits  # noqa: E402
 from pixelnet_triton.kernels.order import order_points  # noqa: E402
 from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
@@ -81,6 +82,7 @@ def call(
     *,
     batch: int = 2,
     points: int = 150,
+    outputs: int = OUTPUTS,
     ragged: bool = False,
     activation: str | None = "relu",
     bias: bool = True,
@@ -99,8 +101,8 @@ def call(
     index = None
     if ragged:
         index = torch.randint(batch, (batch * points,), generator=random).to(device)
-    weight = normal(OUTPUTS, sum(layer[0] for layer in LAYERS))
-    head = Linear(weight, normal(OUTPUTS) if bias else None, activation)
+    weight = normal(outputs, sum(layer[0] for layer in LAYERS))
+    head = Linear(weight, normal(outputs) if bias else None, activation)
     options = {"padding_mode": padding, "interpolation": interpolation}
     geometry = layer_geometry([layer[1:] for layer in LAYERS], IMAGE, **options)
     image = torch.arange(batch, device=device).repeat_interleave(points) if index is None else index
@@ -173,14 +175,14 @@ def test_bands_keep_within_their_columns(
         both = left.operands(a.s, a.head, (1, 2, 3))
     ends, shifts = both.table[:, 0::2], both.table[:, 1::2]
     assert (ends[:, -1] <= both.left.shape[1]).all()
-    assert (ends % left.STEP == 0).all()
+    assert (ends % STEP == 0).all()
     begins = torch.cat([torch.full_like(ends[:, :1], both.width), ends[:, :-1]], 1)
     assert (begins < ends).all()
     first = torch.tensor([0, *(batch * r * w for _, r, w in LAYERS[1:])]).cumsum(0).to(device)
     assert (begins + shifts >= both.width + first[:-1]).all()
     assert (begins + shifts < both.width + first[1:]).all()
     for tile, end in enumerate(ends[:, -1].tolist()):
-        written = both.left[tile * left.ROWS : (tile + 1) * left.ROWS, :end]
+        written = both.left[tile * ROWS : (tile + 1) * ROWS, :end]
         assert written.isfinite().all()
 
 
@@ -207,12 +209,12 @@ def assert_bad(actual: Tensor, exact: Tensor, plain: Tensor, rows: Tensor, good:
 
 
 @careless
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("layer", "ordered"), [(0, False), (0, True), (1, False), (1, True)])
 def test_bad_numbers_of_a_map_stay_with_the_points_that_see_them(
     device: torch.device, layer: int, value: float, ordered: bool
 ) -> None:
-    a = call(torch.bfloat16, device, activation=None)
+    a = call(torch.bfloat16, device, activation=None, outputs=40)
     exact, plain = a.expected(torch.float64), a.expected(torch.bfloat16)
     _, rows, width = LAYERS[layer]
     a.s.features[layer][1, 0, rows // 2, width // 2] = value
@@ -224,7 +226,7 @@ def test_bad_numbers_of_a_map_stay_with_the_points_that_see_them(
 
 @careless
 def test_a_projected_cell_beyond_the_range_of_half_precision(device: torch.device) -> None:
-    a = call(torch.float16, device, activation=None)
+    a = call(torch.float16, device, activation=None, outputs=40)
     a.s.features[1][1, :, 2, 3] = 60000
     a.head.weight[:, 8:28] = a.head.weight[:, 8:28].abs()
     exact, plain = a.expected(torch.float64), a.expected(torch.float16)
@@ -241,20 +243,19 @@ def test_a_bad_weight_stays_with_its_output(device: torch.device, column: int) -
     assert_bad(a.run((1, 2, 3), True).t(), exact, plain, output, ~output)
 
 
-@pytest.mark.parametrize("projected", [(1, 2), (0, 1, 2, 3)], ids=str)
-@either_order
+@pytest.mark.parametrize(("projected", "ordered"), [((1, 2), True), ((0, 1, 2, 3), False)], ids=str)
 def test_points_that_are_none(
     device: torch.device, projected: tuple[int, ...], ordered: bool
 ) -> None:
     """Not finite, or in an image that does not exist: a row of NaN, of which a ReLU makes no 0."""
-    a = call(torch.float16, device, ragged=True)
+    a = call(torch.float16, device, ragged=True, points=70, outputs=40)
     exact, plain = a.expected(torch.float64), a.expected(torch.float16)
-    bad = torch.zeros(300, dtype=torch.bool, device=device)
-    for p, value in ((3, float("nan")), (130, float("inf")), (299, -float("inf"))):
+    bad = torch.zeros(140, dtype=torch.bool, device=device)
+    for p, value in ((3, float("nan")), (20, float("inf")), (139, -float("inf"))):
         a.s.points[p, p % 2] = value
         bad[p] = True
     assert a.s.batch_index is not None
-    for p, image in ((5, -1), (200, 2), (201, 1 << 30)):
+    for p, image in ((5, -1), (50, 2), (51, 1 << 30)):
         a.s.batch_index[p] = image
         bad[p] = True
     actual = a.run(projected, ordered)
@@ -291,4 +292,4 @@ SHAPE = {
     ids=str,
 )
 def test_which_calls_it_takes(changes: dict[str, object], expected: bool) -> None:
-    assert kernels.fits(**{**SHAPE, **changes}) is expected
+    assert fits(**{**SHAPE, **changes}) is expected

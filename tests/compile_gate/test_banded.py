@@ -1,0 +1,95 @@
+"""The banded product's two kernels as compiled: TMA, asynchronous products, no spill."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pixelnet_triton.call import Linear
+from pixelnet_triton.kernels.banded import CHOICES, banded
+from pixelnet_triton.kernels.order import Order, ruler_of
+from pixelnet_triton.kernels.select import Tile
+
+from .launches import IMAGES, OUTPUTS, POINTS, Problem
+from .machine_code import instructions, resources
+from .offsets import narrow_products
+from .targets import TARGETS, Launch, compiling_for
+
+PROBLEM = Problem(torch.bfloat16)
+# What may be 32 bits wide: numbers of tiles, steps and columns, rows of maps and of R, which TMA
+# takes so, and a bit.
+NARROW = {
+    "_left_kernel": {"image", "steps", "start", "end", "k", "first", "d"},
+    "_banded_kernel": {"count", "stride", "t", "first", "r", "n", "bad"},
+}
+
+
+def compiled(
+    target: str, ordered: bool, tile: Tile | None, activation: str | None = "relu"
+) -> list[Launch]:
+    """The left operand's launch, and the product's."""
+    s, order = PROBLEM.sampling, None
+    if ordered:
+        ruler = ruler_of(s.sizes, s.geometry.affine)
+        place = torch.zeros(POINTS, dtype=torch.int64)
+        starts = torch.zeros(IMAGES, ruler.spaces, dtype=torch.int64)
+        order = Order(place, torch.zeros(POINTS, 2), None, starts, ruler)
+    head = Linear(PROBLEM.weight, torch.empty(OUTPUTS, dtype=torch.bfloat16), activation)
+    with compiling_for(target) as launches:
+        banded(s, head, (3, 4), order, tile)
+    return launches
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["as they come", "ordered"])
+@pytest.mark.parametrize(
+    ("tile", "activation"),
+    [(tile, "relu") for tile in CHOICES] + [(None, "gelu"), (None, None)],
+    ids=str,
+)
+def test_on_sm_90(
+    tile: Tile | None,
+    activation: str | None,
+    ordered: bool,
+    record_launch: Callable[[Launch, str], None],
+) -> None:
+    launches = compiled("sm_90", ordered, tile, activation)
+    assert [launch.kernel for launch in launches] == list(NARROW)
+    for launch in launches:
+        record_launch(launch, f"banded {activation}")
+        used = resources(launch.compiled)
+        assert used.spills == 0, f"{launch} {launch.config}: {used}"
+        assert used.shared <= TARGETS["sm_90"].shared
+        assert launch.metadata["name"].startswith(f"{launch.kernel} ")
+        assert launch.metadata["bytes"] > 0
+        products = narrow_products(launch.compiled.asm["ttir"])
+        names = {re.match(r"%([a-z]*)", line)[1] for line in products}  # type: ignore[index]
+        assert names <= NARROW[launch.kernel]
+    left, product = [instructions(launch.compiled) for launch in launches]
+    assert left.loads[16] >= 4 * 3
+    assert left.loads[2] == 0
+    assert product.wgmma
+    code = launches[1].compiled.asm["ptx"]
+    assert len(re.findall(r"cp\.async\.bulk\.tensor\S*shared\S*global", code)) >= 2
+    assert bool(re.search(r"cp\.async\.bulk\.tensor\S*global\S*shared", code)) != ordered
+    # In the loop one product may be under way while the next is issued.
+    assert re.search(r"wgmma\.wait_group\.sync\.aligned 1", code)
+    # Loads of the first steps are under way before the loop, those of later ones ahead in it.
+    code = launches[1].compiled.asm["ttgir"]
+    before = code[: code.rindex("scf.for", 0, code.index("warp_group_dot "))]
+    stages = launches[1].compiled.metadata.num_stages
+    assert before.count("async_tma_copy_global_to_local") == 2 * (stages - 1)
+    code = launches[1].compiled.asm["ptx"]
+    if activation == "relu":
+        assert set(re.findall(r"max[.\w]*\.f32", code)) == {"max.NaN.f32"}
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["as they come", "ordered"])
+def test_on_sm_100(ordered: bool, record_launch: Callable[[Launch, str], None]) -> None:
+    launches = compiled("sm_100", ordered, None)
+    for launch in launches:
+        record_launch(launch, "banded relu")
+        assert resources(launch.compiled).shared <= TARGETS["sm_100"].shared
+    assert instructions(launches[1].compiled).products["UTCHMMA"]
