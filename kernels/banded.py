@@ -16,6 +16,7 @@ products.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -257,6 +258,8 @@ def banded(
         key = key._replace(activation=head.activation)
         trial = partial(banded, s, head, projected, order)
         tile = tile_for("banded", CHOICES, key, s, trial)
+    if order is None:  # results leave by TMA, out of the shared memory of a stage
+        tile = replace(tile, num_stages=3)
     ordered = s if order is None else order.of(s)
     left, right, table, width, bias = operands(ordered, head, projected)
     out = left.new_empty((s.total, head.out_features))

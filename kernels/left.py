@@ -215,7 +215,7 @@ def _left_kernel(
     program = tl.program_id(0)
     # Bands take the longest, and so come first.
     is_band = program < groups
-    group = program if is_band else (program - groups) // max(BLOCKS, 1)
+    group = tl.where(is_band, program, (program - groups) // max(BLOCKS, 1))
     if group < groups:
         p = group * BLOCK_P + tl.arange(0, BLOCK_P)
         p_mask = p < points.total
