@@ -35,6 +35,7 @@ from .launch import (
     matrix,
     options,
     point_arguments,
+    power_of_2,
     precision,
     row_vector,
     starts,
@@ -255,8 +256,5 @@ def launch_linear(
 
 @lru_cache(maxsize=1024)
 def _widths(sizes: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Columns of each map as an interpolation product counts them.
-
-    Triton's own `next_power_of_2` takes two microseconds on the host.
-    """
-    return tuple([max(16, 1 << (width - 1).bit_length()) for _, width in sizes])
+    """Columns of each map as an interpolation product counts them."""
+    return tuple([max(16, power_of_2(width)) for _, width in sizes])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .blocks import channels_of
 from .direct import launch
-from .launch import accounted, options
+from .launch import accounted, options, power_of_2
 from .order import Order
 from .select import Tile
 
@@ -95,7 +95,7 @@ def masked(
     """(G, db) in grad's dtype, for grad (P, D) and y = `output` (P, D) or None; db if `bias`."""
     grad = grad.contiguous()
     total, outputs = grad.shape
-    columns = min(TILE.columns, triton.next_power_of_2(outputs))
+    columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)
     shares, blocks = -(-total // share), -(-outputs // columns)
     out = torch.empty_like(grad)

@@ -15,7 +15,7 @@ weigh nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +23,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..call.geometry import LayerAffine
+from ..call.geometry import Geometry, LayerAffine
 from ..call.sampling import Sampling
 from .bilinear import load_points
 from .direct import launch
-from .launch import accounted, options, point_arguments
+from .launch import accounted, options, point_arguments, power_of_2
 from .select import Tile
 
 __all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
@@ -50,7 +50,7 @@ class Ruler(NamedTuple):
     @property
     def spaces(self) -> int:
         """Bins of an image in the table of starts: a power of two, of which the last is empty."""
-        return triton.next_power_of_2(self.bins + 1)
+        return power_of_2(self.bins + 1)
 
 
 class Window(NamedTuple):
@@ -83,7 +83,8 @@ class Order(NamedTuple):
         return s._replace(points=self.xy, batch_index=self.image)
 
 
-def ruler_of(sizes: Sequence[tuple[int, int]], affine: Sequence[LayerAffine]) -> Ruler:
+@lru_cache(maxsize=1024)
+def ruler_of(sizes: tuple[tuple[int, int], ...], affine: tuple[LayerAffine, ...]) -> Ruler:
     """The rows of the finest map, some of them together if they are very many."""
     rows, (_, _, scale, offset) = max(
         (size[0], layer) for size, layer in zip(sizes, affine, strict=True)
@@ -94,10 +95,17 @@ def ruler_of(sizes: Sequence[tuple[int, int]], affine: Sequence[LayerAffine]) ->
 
 def windows_of(s: Sampling, ruler: Ruler) -> tuple[Window, ...]:
     """For each layer of `s`, whose points were binned by `ruler`."""
+    return _windows(s.geometry, not s.points.is_floating_point(), ruler)
+
+
+@lru_cache(maxsize=1024)
+def _windows(geometry: Geometry, whole: bool, ruler: Ruler) -> tuple[Window, ...]:
     windows = []
-    for i, (_, _, scale, offset) in enumerate(s.geometry.affine):
+    for _, _, scale, offset in geometry.affine:
         # A point touches rows that are nearer than this.
-        reach = 0.0 if s.geometry.is_exact(i, s.points) else 1.0 if s.geometry.bilinear else 0.5
+        reach = 1.0 if geometry.bilinear else 0.5
+        if whole and scale.is_integer() and offset.is_integer():
+            reach = 0.0
         if scale == 0:
             windows.append(Window(0.0, 0.0, float(ruler.bins)))
             continue
@@ -205,7 +213,7 @@ def order_points(s: Sampling) -> Order:
             starts,
             **arguments,
             blocks=blocks,
-            BLOCK_N=max(TILE.rows, triton.next_power_of_2(per_image)),
+            BLOCK_N=max(TILE.rows, power_of_2(per_image)),
             **shared,
         )
         return Order(place, xy, None, starts, ruler)

@@ -23,7 +23,7 @@ from ..kernels.band import band
 from ..kernels.gather import coordinate_gradient, gather
 from ..kernels.mask import masked
 from ..kernels.order import Order, order_points
-from .parts import columns_of, layout, map_rows, weight_of
+from .parts import cells_of, columns_of, layout, weight_of
 from .routes import layers_written
 
 __all__ = ["hypercolumn_gradients", "linear_gradients"]
@@ -73,11 +73,10 @@ def linear_gradients(
     layers = layers_written(route, "collect")
     if layers := [i for i in layers if wanted.features[i] or wanted.weight]:
         for i, q in zip(layers, _collected(grad, s.of(layers), order), strict=True):
-            feature = s.features[i]
             if weight is not None:
-                _put_product(weight, s, [i], q.flatten(0, 1).t(), map_rows(feature).flatten(0, 1))
+                _put_product(weight, s, [i], q.t(), cells_of(s.features[i]))
             if wanted.features[i]:
-                features[i] = _multiplied(q, weight_of(head.weight, s, [i]), feature)
+                features[i] = _multiplied(q, weight_of(head.weight, s, [i]), s.features[i])
     return _gradients(s, features, points, weight, bias)
 
 
@@ -93,11 +92,15 @@ def _scattered(
 
 
 def _collected(grad: Tensor, s: Sampling, order: Order) -> list[Tensor]:
-    """Q_i = S_i^T G of every layer of `s`, (B, cells, D), by one launch."""
-    qs = [grad.new_empty(s.batch, *size, grad.shape[1]) for size in s.sizes]
-    targets = [q.permute(0, 3, 1, 2) for q in qs]
+    """Q_i = S_i^T G of every layer of `s`, (B cells, D), by one launch."""
+    outputs = grad.shape[1]
+    qs = [grad.new_empty(s.batch * height * width, outputs) for height, width in s.sizes]
+    targets = [
+        q.view(s.batch, *size, outputs).permute(0, 3, 1, 2)
+        for q, size in zip(qs, s.sizes, strict=True)
+    ]
     band(grad, [0] * len(qs), s._replace(features=targets), order)
-    return [q.flatten(1, 2) for q in qs]
+    return qs
 
 
 def _put_product(
@@ -114,12 +117,12 @@ def _put_product(
 
 
 def _multiplied(q: Tensor, weight: Tensor, feature: Tensor) -> Tensor:
-    """dX = Q W in the shape and layout of the map, for Q (B, cells, D) and W (D, C)."""
+    """dX = Q W in the shape and layout of the map, for Q (B cells, D) and W (D, C)."""
+    batch, channels, height, width = feature.shape
     if layout(feature) is torch.channels_last:
-        gradient = torch.matmul(q, weight).transpose(1, 2)
-    else:
-        gradient = torch.matmul(weight.t(), q.transpose(1, 2))
-    return gradient.reshape(feature.shape)
+        return torch.mm(q, weight).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    by_image = q.view(batch, height * width, -1).transpose(1, 2)
+    return torch.matmul(weight.t(), by_image).view(feature.shape)
 
 
 def _coordinates(rows: Tensor, columns: Sequence[int], s: Sampling, order: Order) -> Tensor:

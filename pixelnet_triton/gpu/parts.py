@@ -1,4 +1,4 @@
-"""Views that both passes take: a map as rows of cells, some layers' columns of the weight."""
+"""What both passes take: a map as rows of cells, some layers' columns of the weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 
-__all__ = ["columns_of", "layout", "map_rows", "weight_of"]
+__all__ = ["cells_of", "columns_of", "layout", "weight_of"]
 
 
 def columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
@@ -28,9 +28,9 @@ def weight_of(weight: Tensor, s: Sampling, layers: Sequence[int]) -> Tensor:
     return torch.cat([weight[:, s.columns[i]] for i in layers], dim=1)
 
 
-def map_rows(feature: Tensor) -> Tensor:
-    """(B, H_i W_i, C_i): a view for both layouts; the product takes either as it is."""
-    return feature.flatten(2).transpose(1, 2)
+def cells_of(feature: Tensor) -> Tensor:
+    """(B H_i W_i, C_i): a view of a channels_last map, a copy of others."""
+    return feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
 
 
 def layout(feature: Tensor) -> torch.memory_format:

@@ -20,7 +20,7 @@ from ..kernels.gather import gather
 from ..kernels.linear import Operand
 from ..kernels.product import product
 from .backward import hypercolumn_gradients, linear_gradients
-from .parts import map_rows, weight_of
+from .parts import weight_of
 from .routes import GATHERED, PROJECTED, layers_read
 
 __all__ = ["gather", "hypercolumn_gradients", "linear", "linear_gradients"]
@@ -83,6 +83,5 @@ def _multiplied(rows: Tensor, weight: Tensor, head: Linear) -> Tensor:
 
 def _projected(s: Sampling, head: Linear, layer: int) -> Tensor:
     """Z_i = X_i W_i^T as a channels_last map (B, D, H_i, W_i)."""
-    feature = s.features[layer]
-    z = torch.matmul(map_rows(feature), weight_of(head.weight, s, [layer]).t())
-    return z.unflatten(1, feature.shape[2:]).permute(0, 3, 1, 2)
+    cells, weight = s.features[layer].permute(0, 2, 3, 1), weight_of(head.weight, s, [layer])
+    return F.linear(cells, weight).permute(0, 3, 1, 2)
