@@ -60,7 +60,7 @@ def test_projected_layers_of_two_steps_have_several_ways() -> None:
     assert _ways(replace(hopper, out_features=4096), plan) == ["project_band", ROWS]
     assert _ways(replace(hopper, out_features=4095), plan) == [ROWS]
     assert _ways(replace(hopper, itemsize=4), plan) == ["project_columns", ROWS]
-    assert _ways(replace(hopper, ragged=True), plan) == ["project_columns", ROWS]
+    assert _ways(replace(hopper, ragged=True), plan) == ["project_band", "project_columns", ROWS]
     assert _ways(replace(hopper, tensor_loads=False), plan) == ["project_columns", ROWS]
     large = replace(hopper, layers=(LayerShape(4, 5, 6), LayerShape(6, 100, 100)))
     assert _ways(large, plan) == ["project_columns", ROWS]
