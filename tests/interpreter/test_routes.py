@@ -72,10 +72,11 @@ def _ways(shape: CallShape, plan: Plan) -> list[str]:
 
 def test_gradients_are_written_as_layers_are_read_or_as_cells_are_few() -> None:
     plan = Plan((GATHER, ROWS), "two_step")
-    # 2 x 30 and 2 x 9 cells
+    # 30 and 9 cells an image, of two
     for points, written in (
         (1000, [("scatter", "collect"), ("collect", "collect")]),
-        (40, [("scatter", "collect")]),
+        (40, [("scatter", "collect"), ("collect", "collect")]),
+        (24, [("scatter", "collect"), ("scatter", "scatter")]),
         (10, [("scatter", "collect"), ("scatter", "scatter")]),
     ):
         ways = open_routes(replace(SHAPE, points=points), plan)
