@@ -165,8 +165,8 @@ FAULTS = (
     Fault(
         "weight-columns-of-other-layers",
         "kernels/left.py",
-        "FROM=tuple([columns[i].start for i in gathered])",
-        "FROM=starts(fine.channels)",
+        "k + (FROM[i] - COLUMNS[i])",
+        "k",
         _BANDED,
     ),
     Fault(
@@ -244,8 +244,8 @@ FAULTS = (
     Fault(
         "many-cells-collected",
         _GPU_ROUTES,
-        "2 * shape.batch * layer.cells <= shape.points",
-        "2 * shape.batch * layer.cells >= shape.points",
+        "if layer.cells <= cells",
+        "if layer.cells >= cells",
         _ROUTES,
     ),
     Fault(
@@ -260,7 +260,7 @@ FAULTS = (
         "alignment-forgotten-by-known-launches",
         "kernels/direct.py",
         "tuple(others), False, True, True)",
-        "tuple(others), False, True, False)",
+        "tuple(others), False, True, True)[0]",
         _LAUNCHES,
     ),
     Fault(
