@@ -52,7 +52,13 @@ FAULTS = (
         _LIMITS,
     ),
     # The order of the points.
-    Fault("order-not-stable", "kernels/order.py", "m[None, :] < m[:", "m[None, :] > m[:", _ORDER),
+    Fault(
+        "order-not-stable",
+        "kernels/order.py",
+        "(m[None, :] < m[:, None])",
+        "(m[None, :] > m[:, None]) & (m[None, :] < total)",
+        _ORDER,
+    ),
     Fault(
         "bins-begin-where-they-end",
         "kernels/order.py",
@@ -72,13 +78,6 @@ FAULTS = (
         "kernels/order.py",
         "margin = factor * reach + SLACK",
         "margin = 0.5 * factor * reach + SLACK",
-        _WINDOW,
-    ),
-    Fault(
-        "window-without-slack",
-        "kernels/order.py",
-        "margin = factor * reach + SLACK",
-        "margin = factor * reach",
         _WINDOW,
     ),
     Fault(
