@@ -1,19 +1,28 @@
-"""Faults of the kernels and of the GPU back end, noticed in Triton's interpreter."""
+"""Faults of the kernels and of the GPU back end.
+
+Noticed in Triton's interpreter, those of launches by a stand-in for the compiled kernel.
+"""
 
 from .fault import Fault
 
+_GATE = "tests/gate/test_"
+_LAUNCHES = ("tests/compile_gate/test_direct.py",)
+_CASES = ("tests/interpreter/test_cases.py::test_values_and_gradients",)
 _SPECIAL = ("tests/interpreter/test_special_cases.py",)
 _ROUTES = ("tests/interpreter/test_routes.py",)
 _LIMITS = ("tests/interpreter/test_limits.py",)
+_ORDER = (_GATE + "order.py::test_the_order_is_stable_and_by_image_and_bin",)
+_WINDOW = (_GATE + "order.py::test_a_window_holds_all_that_touch_its_rows",)
+_SPREAD = (_GATE + "order.py::test_bad_gradients_stay_with_the_cells_that_see_them",)
+_SCATTER = (_GATE + "tiles.py::test_scatter",)
+_MASKED = (_GATE + "tiles.py::test_masked",)
+_BANDED = (_GATE + "banded.py::test_values",)
+_BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
+
+_BACKWARD = "pixelnet_triton/gpu/backward.py"
+_GPU_ROUTES = "pixelnet_triton/gpu/routes.py"
 
 FAULTS = (
-    Fault(
-        "deterministic-flag-ignored",
-        "pixelnet_triton/gpu/backend.py",
-        "in_order = torch.are_deterministic_algorithms_enabled()",
-        "in_order = False",
-        _ROUTES,
-    ),
     Fault(
         "float32-always-in-tf32",
         "kernels/launch.py",
@@ -42,11 +51,236 @@ FAULTS = (
         "tl.where(valid, 0.0, 0.0)",
         _LIMITS,
     ),
+    # The order of the points.
+    Fault(
+        "order-not-stable",
+        "kernels/order.py",
+        "(m[None, :] < m[:, None])",
+        "(m[None, :] > m[:, None]) & (m[None, :] < total)",
+        _ORDER,
+    ),
+    Fault(
+        "bins-begin-where-they-end",
+        "kernels/order.py",
+        "spaces, before + lower)",
+        "spaces, before + lower + every)",
+        _ORDER,
+    ),
+    Fault(
+        "order-without-images",
+        "kernels/order.py",
+        "image.to(tl.int32) * SPACES + bin",
+        "bin",
+        _ORDER,
+    ),
+    Fault(
+        "window-of-half-a-row",
+        "kernels/order.py",
+        "margin = factor * reach + SLACK",
+        "margin = 0.5 * factor * reach + SLACK",
+        _WINDOW,
+    ),
+    Fault(
+        "windows-of-whole-pixels-wide",
+        "kernels/order.py",
+        "reach = 0.0 if s.geometry.is_exact(i, s.points) else",
+        "reach =",
+        (_GATE + "order.py::test_whole_pixels_of_a_full_map_have_one_bin_a_row",),
+    ),
+    # The band, and the mask before it.
+    Fault(
+        "runs-end-early",
+        "kernels/band.py",
+        "end = tl.load(bins + high.to(tl.int32) + 1)",
+        "end = tl.load(bins + high.to(tl.int32))",
+        _SCATTER,
+    ),
+    Fault(
+        "last-points-of-runs-repeated",
+        "kernels/band.py",
+        "    ty = tl.where(k < end, ty, -8.0)\n",
+        "",
+        _SCATTER,
+    ),
+    Fault(
+        "band-weights-of-the-other-axis",
+        "kernels/band.py",
+        "s = hat(tx[None, :], column",
+        "s = hat(ty[None, :], column",
+        _SCATTER,
+    ),
+    Fault(
+        "outermost-rows-take-their-own",
+        "kernels/band.py",
+        "tl.where(last >= size[0] - 1, last_bin, ",
+        "tl.where(last >= 2 * size[0] + 128, last_bin, ",
+        _SCATTER + _CASES,
+    ),
+    Fault(
+        "bad-gradients-spread",
+        "kernels/band.py",
+        "if tl.max(tl.where(acc - acc == 0.0, 0, 1)) == 0:",
+        "if tl.max(tl.where(acc - acc == 0.0, 0, 1)) >= 0:",
+        _SPREAD,
+    ),
+    Fault(
+        "bad-gradients-times-zero",
+        "kernels/band.py",
+        "tl.where(s != 0.0, s * value.to(tl.float32), 0.0)",
+        "s * value.to(tl.float32)",
+        _SPREAD,
+    ),
+    Fault(
+        "careful-cells-in-one-row",
+        "kernels/band.py",
+        "row = first_row + cell // WIDTH",
+        "row = first_row",
+        _SPREAD,
+    ),
+    Fault("mask-keeps-zeros", "kernels/mask.py", "y <= 0.0", "y < 0.0", _MASKED),
+    Fault("mask-takes-nan", "kernels/mask.py", "(y <= 0.0, 0.0, g)", "(y > 0.0, g, 0.0)", _MASKED),
+    Fault(
+        "bias-gradient-of-the-first-shares",
+        "kernels/mask.py",
+        "for start in range(0, rows, BLOCK_R):",
+        "for start in range(0, BLOCK_R, BLOCK_R):",
+        _MASKED + _CASES,
+    ),
+    # The banded product.
+    Fault(
+        "bands-without-their-last-row",
+        "kernels/left.py",
+        "tl.cdiv((high + 1 - low) * size[1], STEP)",
+        "tl.cdiv((high - low) * size[1], STEP)",
+        _BANDED,
+    ),
+    Fault(
+        "bands-of-every-image",
+        "kernels/left.py",
+        "            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)\n",
+        "",
+        _BANDED,
+    ),
+    Fault(
+        "weight-columns-of-other-layers",
+        "kernels/left.py",
+        "k + (FROM[i] - COLUMNS[i])",
+        "k",
+        _BANDED,
+    ),
+    Fault(
+        "bias-rides-and-walks",
+        "kernels/left.py",
+        "bias if riding is None else None)",
+        "bias)",
+        _BANDED,
+    ),
+    Fault("shift-of-the-band-before", "kernels/banded.py", "k < ends[i]", "k <= ends[i]", _BANDED),
+    Fault(
+        "rows-stay-in-order",
+        "kernels/banded.py",
+        "to[:, None] * D",
+        "m[:, None] * D",
+        _BANDED,
+    ),
+    Fault(
+        "bad-cells-spread",
+        "kernels/banded.py",
+        "tl.where(sums != sums, 1 << (own & 31), 0)",
+        "tl.where(sums > sums, 1 << (own & 31), 0)",
+        _BAD_MAPS,
+    ),
+    Fault(
+        "bad-cells-times-zero",
+        "kernels/banded.py",
+        "(a != 0.0) | (k < WIDTH)",
+        "(a != 0.0) | (a == 0.0)",
+        _BAD_MAPS,
+    ),
+    Fault(
+        "careful-columns-unshifted",
+        "kernels/banded.py",
+        "tl.full((), 0, tl.int64) + k + _shift_of(k, ends, shifts, WIDTH)",
+        "tl.full((), 0, tl.int64) + k",
+        _BAD_MAPS,
+    ),
+    # The back end.
     Fault(
         "relu-not-masked-on-a-gpu",
+        _BACKWARD,
+        "masked(grad, output, order, wanted.bias)",
+        "masked(grad, None, order, wanted.bias)",
+        _CASES,
+    ),
+    Fault(
+        "weight-gradient-of-another-order",
+        _BACKWARD,
+        "gather(order.of(s).of(layers))",
+        "gather(s.of(layers))",
+        _CASES,
+    ),
+    Fault(
+        "coordinate-gradient-of-another-order",
+        _BACKWARD,
+        "gradient.index_copy_(0, order.place, found)",
+        "gradient.copy_(found)",
+        _CASES,
+    ),
+    Fault(
+        "columns-of-the-weight-reversed",
+        "pixelnet_triton/gpu/parts.py",
+        "weight[:, s.columns[i]] for i in layers]",
+        "weight[:, s.columns[i]] for i in layers[::-1]]",
+        _CASES,
+    ),
+    Fault(
+        "moving-points-collected",
         "pixelnet_triton/gpu/backend.py",
-        "            if output is not None:\n",
-        "            if False:\n",
-        ("tests/interpreter/test_cases.py",),
+        "routes.scattered(self.route) if wanted.points else self.route",
+        "self.route",
+        _ROUTES,
+    ),
+    Fault(
+        "many-cells-collected",
+        _GPU_ROUTES,
+        "if layer.cells <= cells",
+        "if layer.cells >= cells",
+        _ROUTES,
+    ),
+    Fault(
+        "bands-before-hopper",
+        _GPU_ROUTES,
+        "        shape.tensor_loads\n        and shape",
+        "        shape",
+        _ROUTES,
+    ),
+    # Launches past Triton's Python.
+    Fault(
+        "alignment-forgotten-by-known-launches",
+        "kernels/direct.py",
+        "tuple(others), False, True, True)",
+        "tuple(others), False, True, True)[0]",
+        _LAUNCHES,
+    ),
+    Fault(
+        "strides-forgotten-by-known-launches",
+        "kernels/direct.py",
+        "[layer[1:] for layer in value]",
+        "[layer[1:2] for layer in value]",
+        _LAUNCHES,
+    ),
+    Fault(
+        "device-forgotten-by-known-launches",
+        "kernels/direct.py",
+        "        device,\n        modes,\n",
+        "        modes,\n",
+        _LAUNCHES,
+    ),
+    Fault(
+        "exit-hooks-untold",
+        "kernels/direct.py",
+        "        or _somebody(runtime.launch_exit_hook)\n",
+        "",
+        _LAUNCHES,
     ),
 )
