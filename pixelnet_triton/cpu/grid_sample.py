@@ -56,7 +56,8 @@ class Grids:
         meeting = Meeting.of(geometry, sizes, scale, offset)
         if meeting.lattice is None and shape.itemsize < 8:  # all is exact in float32, and quicker
             scale, offset = scale.float(), offset.float()
-        one = torch.ones((), dtype=torch.float64, device="cpu")
+        dtype = torch.float64 if shape.itemsize == 8 else torch.float32
+        one = torch.ones((), dtype=dtype, device="cpu")
         return Grids(scale, offset, one, PADDING[geometry.padding_mode], meeting)
 
     def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:

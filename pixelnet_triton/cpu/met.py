@@ -86,7 +86,8 @@ class Meeting:
         # Points of few bits have an exact u if this only shifts these bits.
         shifts = (scale.frexp()[0] == 0.5) & ((offset * (1 << 20)).frac() == 0)
         if not bool(shifts.all()):
-            lattice = torch.tensor(math.lcm(*map(cell_lattice, geometry.affine)), device="cpu")
+            spacing = math.lcm(*map(cell_lattice, geometry.affine))
+            lattice = torch.tensor(spacing, dtype=torch.float32, device="cpu")
         return Meeting(geometry, sizes, lattice, tuple(same), any(map(integers_meet_cells, others)))
 
     def cells(self, batch: int, points: Tensor) -> dict[int, Cells]:
