@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .call import Options, Plan, Stride
+from .op.labels import are_labels, labels_at
 from .op.prepare import prepare
 from .op.run import run
 from .op.shared import as_one_image
@@ -39,7 +40,8 @@ def sparse_hypercolumn(
 
     Args:
         features: M maps ``(B, C_i, H_i, W_i)`` of one dtype (float32, float16, bfloat16; float64
-            on the CPU) and one device, any strides; channels_last is fastest.
+            on the CPU) and one device, any strides; channels_last is fastest. Integers and bool,
+            such as labels, with ``interpolation="nearest"`` and no weight.
         points: ``(B, N, 2)``, or ``(P, 2)`` with `batch_index`: (x, y), integer or floating.
         image_size: ``(H, W)`` of the input image, in pixels.
         weight: ``(D, sum C_i)``, columns in the order of the layers; None returns h itself.
@@ -91,6 +93,8 @@ def sparse_hypercolumn(
         coordinates,
         plan,
     )
+    if interpolation == "nearest" and are_labels(features, weight):
+        return labels_at(features, points, batch_index, options)
     one = as_one_image(features, points, batch_index)
     if one is None:
         call = prepare(features, points, batch_index, weight, bias, options)

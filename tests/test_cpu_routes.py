@@ -1,7 +1,7 @@
 """The ways in which the CPU back end may compute one and the same call, each forced on every case.
 
 Which of them a call takes depends on its size; test cases are small, so without force most would
-go one way. Points want no gradient here: with one, fewer ways are open (test_sparse_hypercolumn).
+go one way.
 """
 
 from __future__ import annotations
@@ -67,6 +67,15 @@ def test_every_route_is_right(name: str, case: Case, device: torch.device) -> No
     assert plan_in_use(inputs.arguments(), plan).route == plan.route
     same_layout = name != "expression"
     check_case(case, device, moving_points=False, same_layout=same_layout, plan=plan)
+
+
+@pytest.mark.parametrize("case", ALL, ids=case_id)
+def test_points_get_their_gradient_by_grid_sample_too(case: Case, device: torch.device) -> None:
+    inputs = build(case, device)
+    plan = forced_plan(inputs, "grid_sample")
+    if plan is None or not inputs.points.is_floating_point():
+        pytest.skip("not open to such a call")
+    check_case(case, device, plan=plan)
 
 
 def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:
@@ -155,14 +164,16 @@ def test_nearest_cells_are_priced_as_they_are_read() -> None:
 
 
 def test_points_that_want_a_gradient_are_priced_as_they_are_found() -> None:
-    feature = torch.randn(1, 16, 20, 20)
-    moving = plan_hypercolumn([feature], 100, 8, moving_points=True)
-    at = (torch.rand(1, 100, 2) * 20).requires_grad_()
-    arguments = {"features": [feature], "points": at, "image_size": (20, 20)}
-    used = plan_in_use({**arguments, "weight": torch.randn(8, 16)})
-    assert used == moving
-    assert used.route is not None
-    assert used.route.backward == "lists"
+    """By the sampling kernels as long as there are few channels, which lists read four times."""
+    for channels, layout in ((2, torch.contiguous_format), (512, torch.channels_last)):
+        feature = torch.randn(1, channels, 20, 20).contiguous(memory_format=layout)
+        moving = plan_hypercolumn([feature], 100, 8, moving_points=True)
+        at = (torch.rand(1, 100, 2) * 20).requires_grad_()
+        arguments = {"features": [feature], "points": at, "image_size": (20, 20)}
+        used = plan_in_use({**arguments, "weight": torch.randn(8, channels)})
+        assert used == moving
+        assert used.route is not None
+        assert used.route.backward == ("grid_sample" if channels == 2 else "lists")
 
 
 def test_rows_are_written_and_priced_by_one_ratio() -> None:

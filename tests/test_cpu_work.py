@@ -87,9 +87,10 @@ def call_id(value: CallShape | Plan) -> str:
     return f"{len(value.layers)}x{value.batch}-{kind}-{value.points}-{value.out_features}"
 
 
-def counted(shape: CallShape, plan: Plan) -> tuple[int, int]:
+def counted(shape: CallShape, plan: Plan, moving: bool = False) -> tuple[int, int]:
     """Operators of the forward pass, and of forward and backward."""
     maps, points, index, weight = random_inputs(shape, CPU)
+    points.requires_grad_(moving)
     options = {"weight": weight, "batch_index": index, "coordinates": "unit", "plan": plan}
 
     def forward() -> torch.Tensor:
@@ -99,7 +100,7 @@ def counted(shape: CallShape, plan: Plan) -> tuple[int, int]:
     with Operators() as there:
         y = forward()
     with Operators() as back:
-        torch.autograd.grad(y, [*maps, weight], y.detach())
+        torch.autograd.grad(y, [*maps, weight, *[points] * moving], y.detach())
     return there.count, there.count + back.count
 
 
@@ -114,6 +115,17 @@ def test_operators_are_counted(shape: CallShape, plan: Plan) -> None:
     else:
         predicted -= 2 * FUNCTION_OPERATORS
     assert predicted == pytest.approx(both, rel=0.25)
+
+
+@pytest.mark.skipif(not COUNTED, reason="the table counts the operators of torch 2.13")
+@pytest.mark.parametrize(("shape", "plan"), CALLS[::3], ids=call_id)
+def test_operators_for_points_are_counted(shape: CallShape, plan: Plan) -> None:
+    assert plan.route is not None
+    if plan.route.by_autograd:
+        pytest.skip("points want no gradient of it")
+    shape = replace(shape, moving_points=True)
+    predicted = BACKEND.work(shape, plan).total.operators - 2 * FUNCTION_OPERATORS
+    assert predicted == pytest.approx(counted(shape, plan, moving=True)[1], rel=0.25)
 
 
 @pytest.mark.skipif(not COUNTED, reason="the table counts the operators of torch 2.13")

@@ -157,6 +157,26 @@ def test_far_points_do_not_move_the_value(padding_mode: str, function: Function)
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["lists", "grid_sample"])
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+def test_on_a_step_the_derivative_is_that_to_the_right(name: str, padding_mode: str) -> None:
+    """Of points on a row, on a column or on both; and 0 on the border itself."""
+    options = {"strides": [1, 3], "padding_mode": padding_mode}
+    cells = torch.randint(-1, 57, (1, 60, 2)).double()
+    share = torch.rand(1, 60, 2, dtype=torch.float64)
+    points = torch.where(torch.randint(0, 2, (1, 60, 2)) > 0, cells, cells + share).float()
+    features = [torch.rand(1, 5, 57, 57), torch.rand(1, 3, 19, 19)]
+    gradients = []
+    for function, dtype in (
+        (by_route(name), torch.float32),
+        (reference_hypercolumn, torch.float64),
+    ):
+        at = points.to(dtype).requires_grad_()
+        value = function([f.to(dtype) for f in features], at, (57, 57), **options)
+        gradients.append(torch.autograd.grad(value.sum(), at)[0])
+    torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-4, atol=1e-4)
+
+
 def test_cells_are_looked_for_only_where_grids_may_miss_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,35 @@ def test_sizes_and_strides_are_numbers_of_any_kind(device: torch.device) -> None
             value = sparse_hypercolumn(**inputs.arguments(image_size=size, strides=strides))
             assert torch.equal(value, expected)
         assert torch.equal(sparse_hypercolumn(**inputs.arguments(image_size=size)), expected)
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["uniform", "ragged"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.int32, torch.bool], ids=str)
+def test_labels_are_taken_from_the_nearest_cells(
+    dtype: torch.dtype, ragged: bool, padding_mode: str, device: torch.device
+) -> None:
+    """As maps of float64 would be, and of integers that even these cannot hold."""
+    case = Case("labels", ((2, 9, 11), (1, 3, 4)), image_size=(18, 22), spread="outside", points=40)
+    case = replace(case, interpolation="nearest", padding_mode=padding_mode, ragged=ragged)
+    inputs = build(case, device)
+    inputs.features = [(feature * 50).long().to(dtype) for feature in inputs.features]
+    value = sparse_hypercolumn(**inputs.arguments(strides=[2, 6]))
+    floats = [feature.double() for feature in inputs.features]
+    expected = reference_hypercolumn(**inputs.arguments(features=floats, strides=[2, 6]))
+    assert value.dtype == dtype
+    assert torch.equal(value, expected.to(dtype))
+    if dtype == torch.int64:
+        moved = sparse_hypercolumn(
+            **inputs.arguments(features=[f + 2**60 for f in inputs.features], strides=[2, 6])
+        )
+        assert torch.equal(moved[moved != 0], (value + 2**60)[moved != 0])
+
+
+def test_labels_are_refused_where_they_would_be_averaged(device: torch.device) -> None:
+    labels, points = [torch.zeros(1, 1, 4, 4, dtype=torch.int64)], torch.rand(1, 2, 2)
+    labels, points = [labels[0].to(device)], points.to(device)
+    with pytest.raises(TypeError, match=r"features\[0\] is torch.int64; .*interpolation='nearest'"):
+        sparse_hypercolumn(labels, points, (4, 4))
+    with pytest.raises(ValueError, match="points has shape"):
+        sparse_hypercolumn(labels, points[0], (4, 4), interpolation="nearest")

@@ -95,7 +95,8 @@ def _check_features(features: Sequence[Tensor]) -> None:
         if feature.dtype not in _FEATURE_DTYPES:
             raise TypeError(
                 f"features[{i}] is {feature.dtype}; expected float32, float16, bfloat16 or "
-                "(on the CPU) float64. Convert it with .to(torch.float32)"
+                "(on the CPU) float64; or, with interpolation='nearest' and no weight, integers or "
+                "bool. Convert it with .to(torch.float32)"
             )
         if feature.dtype != first.dtype:
             raise TypeError(

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
-from ..call import CallShape, Geometry, Gradients, LayerAffine, Linear, Sampling, Wanted
+from ..call import CallShape, Geometry, Gradients, LayerAffine, Linear, Route, Sampling, Wanted
 from .maps import laid_out_like
 from .met import Cells, Meeting
 from .products import Upstream, product_dtype
+from .reading import Reading
 
 __all__ = ["Expression", "Grids", "hypercolumns", "sampled_backward"]
 
@@ -35,7 +36,7 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class Grids:
-    """grid = u - 1, u = (2 t + 1) / W = scale * point + offset, in double precision.
+    """grid = u - 1, u = (2 t + 1) / W = scale * point + offset, in float64 unless float32 is exact.
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
@@ -53,7 +54,10 @@ class Grids:
         sizes = tuple([(layer.rows, layer.columns) for layer in shape.layers])
         scale, offset = _grid_affine(geometry.affine, sizes)
         meeting = Meeting.of(geometry, sizes, scale, offset)
-        one = torch.ones((), dtype=torch.float64, device="cpu")
+        if meeting.lattice is None and shape.itemsize < 8:  # all is exact in float32, and quicker
+            scale, offset = scale.float(), offset.float()
+        dtype = torch.float64 if shape.itemsize == 8 else torch.float32
+        one = torch.ones((), dtype=dtype, device="cpu")
         return Grids(scale, offset, one, PADDING[geometry.padding_mode], meeting)
 
     def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
@@ -74,27 +78,30 @@ class Grids:
         return sampled.where(cells.off.unsqueeze(2), cells.taken(feature))
 
     def scattered(
-        self, features: Sequence[Tensor], points: Tensor, planes: dict[int, Tensor]
-    ) -> Iterator[tuple[int, Tensor]]:
-        """i and S_i^T G_i, contiguous in NCHW, of planes (B, C_i, 1, N) by layer."""
-        grids, met = self.at(features, points), self.meeting.cells(features[0].shape[0], points)
-        for i, plane in planes.items():
-            yield i, self._scattered(features[i], grids[i], met.get(i), plane)
+        self, s: Sampling, planes: Sequence[Tensor], wanted: Wanted
+    ) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+        """Of each layer S_i^T G_i, contiguous in NCHW, and dL/d(grid), where wanted.
 
-    def _scattered(
-        self, feature: Tensor, grid: Tensor, cells: Cells | None, plane: Tensor
-    ) -> Tensor:
-        if cells is not None and cells.off is None:
-            gradient = torch.zeros_like(feature, memory_format=torch.contiguous_format)
-        else:
-            sent = plane
-            if cells is not None and cells.off is not None:
-                sent = plane.masked_fill(~cells.off.unsqueeze(2), 0)
-            arguments = (BILINEAR, self.padding, False, (True, False))
-            gradient = torch.ops.aten.grid_sampler_2d_backward(sent, feature, grid, *arguments)[0]
-        if cells is not None:
-            cells.give(gradient, plane)
-        return gradient
+        Of G_i as planes (B, C_i, 1, N). Points that meet cells have no gradient here.
+        """
+        grids, met = self.at(s.features, s.points), self.meeting.cells(s.batch, s.points)
+        for i, plane in enumerate(planes):
+            cells, wants_map = met.get(i), wanted.features[i]
+            if not (wants_map or wanted.points):
+                yield None, None
+                continue
+            gradient, moved = torch.ops.aten.grid_sampler_2d_backward(
+                plane if cells is None else cells.without(plane),
+                s.features[i],
+                grids[i],
+                BILINEAR,
+                self.padding,
+                False,
+                (wants_map, wanted.points),
+            )
+            if cells is not None and wants_map:
+                cells.give(gradient, plane)
+            yield gradient if wants_map else None, moved if wanted.points else None
 
     def at(self, features: Sequence[Tensor], points: Tensor) -> Sequence[Tensor]:
         """The grid of each layer, (B, 1, N, 2)."""
@@ -221,29 +228,53 @@ def hypercolumns(s: Sampling, grids: Grids) -> Tensor:
 def sampled_backward(
     s: Sampling, grids: Grids, head: Linear | None, upstream: Upstream, wanted: Wanted
 ) -> Gradients:
-    """All gradients but that of the points, which has steps where these kernels have none."""
+    """All gradients."""
     grad = upstream.whole()
-    weight = None
-    if head is None:
-        columns = grad
-    else:
+    needed = bool(wanted.layers) or wanted.points
+    columns, weight = grad, None
+    if head is not None:
         if wanted.weight:
             weight = torch.mm(grad.t(), hypercolumns(s, grids))
-        if s.batch == 1:  # (C, P): planes, as the kernel likes them
-            columns = torch.mm(head.weight.t(), grad.t()).t() if wanted.layers else grad
-        else:
-            columns = torch.mm(grad, head.weight) if wanted.layers else grad
-    features = _scattered(s, grids, columns, wanted)
-    return Gradients(features, None, weight, grad.sum(0) if wanted.bias else None)
+        if needed and s.batch == 1:  # (C, P): planes, as the kernel likes them
+            columns = torch.mm(head.weight.t(), grad.t()).t()
+        elif needed:
+            columns = torch.mm(grad, head.weight)
+    features: Sequence[Tensor | None] = [None] * len(s.features)
+    points = None
+    if needed:
+        features, points = _scattered(s, grids, columns, wanted)
+    return Gradients(features, points, weight, grad.sum(0) if wanted.bias else None)
 
 
-def _scattered(s: Sampling, grids: Grids, columns: Tensor, wanted: Wanted) -> list[Tensor | None]:
-    """S_i^T G_i, laid out as X_i, for columns = [G_1 | ...], (P, sum C_i)."""
-    gradients: list[Tensor | None] = [None] * len(s.features)
-    if not wanted.layers:
-        return gradients
-    planes = columns.reshape(s.batch, -1, columns.shape[1]).transpose(1, 2).unsqueeze(2)
-    of_layer = {i: planes[:, s.columns[i]] for i in wanted.layers}
-    for i, written in grids.scattered(s.features, s.points, of_layer):
-        gradients[i] = laid_out_like(s.features[i], written)
-    return gradients
+def _scattered(
+    s: Sampling, grids: Grids, columns: Tensor, wanted: Wanted
+) -> tuple[Sequence[Tensor | None], Tensor | None]:
+    """S_i^T G_i, laid out as X_i, and the points' gradient, for columns = [G_1 | ...]."""
+    features: list[Tensor | None] = []
+    points = None
+    by_image = columns.reshape(s.batch, -1, columns.shape[1]).transpose(1, 2).unsqueeze(2)
+    planes = [by_image[:, of_layer] for of_layer in s.columns]
+    for i, (written, moved) in enumerate(grids.scattered(s, planes, wanted)):
+        features.append(None if written is None else laid_out_like(s.features[i], written))
+        if moved is not None:  # d(grid) / d(point) is the scale
+            scale = grids.scale if grids.scale.dim() == 1 else grids.scale[i]
+            of_layer = moved.reshape(-1, 2).mul_(scale)
+            points = of_layer if points is None else points.add_(of_layer)
+    if points is not None:
+        _correct_on_steps(points, s, grids, columns)
+        points = points.to(s.points.dtype)
+    return features, points
+
+
+def _correct_on_steps(points: Tensor, s: Sampling, grids: Grids, columns: Tensor) -> None:
+    """The gradient of points at whose coordinates the derivative steps, which grids may miss."""
+    rows = grids.meeting.on_steps(s.points)
+    if rows is None:
+        return
+    image = rows.div(s.total // s.batch, rounding_mode="floor")
+    some = s._replace(points=s.points[rows], batch_index=image)
+    reading = Reading(some, Route("lists", "", ("picked",) * len(s.features), ()))
+    right = points.new_zeros((len(rows), 2))
+    for i, of_layer in enumerate(s.columns):
+        reading.add_point_gradient(right, i, columns[rows, of_layer])
+    points[rows] = right

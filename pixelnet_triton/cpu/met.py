@@ -49,6 +49,10 @@ class Cells(NamedTuple):
             planes = planes * self.weight.to(planes.dtype)
         return planes.unsqueeze(2)
 
+    def without(self, planes: Tensor) -> Tensor:
+        """What the other points send of planes (B, C, 1, N)."""
+        return planes * 0 if self.off is None else planes.masked_fill(~self.off.unsqueeze(2), 0)
+
     def give(self, gradient: Tensor, planes: Tensor) -> None:
         """gradient (B, C, H, W) += what points that meet cells send, of planes (B, C, 1, N)."""
         sent = planes.squeeze(2)
@@ -82,7 +86,8 @@ class Meeting:
         # Points of few bits have an exact u if this only shifts these bits.
         shifts = (scale.frexp()[0] == 0.5) & ((offset * (1 << 20)).frac() == 0)
         if not bool(shifts.all()):
-            lattice = torch.tensor(math.lcm(*map(cell_lattice, geometry.affine)), device="cpu")
+            spacing = math.lcm(*map(cell_lattice, geometry.affine))
+            lattice = torch.tensor(spacing, dtype=torch.float32, device="cpu")
         return Meeting(geometry, sizes, lattice, tuple(same), any(map(integers_meet_cells, others)))
 
     def cells(self, batch: int, points: Tensor) -> dict[int, Cells]:
@@ -105,6 +110,13 @@ class Meeting:
                 off_layer = off[i].view(by_image) if count else None
                 cells[i] = Cells(corners.index.view(by_image), off_layer, weight)
         return cells
+
+    def on_steps(self, points: Tensor) -> Tensor | None:
+        """Rows (n,) of the points (P, 2) that may lie on a cell's row or column; None for none."""
+        if self.lattice is None:
+            return None
+        share = points.detach().mul(self.lattice).frac()
+        return None if bool(share.all()) else (share == 0).any(1).nonzero().squeeze(1)
 
     def _same(self, layer: int, batch: int, points: Tensor) -> Cells:
         """Those of integer points on a map as fine as the image."""

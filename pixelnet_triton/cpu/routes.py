@@ -79,9 +79,7 @@ def routes(shape: CallShape, plan: Plan) -> list[Route]:
     if gathers_all and _sampled_alike(shape) and not shape.ragged and shape.itemsize >= 4:
         passes.append("grid_sample")
     for forward in passes:
-        # The derivative with respect to points needs the corners and their slopes.
-        backward = ["lists"] if shape.moving_points else passes
-        ways += [(forward, way) for way in backward]
+        ways += [(forward, way) for way in passes]
     # Without a backward pass ways differ by the forward pass alone.
     ways = list(dict.fromkeys((forward, way if shape.training else "") for forward, way in ways))
     return [_route(shape, plan, forward, backward) for forward, backward in ways]
@@ -128,8 +126,8 @@ def _sampled_alike(shape: CallShape) -> bool:
     """Do PyTorch's sampling kernels take such maps, and compute what this library defines?
 
     Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice
-    off the centres of cells (met.py), but nearest cells would at ties; and they compute no gradient
-    of points as this library does.
+    off the centres of cells (met.py), but nearest cells would at ties. The gradients of points that
+    lie on steps of the derivative are found by lists.
     """
     return not shape.nearest and shape.points > 0 and shape.batch > 0
 

@@ -28,6 +28,8 @@ FUNCTION_OPERATORS = 8
 
 # Of twice the values, what the sampling kernels take there and back, the share of the way there.
 SAMPLED_FORWARD = 0.65
+# How many times as long their way back takes with the gradient of points.
+SAMPLED_MOVING = 1.5
 
 
 def work(shape: CallShape, plan: Plan) -> PlanWork:
@@ -145,6 +147,9 @@ class _Count:
         channels_last = shape.layers[i].channels_last
         if way.backward != "lists":
             values = (2 - SAMPLED_FORWARD) * shape.points * shape.layers[i].channels
+            if shape.moving_points:
+                values *= SAMPLED_MOVING
+                work += Work(operators=5)
             work += Work(sampled_values=values, operators=2.3)
             if way.backward == "autograd":
                 recorded = Work(operators=1.3)
@@ -154,6 +159,10 @@ class _Count:
             turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
             return work + self._read(i, way.backward, way.read) + turned
         work += self._read(i, "lists", way.read) + Work(operators=5 * self.parts)
+        if shape.moving_points:  # read again by the slopes along either axis
+            again = self._read(i, "lists", way.read)
+            work += again + again + Work(located_points=shape.points, streams=3 * columns)
+            work += Work(operators=34)  # corners with slopes are found layer by layer
         corners = shape.corners(i) * columns
         if way.write == "planes":
             summed = 2 * self._map(i) if half else 0.0  # in float32
@@ -204,8 +213,11 @@ class _Count:
         cells = self.shape.batch * self.shape.layers[i].cells
         # For each block of outputs Q is written once and read twice, X_i is read, and dX_i is
         # written, or read and added to.
-        return self._products(i, 2 * cells) + Work(
-            collects=self._projected_corners(i),
+        moving = self.shape.moving_points
+        corners = self._projected_corners(i)
+        return self._products(i, (3 if moving else 2) * cells) + Work(
+            projected_reads=2 * corners * moving,
+            collects=corners,
             streams=self._table(i) + 2 * self.blocks * self._map(i) + 2 * self._conversion(i),
             located_points=2 * self.shape.points,
             operators=(4 + 8 * self.blocks) * self._matrices(i),
@@ -267,7 +279,10 @@ class _Count:
         """
         mixed = 3 * self.output if self.mixed else 0.0
         if backward:
-            return Work(streams=self.output + mixed, operators=33 + 3 * self.blocks)
+            operators = 33 + 3 * self.blocks
+            if self.shape.moving_points:
+                operators += 18 + 24 * self.blocks
+            return Work(streams=self.output + mixed, operators=operators)
         added = mixed if plan.gathered else 0.0
         operators = 16 + 3 * (self.shape.batch > 1) + 12 * self.blocks
         return Work(streams=self.output + added, operators=operators)

@@ -44,9 +44,8 @@ def export(
         model: a module that calls :func:`pixelnet_triton.sparse_hypercolumn` somewhere inside;
             exported as it stands, so call ``model.eval()`` first where dropout or batch norm are.
         args, kwargs: example inputs. dynamic_shapes: as for :func:`torch.export.export`.
-            Batch and number of points may be dynamic. The image size may be dynamic too, where the
-            layer was given `strides`; otherwise the ratio of the sizes is a constant of the
-            program.
+            Batch and number of points may be dynamic; height and width, too, where the layer was
+            given `strides`: otherwise the ratio of the sizes is a constant of the program.
 
     Returns:
         A program to run, save (`torch.export.save`), lower or convert to ONNX.
@@ -238,13 +237,17 @@ def _corners(
     for row, share_y in axes_y:
         for column, share_x in axes_x:
             share = None if share_x is None or share_y is None else share_x * share_y
-            # clamp, but onnxscript's optimiser loses one of two clamps of the same tensor
-            rows, columns = F.hardtanh(row, 0, height - 1), F.hardtanh(column, 0, width - 1)
+            rows, columns = _onto_map(row, height), _onto_map(column, width)
             if geometry.padding_mode == "zeros":
                 inside = ((rows == row) & (columns == column)).to(dtype)
                 share = inside if share is None else share * inside
             corners.append(((image * height + rows.long()) * width + columns.long(), share))
     return corners
+
+
+def _onto_map(cell: Tensor, cells: int) -> Tensor:
+    """clamp, but onnxscript's optimiser loses one of two clamps; sizes may be symbols."""
+    return torch.minimum(F.relu(cell), cell.new_full((), cells - 1))
 
 
 def _position(x: Tensor, scale: float, offset: float) -> Tensor:

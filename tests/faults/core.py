@@ -204,11 +204,11 @@ FAULTS = (
         _ROUTES + _CALLS,
     ),
     Fault(
-        "moving-points-by-grid-sample",
-        _CPU + "routes.py",
-        'backward = ["lists"] if shape.moving_points else passes',
-        "backward = passes",
-        _CALLS,
+        "points-on-steps-by-grid-sample",
+        _CPU + "met.py",
+        "return None if bool(share.all()) else",
+        "return None if True else",
+        ("tests/test_exact_cells.py",),
     ),
     Fault(
         "corners-without-the-right",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
 from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.integrations import PointHead
 from pixelnet_triton.integrations.export import (
@@ -59,6 +59,20 @@ def plain_call(
         points.reshape(-1, 2), batch_index, weight, bias, features, affine, *names
     )
     return rows.reshape(*points.shape[:-1], rows.shape[1])
+
+
+class Pyramid(nn.Module):
+    """The image itself, and maps of strides 2 and 6, which is no power of two."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 6, 3, 3, 1)
+        self.first = HypercolumnLinear([3, 8, 6], 4, strides=[1, 2, 6], **options)
+
+    def forward(self, images: Tensor, points: Tensor) -> Tensor:
+        fine = self.stem(images)
+        size = (images.shape[2], images.shape[3])
+        return self.first([images, fine, self.deep(fine)], points, size)
 
 
 PLAIN_CASES = [case for case in CASES if case.batch > 0][::3] + DTYPE_CASES[::2]
@@ -181,6 +195,53 @@ class TestONNX:
             inputs = images_and_points(2, points)
             expected = model(*inputs).detach()
             torch.testing.assert_close(self.run(path, *inputs), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+    @pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+    def test_sizes_of_everything_may_vary(
+        self, padding_mode: str, interpolation: str, tmp_path: Path
+    ) -> None:
+        """Images, points, height and width, each alone and together, of sizes of any parity."""
+        pytest.importorskip("onnxscript")
+        model = Pyramid(padding_mode=padding_mode, interpolation=interpolation).eval()
+        inputs, path = (
+            (torch.rand(2, 3, 32, 48), torch.rand(2, 50, 2) * 40 - 4),
+            tmp_path / "a.onnx",
+        )
+        names = {"batch": 0, "points": 1, "height": 2, "width": 3}
+        dims = {name: torch.export.Dim(name, min=1, max=4096) for name in ("batch", "points")}
+        dims |= {name: torch.export.Dim(name, min=8, max=1024) for name in ("height", "width")}
+        shapes = {
+            "images": {names[n]: dims[n] for n in ("batch", "height", "width")},
+            "points": {names[n]: dims[n] for n in ("batch", "points")},
+        }
+        program = export(model, inputs, dynamic_shapes=shapes).module()
+        export_onnx(model, inputs, path, dynamic_shapes=shapes)
+        for batch, points, height, width in (
+            (2, 50, 32, 48),
+            (1, 50, 32, 48),
+            (2, 1, 32, 48),
+            (2, 50, 57, 48),
+            (2, 50, 32, 9),
+            (3, 7, 64, 31),
+        ):
+            # off ties of "nearest", which two programs may see differently
+            at = torch.rand(batch, points, 2) * torch.tensor([width + 8, height + 8]) - 4.0625
+            others = torch.rand(batch, 3, height, width), at
+            expected = model(*others).detach()
+            torch.testing.assert_close(program(*others), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(self.run(path, *others), expected, rtol=1e-4, atol=1e-5)
+
+    def test_dense_of_any_image_size(self, tmp_path: Path) -> None:
+        pytest.importorskip("onnxscript")
+        dense, path = AtEveryPixel(Pyramid()).eval(), tmp_path / "dense.onnx"
+        height, width = (torch.export.Dim(n, min=8, max=1024) for n in ("height", "width"))
+        shapes = {"images": {2: height, 3: width}}
+        export_onnx(dense, (torch.rand(1, 3, 32, 48),), path, dynamic_shapes=shapes)
+        for size in ((32, 48), (17, 30), (40, 9)):
+            images = torch.rand(1, 3, *size)
+            expected = dense(images).detach()
+            torch.testing.assert_close(self.run(path, images), expected, rtol=1e-4, atol=1e-5)
 
     def test_dense_and_point_head(self, tmp_path: Path) -> None:
         pytest.importorskip("onnxscript")

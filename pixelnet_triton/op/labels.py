@@ -1,0 +1,74 @@
+"""Maps of integers or flags, such as labels and masks, at the nearest cells.
+
+    h[p] = [X_1[round(t_1(p))] | ... | X_M[round(t_M(p))]]
+
+Nothing is multiplied, so that nothing has to be planned: plain indexing on any device. What lies
+outside a zero-padded map is 0, or False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..call import LayerAffine, Options, layer_geometry
+from ..call.checks import check_call, check_names, check_values
+from ..call.geometry import quotient
+
+__all__ = ["are_labels", "labels_at"]
+
+
+def are_labels(features: Sequence[Tensor], weight: Tensor | None) -> bool:
+    """Are all maps of one dtype of integers or flags?"""
+    if weight is not None or not isinstance(features, (list, tuple)):
+        return False
+    dtypes = {f.dtype for f in features if isinstance(f, Tensor)}
+    return len(dtypes) == 1 and not any(t.is_floating_point or t.is_complex for t in dtypes)
+
+
+def labels_at(
+    features: Sequence[Tensor], points: Tensor, batch_index: Tensor | None, options: Options
+) -> Tensor:
+    """(B, N, sum C_i) or (P, sum C_i) in the maps' dtype."""
+    options = options.in_plain_numbers()
+    check_names(options, None)
+    # All but the dtype is checked of numbers that take no memory.
+    stand_ins = [torch.empty((), device=f.device).float().expand(f.shape) for f in features]
+    check_call(stand_ins, points, batch_index, None, None, options)
+    height, width = options.image_size
+    geometry = layer_geometry(
+        [(f.shape[2], f.shape[3]) for f in features],
+        (height, width),
+        strides=options.strides,
+        align_corners=options.align_corners,
+        padding_mode=options.padding_mode,
+        coordinates=options.coordinates,
+    )
+    batch = features[0].shape[0]
+    rows, image = points.detach().reshape(-1, 2), batch_index
+    check_values(rows, batch_index, batch)
+    if image is None:
+        image = torch.arange(batch, device=points.device).repeat_interleave(points.shape[1])
+    layers = zip(features, geometry.affine, strict=True)
+    columns = [_nearest(f, rows, image.long(), affine, geometry.border) for f, affine in layers]
+    return torch.cat(columns, 1).reshape(*points.shape[:-1], -1)
+
+
+def _nearest(
+    feature: Tensor, points: Tensor, image: Tensor, affine: LayerAffine, border: bool
+) -> Tensor:
+    """(P, C)."""
+    inside = torch.ones((), dtype=torch.bool, device=points.device)
+    cells = []
+    for axis, size in ((0, feature.shape[3]), (1, feature.shape[2])):
+        a, b, c = quotient(*affine[2 * axis : 2 * axis + 2])
+        x = points[:, axis]
+        x = x if x.dtype == torch.float64 else x.float()
+        cell = ((x * a + b) / c).clamp(-2, size + 1).round().long()  # ties to even
+        clamped = cell.clamp(0, size - 1)
+        inside = inside & (cell == clamped)
+        cells.append(clamped)
+    values = feature.permute(0, 2, 3, 1)[image, cells[1], cells[0]]
+    return values if border else values.masked_fill(~inside.unsqueeze(-1), 0)
