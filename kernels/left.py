@@ -219,15 +219,17 @@ def _left_kernel(
     if group < groups:
         p = group * BLOCK_P + tl.arange(0, BLOCK_P)
         p_mask = p < points.total
-        at = locate(points, p, MODE)
         place = left + p.to(tl.int64)[:, None] * row
         if is_band:
+            # Located in either branch: before them, Triton 3.6 fails to compile some modes.
+            at = locate(points, p, MODE)
             tile = group // (ROWS // BLOCK_P)
             every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
             line = table + tile.to(tl.int64) * (2 * len(bands))
             is_first = group % (ROWS // BLOCK_P) == 0
             _write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
         else:
+            at = locate(points, p, MODE)
             block = (program - groups) % max(BLOCKS, 1)
             for i in tl.static_range(len(layers)):
                 own = block - FIRSTS[i]
