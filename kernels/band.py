@@ -68,7 +68,7 @@ def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
 
 @triton.jit
 def _transposed_weights(points, k, end, row, column, layer, MODE: tl.constexpr):
-    """S^T (cells, points k); 0 for places from `end` on, and for points that are not finite."""
+    """S^T (cells, points k); 0 for places from `end` on; points not finite count as (0, 0)."""
     x, y, finite = load_points(points, tl.minimum(k, end - 1))
     tx, ty = layer_position(tl.where(finite, x, 0.0), tl.where(finite, y, 0.0), layer, MODE)
     ty = tl.where(k < end, ty, -8.0)

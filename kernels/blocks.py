@@ -1,6 +1,6 @@
 """What the kernels share beyond interpolation: blocks of channels, products, bias and activation.
 
-Kernels that serve all layers in one launch count blocks of channels over the layers on grid axis 1.
+`block_of` is for kernels that count blocks of channels over all layers on grid axis 1.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Work(NamedTuple):
         map_reads: bytes of corners read from maps whose channels lie side by side.
         strided_reads: bytes of corners read from maps whose channels lie apart.
         projected_reads: bytes of corners read from projected maps.
-        scatters: bytes of gradients added to the corners' cells.
+        scatters: bytes of gradients added to the corners' cells; on a GPU, read for their rows.
         collects: bytes of upstream gradients summed per cell, Q = S^T G.
         streams: bytes read or written in order.
         sampled_values: values interpolated by PyTorch's own sampling kernels.

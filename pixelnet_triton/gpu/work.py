@@ -3,10 +3,10 @@
 P points, C channels, D outputs, cells = B H_i W_i; a point has 4 corners (1 for "nearest").
 
     read               forward
-    gather             P C corners read, written, read again, P x C x D
+    gather             P C corners read, written, P x C x D
     fused_linear       P C corners read for each tile of outputs, P x C x D
     project_band       cells x C x D, P x band x D
-    project_columns    cells x C x D, P D corners read, written, read again, P x D x D
+    project_columns    cells x C x D, P D corners read, written, P x D x D
     project_gather     cells x C x D, P D corners read
     project_product    cells x C x D, P x Kp x D
     written            backward
@@ -14,7 +14,8 @@ P points, C channels, D outputs, cells = B H_i W_i; a point has 4 corners (1 for
     collect            G read for its rows, Q written; Q^T X_i and Q W_i
 
 Kp = H_i WP, with WP = W_i padded to a power of two >= 16. A band is the rows of the map that 128
-points in order touch, and one more, in steps of 64 cells.
+points in order touch, and one more, in steps of 64 cells. Operands of plain products are read under
+their FLOPs.
 """
 
 from __future__ import annotations

@@ -46,21 +46,3 @@ def _combinations() -> list[tuple[Case, str]]:
 )
 def test_values_and_gradients(case: Case, plan: str) -> None:
     check_case(case, plan=PLANS[plan](len(case.layers)))
-
-
-def _deterministic() -> list[tuple[Case, str]]:
-    # One program a cell and block of channels: wide layers take minutes here, and add nothing.
-    narrow = [case for case in KERNEL_CASES if case.channels < 1000]
-    linear = [case for case in narrow if case.out_features is not None]
-    names = list(PLANS)
-    chosen = [(case, names[k % len(names)]) for k, case in enumerate(linear[::4])]
-    return chosen + [(case, "one_pass") for case in narrow[::9] if case not in linear]
-
-
-@pytest.mark.parametrize(
-    ("case", "plan"),
-    [pytest.param(case, plan, id=f"{case_id(case)}-{plan}") for case, plan in _deterministic()],
-)
-def test_deterministic_gradients_are_right(case: Case, plan: str) -> None:
-    torch.use_deterministic_algorithms(True)
-    check_case(case, plan=PLANS[plan](len(case.layers)))
