@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .results import Line, complete_run, device_slug, devices, latest_rows, read, shown
+from .results import Line, complete_run, device_slug, devices, fullest_run, latest_rows, read, shown
 from .table4 import PAPER
 from .workloads import SWEEPS, WORKLOADS
 
@@ -201,7 +201,7 @@ def table4(lines: list[Line]) -> Figure:
 def draw_all(device: str, folder: Path) -> list[Path]:
     """All figures of a device; those without results are left out."""
     first_layer = shown(read("first_layer"))
-    run = complete_run(first_layer, device, "case", WANTED)
+    run = fullest_run(first_layer, device, "case", WANTED)
     workloads = _only(run, family="workload")
     sweeps = complete_run(first_layer, device, "family", set(SWEEPS))
     written = []
@@ -209,7 +209,7 @@ def draw_all(device: str, folder: Path) -> list[Path]:
         (time, workloads),
         (memory, workloads),
         (scaling, sweeps),
-        (roofline, workloads),
+        (roofline, [line for line in workloads if line.get("bytes")]),
         (table4, latest_rows(read("table4"), device)),
     ):
         timed = [line for line in lines if "median" in line]

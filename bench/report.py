@@ -10,8 +10,8 @@ A block stands between two comments, which stay:
     <!-- figures: summary (python -m bench.report) -->
     <!-- end of figures: summary -->
 
-Blocks: `summary`, the first layer in training and Table 4 in short, of a GPU if there are results
-of one; `results`, everything, of every device; `planner`, every plan of many calls.
+Blocks: `summary`, the first layer and Table 4 in short, of a GPU and of a CPU; `results`,
+everything, of every device; `planner`, every plan of many calls.
 Nothing in them is typed by hand.
 """
 
@@ -31,6 +31,7 @@ from .results import (
     device_slug,
     devices,
     duration,
+    fullest_run,
     latest_rows,
     markdown,
     read,
@@ -61,30 +62,34 @@ PEERS = {
     "dense": "dense",
 }
 FIGURES = ("time", "memory", "scaling", "roofline", "table4")
-IN_SUMMARY = ("product", "grid_sample", "masked", "dense")
+IN_SUMMARY = ("product_fused", "product", "grid_sample", "dense")
 WANTED = {workload.name for workload in WORKLOADS}
 
 
 def summary_block() -> str:
-    """For the README: one device, training, time and memory as ratios."""
+    """For the README: a GPU and a CPU, time and memory as ratios, Table 4 in short."""
     lines = shown(read("first_layer"))
-    complete = [d for d in devices(lines) if complete_run(lines, d, "case", WANTED)]
-    if not complete:
-        return "No complete results yet: `make bench`.\n"
     kinds = {line["device"]: line["kind"] for line in lines}
-    device = min(complete, key=lambda name: (kinds[name] != "cuda", complete.index(name)))
-    run = complete_run(lines, device, "case", WANTED)
-    rows = [["", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
+    measured = [d for d in devices(lines) if fullest_run(lines, d, "case", WANTED)]
+    firsts = [next((d for d in measured if kinds[d] == kind), None) for kind in ("cuda", "cpu")]
+    parts = [_summary_of(device, lines) for device in firsts if device]
+    return "\n".join(parts) or "No results yet: `make bench`.\n"
+
+
+def _summary_of(device: str, lines: Sequence[Line]) -> str:
+    run = fullest_run(lines, device, "case", WANTED)
+    rows = [["", "", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
     for (case, direction), by_peer in by_case(run).items():
         auto = by_peer.get("auto")
-        if case in WANTED and direction == "training" and auto and "median" in auto:
+        if case in WANTED and auto and "median" in auto:
             ours = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
-            rows.append([case, ours, *(_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY)])
+            peers = [_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY]
+            rows.append([case, direction, ours, *peers])
     scaled = any(line["scaled"] for line in run)
     text = (
-        f"First layer, forward and backward: time and peak memory beyond the inputs, and how many "
-        f"times as much others take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
-        f"{markdown(rows)}\n\n{_run(run[0])}\n"
+        f"First layer: time and peak memory beyond the inputs, and how many times as much others "
+        f"take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
+        f"{markdown(rows)}\n\n{_run(run[0])}{_missing(run)}\n"
     )
     table4 = latest_rows(read("table4"), device)
     if table4:
@@ -98,10 +103,10 @@ def results_block() -> str:
     lines = shown(read("first_layer"))
     parts = []
     for device in devices(lines):
-        run = complete_run(lines, device, "case", WANTED)
+        run = fullest_run(lines, device, "case", WANTED)
         if not run:
             continue
-        parts.append(f"## {device}\n\n{_run(run[0])}")
+        parts.append(f"## {device}\n\n{_run(run[0])}{_missing(run)}")
         parts.append(_roofs(run[0]))
         parts.append(_figures(device))
         layers = [line for line in run if line["family"] == "workload"]
@@ -133,6 +138,12 @@ def _run(line: Line) -> str:
         f"{line['device']}; torch {line['torch']}, Python {line['python']}, commit "
         f"{commit}{changed}; {line['date'][:16].replace('T', ' ')} UTC."
     )
+
+
+def _missing(run: Sequence[Line]) -> str:
+    """What a run that was cut short did not come to."""
+    missing = sorted(WANTED - {line["case"] for line in run})
+    return f" The run was cut short: {', '.join(missing)} did not run." if missing else ""
 
 
 def _ratios(line: Line | None, auto: Line) -> str:

@@ -57,14 +57,25 @@ def devices(lines: Iterable[Line]) -> list[str]:
 
 def complete_run(lines: Iterable[Line], device: str, key: str, wanted: set[Any]) -> list[Line]:
     """The lines of a device's latest run in which `key` takes all the `wanted` values."""
+    run = fullest_run(lines, device, key, wanted)
+    return run if wanted <= {line[key] for line in run} else []
+
+
+def fullest_run(lines: Iterable[Line], device: str, key: str, wanted: set[Any]) -> list[Line]:
+    """The latest of a device's runs in which `key` takes most of the `wanted` values, one at least.
+
+    A run may have been cut short.
+    """
     runs: dict[str, list[Line]] = {}
     for line in lines:
         if line["device"] == device:
             runs.setdefault(line["date"], []).append(line)
-    for date in sorted(runs, reverse=True):
-        if wanted <= {line[key] for line in runs[date]}:
-            return runs[date]
-    return []
+
+    def found(date: str) -> int:
+        return len(wanted & {line[key] for line in runs[date]})
+
+    date = max(runs, key=lambda date: (found(date), date), default="")
+    return runs[date] if date and found(date) else []
 
 
 def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
@@ -84,7 +95,8 @@ def shown(lines: Iterable[Line]) -> list[Line]:
     """
     result = []
     for line in lines:
-        cold = {k.removeprefix("cold_"): v for k, v in line.items() if k.startswith("cold_")}
+        names = [name for name in line if name.startswith("cold_") and line[name] is not None]
+        cold = {name.removeprefix("cold_"): line[name] for name in names}
         result.append({**line, **cold, "warm_median": line["median"]} if "median" in cold else line)
     return result
 
