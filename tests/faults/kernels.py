@@ -114,7 +114,7 @@ FAULTS = (
         "kernels/band.py",
         "tl.where(last >= size[0] - 1, last_bin, ",
         "tl.where(last >= 2 * size[0] + 128, last_bin, ",
-        _SCATTER + _CASES,
+        (_GATE + "order.py::test_outermost_rows_take_what_lies_beyond_them",),
     ),
     Fault(
         "bad-gradients-spread",
@@ -144,7 +144,7 @@ FAULTS = (
         "kernels/mask.py",
         "for start in range(0, rows, BLOCK_R):",
         "for start in range(0, BLOCK_R, BLOCK_R):",
-        _MASKED + _CASES,
+        (_GATE + "tiles.py::test_the_bias_gradient_sums_every_share_of_many_points",),
     ),
     # The banded product.
     Fault(

@@ -150,6 +150,21 @@ def test_bad_gradients_stay_with_the_cells_that_see_them(device: torch.device) -
             assert not wrong[1 - image, channel].any()
 
 
+def test_outermost_rows_take_what_lies_beyond_them(device: torch.device) -> None:
+    """Of a map that covers a part of the image: with border padding all weights add up to 1."""
+    sizes, image = ((320, 3), (70, 3)), (320, 12)
+    geometry = layer_geometry(sizes, image, strides=[(1, 4), (4, 4)])
+    random = torch.Generator().manual_seed(0)
+    points = torch.rand((90, 2), generator=random) * torch.tensor([12.0, 330.0]) - 5
+    rows = torch.randn(90, 4, generator=random)
+    maps = [torch.full((1, 4, *size), NAN, device=device) for size in sizes]
+    s = Sampling(maps, points.to(device), None, geometry)
+    order = order_points(s)
+    band(rows.to(device)[order.place], [0, 0], s, order)
+    for summed in maps:
+        torch.testing.assert_close(summed.sum((0, 2, 3)).cpu(), rows.sum(0))
+
+
 def test_the_same_bits_at_every_call(device: torch.device) -> None:
     points = _points("floats", 2, 300)
     s = _sampling(points, 2, None, device)

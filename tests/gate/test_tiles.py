@@ -198,6 +198,16 @@ def test_masked(problem: Problem, dtype: torch.dtype, bias: bool) -> None:
         problem.check(summed, expected.double().sum(0), expected.sum(0), "gradient of the bias")
 
 
+def test_the_bias_gradient_sums_every_share_of_many_points(device: torch.device) -> None:
+    points = torch.rand(1100, 2, device=device)
+    grad = torch.randint(-8, 9, (1100, 8), device=device).float()  # whose sums are exact
+    geometry = layer_geometry([(1, 1)], IMAGE)
+    s = Sampling([torch.zeros(1, 8, 1, 1, device=device)], points, None, geometry)
+    _, summed = masked(grad, None, order_points(s), True)
+    assert summed is not None
+    assert torch.equal(summed, grad.sum(0))
+
+
 GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
 MIXES = {
     "gather": (GATHER,) * 4,
