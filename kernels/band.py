@@ -17,8 +17,8 @@ that comes out with such a number is computed again, point by point, without tho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 import triton
@@ -28,8 +28,9 @@ from torch import Tensor
 from ..call.sampling import Sampling
 from .bilinear import hat, layer_position, load_points
 from .blocks import channels_of, dot
+from .cut import cut
 from .direct import launch
-from .launch import accounted, options, power_of_2, precision, sampling_arguments
+from .launch import accounted, options, precision, sampling_arguments
 from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
@@ -50,8 +51,6 @@ SHARED_TILES = (
     Tile(64, 64, 32, num_warps=4, num_stages=3),
     Tile(32, 32, 16, num_warps=4, num_stages=2),
 )
-# Cells of a tile in one row of the map.
-WIDEST = 64
 
 
 @accounted
@@ -279,60 +278,26 @@ def band(
         key = Key(rows.dtype, s.total, channels=min(channels))
         name, tiles = ("collect", SHARED_TILES) if shared else ("scatter", TILES)
         tile = tile_for(name, tiles, key, s, partial(band, rows, columns, s, order))
-    cut = _cut(channels, sizes, s.batch, shared, tile.rows, tile.columns)
+    tiled = cut(channels, sizes, s.batch, shared, tile.rows, tile.columns)
     rows = rows.contiguous()
     launch(
         _band_kernel,
-        (cut.grid,),
+        (tiled.grid,),
         rows,
         starts=order.starts,
         windows=windows_of(s, order.ruler),
         last_bin=float(order.ruler.bins - 1),
         **sampling_arguments(order.of(s)),
-        programs=cut.programs,
-        period=cut.period,
+        programs=tiled.programs,
+        period=tiled.period,
         COLUMNS=tuple(columns),
-        WIDTHS=cut.widths,
+        WIDTHS=tiled.widths,
         SHARED=shared,
         ROW=rows.stride(0),
         SPACES=order.ruler.spaces,
         PRECISION=precision(rows.dtype),
         BLOCK_S=tile.rows,
-        BLOCK_C=cut.block,
+        BLOCK_C=tiled.block,
         BLOCK_P=tile.terms,
         **options(tile),
     )
-
-
-class _Cut(NamedTuple):
-    """How maps are cut into tiles: what the kernel calls by these names."""
-
-    grid: int
-    programs: tuple[tuple[int, int], ...]
-    period: int
-    widths: tuple[int, ...]
-    block: int
-
-
-@lru_cache(maxsize=1024)
-def _cut(
-    channels: tuple[int, ...],
-    sizes: tuple[tuple[int, int], ...],
-    batch: int,
-    shared: bool,
-    rows: int,
-    columns: int,
-) -> _Cut:
-    block = min(columns, power_of_2(max(16, min(channels))))
-    widths = tuple([min(rows, WIDEST, max(8, power_of_2(width))) for _, width in sizes])
-    blocks = [-(-count // block) for count in channels]
-    programs, period = [(0, 0)] * len(sizes), 0
-    # Coarse maps first: their runs are the longest.
-    for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
-        height, width = sizes[i]
-        count = -(-height // (rows // widths[i])) * -(-width // widths[i])
-        count *= 1 if shared else batch * blocks[i]
-        programs[i] = (period, period + count)
-        period += count
-    grid = period * batch * blocks[0] if shared else period
-    return _Cut(grid, tuple(programs), period, widths, block)
