@@ -143,7 +143,7 @@ def _route(read: tuple[str, ...], write: tuple[str, ...], linear: bool) -> Route
     elif "fused_linear" in words:
         forward = "fused_linear"
     elif "project_band" in words:
-        forward = "order + band_product"
+        forward = "order + banded"
     elif words & {*IN_KERNEL}:
         forward = "gather + product" if "gather" in words else "product"
     else:
