@@ -231,7 +231,7 @@ FAULTS = (
         "pixelnet_triton/gpu/parts.py",
         "weight[:, s.columns[i]] for i in layers]",
         "weight[:, s.columns[i]] for i in layers[::-1]]",
-        _CASES,
+        _ROUTES,
     ),
     Fault(
         "moving-points-collected",

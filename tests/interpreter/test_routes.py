@@ -153,6 +153,23 @@ def test_every_route_computes_the_same(
         torch.testing.assert_close(ours, theirs)
 
 
+def test_layers_of_one_word_need_not_be_neighbours() -> None:
+    maps = [torch.randn(2, c, *size) for c, size in ((4, (5, 6)), (6, (3, 3)), (5, (2, 4)))]
+    geometry = layer_geometry([m.shape[2:] for m in maps], (10, 12))
+    s = Sampling(maps, torch.rand(14, 2) * 10, None, geometry)
+    head, grad = Linear(torch.randn(9, 15), None, None), torch.randn(14, 9)
+    results = []
+    for read, write in (
+        ((GATHER,) * 3, ("scatter",) * 3),
+        ((GATHER, "project_columns", GATHER), ("scatter", "collect", "scatter")),
+    ):
+        plan = Plan((GATHER,) * 3, "two_step", Route("", "", read, write))
+        executor = BACKEND.executor(SHAPE, geometry, plan)
+        gradients = executor.backward(s, head, grad, None, Wanted((True,) * 3, False, True, False))
+        results.append([executor.forward(s, head), *gradients.features, gradients.weight])
+    torch.testing.assert_close(results[1], results[0])
+
+
 def _launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Gathers of the forward pass from here on, by name."""
     steps: Any = load()
