@@ -28,7 +28,6 @@ class Tile:
         terms: of the sum behind each result, in one step; 0 where nothing is multiplied.
         cells: of a map, in one step of an interpolation product; 0 where there is none.
         num_warps, num_stages, maxnreg: Triton's own; None leaves them to the compiler.
-        programs: how many programs a kernel aims for when it splits a sum; 0 if it does not.
     """
 
     rows: int
@@ -38,7 +37,6 @@ class Tile:
     num_warps: int = 4
     num_stages: int | None = None
     maxnreg: int | None = None
-    programs: int = 0
 
 
 class Key(NamedTuple):
