@@ -68,17 +68,34 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_blocks_hold_the_measured_ratios(measured: Path) -> None:
     summary = report.summary_block()
-    assert "**1 ms, 1 MB** |  | 10x time, 10x memory | wrong | 100x time, 100x memory" in summary
+    row = "**1 ms, 1 MB** |  |  | 10x time, 10x memory | 100x time, 100x memory"
+    assert f"| W1 | forward | {row}" in summary
+    assert f"| W1 | training | {row}" in summary
     assert (
         "A Device; torch 2.13.0, Python 3.12.0, commit 012345678; 2026-01-02 03:04 UTC" in summary
     )
     assert "10.0 times the memory and 20.0 times the time" in summary
     everything = report.results_block()
+    assert "wrong" in everything
     assert "float32 400 GFLOP/s, copy 20 GB/s" in everything
     assert "| sparse fc-3 | 832 | 3 | 2,000 | 200 | 40 | 10 | 465 | 144 | 24.5 |" in everything
     assert (
         "| dense fc-3 | 832 | 3 | 50,176 | 2,000 | 40 | 0.5 | 3,914 | 1,232 | 1.4 |" in everything
     )
+
+
+def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
+    """It is shown where a device has no other; a complete one goes before it, though older."""
+    short = {**RUN, "date": "2026-01-09T03:04:05+00:00"}
+    workloads = registry(on_cpu=True)
+    for device in (RUN["device"], "Another"):
+        for workload in workloads[:2]:
+            figures = line(workload, "training", "auto", 4e-3)
+            results.append("first_layer", {**short, "device": device}, figures)
+    first, _, second = report.results_block().partition("## Another")
+    assert "2026-01-02 03:04 UTC." in first
+    assert "cut short" not in first
+    assert "The run was cut short: W3, W4, W5 did not run." in second
 
 
 def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +137,7 @@ def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
             cold = {f"cold_{key}": 3 * figures[key] for key in ("median", "p20", "p80")}
             figures |= {**cold, "times_auto": 10.0**factor, "cold_times_auto": 7.0**factor}
             results.append("first_layer", later, figures)
-    assert "**3 ms, 1 MB** |  | 7.00x time, 10x memory" in report.summary_block()
+    assert "**3 ms, 1 MB** |  |  | 7.00x time, 10x memory" in report.summary_block()
     time, _, warm = report.results_block().partition("### The same, warm")
     assert "| W1 | training | 3 ms | 30 ms |" in time
     assert "| W1 | training | 1 ms | 10 ms |" in warm

@@ -323,7 +323,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(3, 64, 64), r"images has shape \(3, 64, 64\); expected \(B, 3, H, W\)"),
+        (torch.rand(3, 64, 64), r"images is \(3, 64, 64\); expected a tensor \(B, C, H, W\)"),
         (torch.rand(1, 1, 64, 64), r"expected \(B, 3, H, W\).*expand"),
         (torch.rand(1, 3, 31, 64), r"31 x 64 pixels; conv7 has a stride of 32.*Enlarge"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r"torch\.uint8; .*images\.float\(\) / 255"),
