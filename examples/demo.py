@@ -1,4 +1,4 @@
-"""The main job on a real photograph: the first layer at sparse pixels, and the dense ways to it.
+"""The main job on a real photograph: the first layer at sparse pixels, and the usual ways to it.
 
     make demo
     python -m examples.demo
@@ -6,9 +6,10 @@
 The second where the extra `train` is installed.
 
 One photograph, five layers of a VGG-16-shaped network, 2,000 sampled pixels, and the first layer
-of PixelNet's MLP (1,472 -> 4,096 channels, ReLU) on their hypercolumns, three ways:
+of PixelNet's MLP (1,472 -> 4,096 channels, ReLU) on their hypercolumns, four ways:
 
     sparse   sample the five maps at the points and multiply, fused (this library)
+    sampled  `grid_sample` of each map, `cat`, `linear`
     masked   upsample all layers to all pixels, pick the points, multiply
     dense    upsample all layers, apply the layer at all pixels as a 1x1 convolution, pick
 
@@ -47,10 +48,11 @@ TAPS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")  # the last one o
 
 LABELS = {
     "sparse": "sparse, fused\n(this library)",
+    "sampled": "grid_sample,\ncat, linear",
     "masked": "upsample all,\npick, multiply",
     "dense": "upsample all,\n1x1 convolution",
 }
-COLOURS = {"sparse": "#1b7837", "masked": "#9970ab", "dense": "#762a83"}
+COLOURS = {"sparse": "#1b7837", "sampled": "#c2a5cf", "masked": "#9970ab", "dense": "#762a83"}
 
 _start = time.perf_counter()
 
@@ -117,7 +119,7 @@ def draw(photo: Tensor, points: Tensor, results: dict[str, Measurement], path: P
     import matplotlib.pyplot as plt
 
     figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(13, 4.9), width_ratios=(1.05, 1, 1), layout="constrained"
+        1, 3, figsize=(15, 4.9), width_ratios=(0.85, 1, 1), layout="constrained"
     )
     left.imshow(photo.numpy(), interpolation="nearest")
     left.scatter(*points[0].T.numpy(), s=2.5, c="#ffd92f", linewidths=0)

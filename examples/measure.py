@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
@@ -65,6 +66,19 @@ def _sparse(at: Inputs) -> Tensor:
     )[0]
 
 
+def _sampled(at: Inputs) -> Tensor:
+    """Nothing outlives its use, and ReLU is in place: as its best user would write it."""
+    height, width = at.image_size
+    grid = (2 * at.points + 1) / torch.tensor([width, height]) - 1  # (1, N, 2), pixels at halves
+    h = torch.cat(
+        [
+            F.grid_sample(f, grid[:, None], padding_mode="border", align_corners=False)[0, :, 0]
+            for f in at.features
+        ]
+    )  # (sum C_i, N)
+    return F.linear(h.T, at.weight, at.bias).relu_()
+
+
 def _masked(at: Inputs) -> Tensor:
     return masked_dense_linear(
         at.features, at.points, at.image_size, at.weight, at.bias, activation="relu"
@@ -79,6 +93,7 @@ def _dense(at: Inputs) -> Tensor:
 
 METHODS: dict[str, Callable[[Inputs], Tensor]] = {
     "sparse": _sparse,
+    "sampled": _sampled,
     "masked": _masked,
     "dense": _dense,
 }

@@ -14,10 +14,18 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from examples import demo_training, train_depth, train_edges, train_normals, train_segmentation
+from examples import (
+    demo,
+    demo_training,
+    train_depth,
+    train_edges,
+    train_normals,
+    train_segmentation,
+)
 from examples.experiments.harness import plain, read, run_all
 from examples.experiments.report import markdown
 from examples.experiments.tables import TABLES, configurations, with_seed
+from examples.measure import METHODS, Inputs
 from examples.training import PAPER, SMALL, network, parser, read_setup
 from pixelnet_triton.data import Sample
 from pixelnet_triton.training import Segmentation
@@ -79,6 +87,21 @@ class TestScripts:
 
 
 class TestDemo:
+    def test_every_way_is_right_and_drawn(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        inputs = Inputs(
+            [torch.randn(1, c, n, n, generator=generator) for c, n in ((3, 12), (5, 6), (4, 3))],
+            torch.randint(12, (1, 40, 2), generator=generator),
+            (12, 12),
+            torch.randn(7, 12, generator=generator),
+            torch.randn(7, generator=generator),
+        )
+        assert "sampled" in METHODS  # what most code does stands beside the dense ways
+        assert list(METHODS) == list(demo.LABELS) == list(demo.COLOURS)
+        expected = demo.float64_rows(inputs).float()
+        for method in METHODS.values():
+            torch.testing.assert_close(method(inputs), expected, rtol=1e-5, atol=1e-5)
+
     def test_fails_where_nothing_was_learned(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

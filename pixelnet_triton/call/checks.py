@@ -8,6 +8,7 @@ the points themselves and runs inside the operator.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["ACTIVATIONS", "check_call", "check_maps", "check_names", "check_valu
 ACTIVATIONS = (None, "relu", "gelu")
 _FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+_HALF_DTYPES = (torch.float16, torch.bfloat16)
 _POINT_DTYPES = (*_FEATURE_DTYPES, *_INDEX_DTYPES)
 
 
@@ -39,7 +41,10 @@ def check_call(
     bias: Tensor | None,
     options: Options,
 ) -> None:
-    """Raise `TypeError` or `ValueError` for the first argument that cannot be served."""
+    """Raise `TypeError` or `ValueError` for the first argument that cannot be served.
+
+    Points in half precision are served, and warned of.
+    """
     _check_features(features)
     _check_points(points, batch_index, features[0])
     _check_image_size(options.image_size)
@@ -47,6 +52,15 @@ def check_call(
         _check_strides(options.strides, len(features), options.align_corners)
     _check_linear(weight, bias, features)
     _check_plan(options.plan, len(features))
+    # A warning would break the graph.
+    if points.dtype in _HALF_DTYPES and not torch.compiler.is_compiling():
+        warnings.warn(
+            f"points is {points.dtype}, which holds whole pixels up to "
+            f"{2 / torch.finfo(points.dtype).eps:.0f} only: coordinates are off by as much as a "
+            "pixel beyond, and fractions of pixels before. Convert what they are computed from "
+            "with .float(), and pass float32 points",
+            stacklevel=5,  # the caller of sparse_hypercolumn
+        )
 
 
 def check_names(options: Options, weight: Tensor | None) -> None:

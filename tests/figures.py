@@ -1,0 +1,209 @@
+"""What README.md and docs/ say with a figure in it, made anew from where the figure comes from.
+
+A quote is a document, the source, and words that have to stand in the document as they are made
+here (runs of spaces and ends of lines apart). Where they are an f-string, the figure is worked out
+from a file of results, or from the code that it describes; where they are not, the source is a
+publication. Blocks between the figures comments are bench.report's, and no quotes are needed there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import compare, results, timing
+from bench.report import WANTED
+from bench.report_planner import letters
+from bench.table4 import PAPER
+from bench.workloads import WORKLOADS, Workload
+from pixelnet_triton import explain
+from pixelnet_triton.cpu import routes
+from pixelnet_triton.metrics import normals
+from pixelnet_triton.sampling import BiasedSampler
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = "Intel(R) Xeon(R) Processor, 2 threads, AVX512"
+GPU = "NVIDIA H200"
+PIXELNET = "arXiv 1609.06694"
+
+
+class Quote(NamedTuple):
+    """`words` stand in `document`; their figures come from `source`."""
+
+    document: str
+    source: str
+    words: str
+
+
+def quotes() -> list[Quote]:
+    """Of all documents."""
+    return [*_settings(), *_published(), *_measured(), *_models(), *_bounds(), *_passes()]
+
+
+def _settings() -> list[Quote]:
+    """Figures that the code has."""
+    whole, quick = compare.WHOLE[1], compare.QUICK[1]
+    cold = f"{timing.COLD_BYTES >> 20} MB"
+    share = f"{BiasedSampler(1).positive_fraction:.0%}"
+    degrees = ", ".join(f"{t:g}" for t in normals.THRESHOLDS)
+    kept, thin = (n.bit_length() - 1 for n in (routes.KEPT_VALUES, routes.KEPT_VALUES_OF_THIN))
+    half = routes.KEPT_CONVERTED.bit_length() - 1
+    limits = (
+        f"at most 2^{kept} values, P times the sum of C_i ({routes.KEPT_VALUES * 4 >> 20} MB in "
+        f"float32), or 2^{thin}"
+    )
+    grown = re.search(r"grown < (\d+) << 20", _text("tests/integrations/test_long_runs.py"))
+    assert grown is not None
+    return [
+        Quote("docs/benchmarks.md", "bench/compare.py", f"in {whole:.0f} minutes, with `--quick`"),
+        Quote("docs/benchmarks.md", "bench/compare.py", f"with `--quick` in {quick:.0f} |"),
+        Quote("docs/development.md", "bench/compare.py", f"in {whole:.0f} minutes, with its noise"),
+        Quote("docs/benchmarks.md", "bench/timing.py", f"call on a CPU {cold} are touched"),
+        Quote("docs/benchmarks.md", "bench/timing.py", f"Touching {cold} empties"),
+        Quote("docs/training.md", "sampling/samplers.py", f"`BiasedSampler`, {share} by default"),
+        Quote("docs/pixelnet.md", "metrics/normals.py", f"(mean, median, RMSE, {degrees} degrees)"),
+        Quote("docs/planner.md", "cpu/routes.py", limits),
+        Quote("docs/planner.md", "cpu/routes.py", f"2^{half} values ({4 << half >> 20} MB)"),
+        Quote("docs/planner.md", "explain.py", _explained()),
+        Quote("docs/integration.md", "tests/integrations", f"shapes below {grown[1]} MiB."),
+        Quote(
+            "docs/pixelnet.md",
+            "a canvas of 100 pixels around 224",
+            f"saves {(424 / 224) ** 2:.1f} times the convolutions",
+        ),
+    ]
+
+
+def _published() -> list[Quote]:
+    return [
+        Quote("docs/pixelnet.md", f"{PIXELNET}, section 3", '">20x" and "16x" memory of naive'),
+        Quote("docs/pixelnet.md", f"{PIXELNET}, section 4.3", "biased sampling (25, 50, 75%)"),
+        Quote("docs/training.md", f"{PIXELNET}, section 4.3", "for edges 25, 50 or 75% positives"),
+        Quote(
+            "docs/training.md",
+            f"{PIXELNET}, Table 6",
+            "as good (ODS 0.593 ± 0.006) as 25, 50 and 75%",
+        ),
+        Quote("docs/training.md", f"{PIXELNET}, Table 6", "the paper gains 0.025"),
+        Quote("docs/pixelnet.md", f"{PIXELNET}, Table 6", "the paper's differences of 0.025"),
+        Quote("docs/training.md", f"{PIXELNET}, Table 1", "not converge (0.7 and 0.1% mean IU)"),
+        Quote("docs/training.md", f"{PIXELNET}, Table 7", "the paper has 0.792, 0.808, 0.826"),
+    ]
+
+
+def _measured() -> list[Quote]:
+    """One line of a file each."""
+    file = "examples/results/bsds500_full.json"
+    whole = json.loads(_text(file))
+    scores = ", ".join(f"{name} {whole[name.lower()]:.3f}" for name in ("ODS", "OIS", "AP"))
+    minutes, seconds = divmod(whole["boundary_benchmark_seconds"], 60)
+    section = _text("examples/results/README.md").partition("## Surface normals")[2]
+    named = ("constant", "linear on the pixel's colour", "linear on fixed, random hypercolumns")
+    degrees = {
+        name: [float(n) for n in re.findall(r"[\d.]+", cell)]
+        for name, cell in re.findall(r"\n\| ([^|]+) \| ([\d.]+ ± [\d.]+) \|", section)[:6]
+    }
+    mean, deviation = degrees["MLP (fc-3), end to end"]
+    others = ", ".join(f"{degrees[name][0]:.1f}" for name in named)
+    roof = _roof()
+    roofs = f"{roof['flops'] / 1e9:.0f} GFLOP/s and {roof['bytes'] / 1e9:.0f} GB/s"
+    dated = f"{roofs} (`bench/results/roofs.jsonl`, {roof['date'][:10]})"
+    return [
+        Quote("docs/training.md", file, f"**{scores}**"),
+        Quote("docs/training.md", file, f"Counting took {minutes} min {seconds} s"),
+        Quote(
+            "docs/training.md",
+            "examples/results/README.md",
+            f"normals {mean:.1f} ± {deviation:.1f} degrees ({others})",
+        ),
+        Quote("docs/planning-model.md", "bench/results/roofs.jsonl", dated),
+    ]
+
+
+def _models() -> list[Quote]:
+    """The sizes of Table 4's models, with the channels added up and with the paper's count."""
+    rows = {row["row"]: row for row in results.latest_rows(results.read("table4"), CPU)}
+    made = []
+    for name in ("sparse fc-1", "sparse fc-2", "sparse fc-3", "sparse conv-7 fc-3"):
+        row = rows[name]
+        width = row["classes"] if row["fc"] == 1 else row["hidden"]
+        more = 1056 - 832  # what the paper counts beyond the channels of conv-{1_2, 3_3, 5_3}
+        ours, theirs = (row["parameters"] * 4e-6, (row["parameters"] + more * width) * 4e-6)
+        cells = (
+            f"{ours:.1f} MB ({row['features']:,}) | {theirs:.1f} MB ({row['features'] + more:,}) "
+            f"| {PAPER[name].size_mb} MB"
+        )
+        made.append(Quote("docs/benchmarks.md", "bench/table4.py", f"| {name} | {cells} |"))
+    return made
+
+
+def _bounds() -> list[Quote]:
+    """What bounds W1 to W5: the planner's recorded choice, FLOPs and bytes over the roofs."""
+    roof, made = _roof(), []
+    for workload in WORKLOADS:
+        w = replace(workload, images=2 if workload.name == "W4" else 1, dtype="float32")
+        plan, points = _choice(w), w.all_points
+        cells = [w.images * height * width for _, height, width in w.layers]
+        rows = [n if word == "p" else points for word, n in zip(plan, cells, strict=True)]
+        products = sum(n * c for n, (c, _, _) in zip(rows, w.layers, strict=True))
+        flops = 6 * w.out_features * products
+        moved = w.compulsory_bytes(points, training=True)
+        counts = [w.flops(points, training=True) / 1e9, flops / 1e9, moved / 1e6]
+        times = [flops / roof["flops"], moved / roof["bytes"]]
+        columns = [w.name, plan, *(f"{n:.3g}" for n in counts), *map(results.duration, times)]
+        made.append(Quote("docs/planning-model.md", "bench/results", f"| {' | '.join(columns)} |"))
+    return made
+
+
+def _choice(w: Workload) -> str:
+    """The plan of the latest line of the planner's measurements in training, for channels_last."""
+    plan = ""
+    for line in results.read("planner_regret"):
+        call = line["call"]
+        maps = tuple((m["channels"], m["rows"], m["columns"]) for m in call["layers"])
+        same = maps == w.layers and call["out_features"] == w.out_features and call["training"]
+        if same and call["itemsize"] == w.itemsize and call["layers"][0]["channels_last"]:
+            plan = letters(line["chosen"])
+    return plan
+
+
+def _passes() -> list[Quote]:
+    """Whole passes on a GPU: of what bench.report shows, and the fastest of the routes tried."""
+    lines = results.shown(results.read("first_layer"))
+    shown = results.by_case(results.fullest_run(lines, GPU, "case", WANTED))
+    routes_tried = results.read("h200-routes")[1:]  # after the line that says how it was measured
+    made = []
+    for name in ("W1", "W2", "W3", "W4", "W5"):
+        fastest = {
+            way: min(r["us"] for r in routes_tried if (r["workload"], r["pass"]) == (name, way))
+            for way in ("forward", "backward")
+        }
+        peers = shown.get((name, "forward"), {})
+        ours, product = (peers.get(peer, {}).get("median") for peer in ("auto", "product_fused"))
+        forward = 1e6 * ours if ours else fastest["forward"]
+        alone = f"{1e6 * product:.3g}" if product else ""
+        words = f"| {name} | {forward:.3g} | {alone} | {fastest['backward']:.3g} |"
+        made.append(Quote("docs/kernels.md", "bench/results", words))
+    return made
+
+
+def _explained() -> str:
+    """The example of the manual, but for its last line, which tells of this machine."""
+    call = "64@224 256@56 512@14 --images 5 --points 2000 --outputs 4096 --profile cpu"
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        explain.main(call.split())
+    return "\n".join(out.getvalue().rstrip().split("\n")[:-1])
+
+
+def _roof() -> results.Line:
+    lines = results.read("roofs")
+    return [r for r in lines if r["device"] == CPU and r["dtype"] == "float32"][-1]
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
