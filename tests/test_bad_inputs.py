@@ -72,6 +72,30 @@ TABLE = [
         r"features is a generator; expected a list or tuple",
     ),
     Bad(
+        "features-parameter-list",
+        {"features": torch.nn.ParameterList([torch.randn(2, 8, 6, 8)])},
+        TypeError,
+        r"features is a ParameterList; expected a list or tuple .* Pass list\(features\)",
+    ),
+    Bad(
+        "features-dictionary",
+        {"features": {"c2": torch.randn(2, 8, 6, 8)}},
+        TypeError,
+        r"features is a dict; expected a list or tuple .* Pass list\(features.values\(\)\)",
+    ),
+    Bad(
+        "features-pairs",
+        {"features": [(torch.randn(2, 8, 6, 8), torch.randn(2, 8))]},
+        TypeError,
+        r"features\[0\] is a tuple; expected a torch.Tensor .* \[f\[0\] for f in features\]",
+    ),
+    Bad(
+        "features-tokens",
+        {"features": [torch.randn(2, 49, 8)]},
+        ValueError,
+        r"features\[0\] has shape \(2, 49, 8\); expected 4 dimensions .*\.maps_of_tokens",
+    ),
+    Bad(
         "feature-no-tensor",
         {"features": [[[1.0]]]},
         TypeError,
