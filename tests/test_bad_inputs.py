@@ -366,6 +366,18 @@ TABLE = [
         ValueError,
         r"weight has shape \(4, 8, 1, 1\); expected \(D, 8\)",
     ),
+    Bad(
+        "ensemble-columns",
+        {"weight": torch.randn(3, 4, 9), "bias": None},
+        ValueError,
+        r"weight has shape \(3, 4, 9\); expected \(D, 8\), or \(E, D, 8\)",
+    ),
+    Bad(
+        "ensemble-bias",
+        {"weight": torch.randn(3, 4, 8)},
+        ValueError,
+        r"bias has shape \(4,\); expected \(3, 4\), one entry for each row",
+    ),
     Bad("weight-list", {"weight": [[1.0]]}, TypeError, r"weight is a list; expected a torch.Tens"),
     Bad("bias-number", {"bias": 1.0}, TypeError, r"bias is a float; expected a torch.Tensor"),
     Bad(

@@ -237,15 +237,16 @@ def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence
                 f"{name} is {tensor.dtype} but the features are {first.dtype}; convert one of "
                 "them with .to(...), or run under torch.autocast"
             )
-    if weight.dim() != 2 or weight.shape[1] != channels:
+    if weight.dim() not in (2, 3) or weight.shape[-1] != channels:
         raise ValueError(
-            f"weight has shape {_shape(weight)}; expected (D, {channels}), one column for each "
-            f"channel of the layers {[f.shape[1] for f in features]}"
+            f"weight has shape {_shape(weight)}; expected (D, {channels}), or (E, D, {channels}) "
+            "of E first layers, one column for each channel of the layers "
+            f"{[f.shape[1] for f in features]}"
         )
-    if bias is not None and bias.shape != weight.shape[:1]:
+    if bias is not None and bias.shape != weight.shape[:-1]:
         raise ValueError(
-            f"bias has shape {_shape(bias)}; expected ({weight.shape[0]},), one entry for each "
-            "row of weight"
+            f"bias has shape {_shape(bias)}; expected {tuple(weight.shape[:-1])}, one entry for "
+            "each row of weight"
         )
 
 
