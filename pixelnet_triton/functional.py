@@ -45,7 +45,9 @@ def sparse_hypercolumn(
         points: ``(B, N, 2)``, or ``(P, 2)`` with `batch_index`: (x, y), integer or floating.
         image_size: ``(H, W)`` of the input image, in pixels.
         weight: ``(D, sum C_i)``, columns in the order of the layers; None returns h itself.
-        bias: ``(D,)``.
+            ``(E, D, sum C_i)`` are an ensemble of E first layers on the same hypercolumns,
+            computed as one of E D outputs.
+        bias: ``(D,)``, or ``(E, D)``.
         activation: None, ``"relu"`` or ``"gelu"`` (exact); needs a weight.
         batch_index: ``(P,)`` integer, the image of each point, in any order.
         strides: for each layer the image pixels per cell, a number or ``(stride_y, stride_x)``:
@@ -63,9 +65,10 @@ def sparse_hypercolumn(
             of maps in float32) unless a plan is named.
 
     Returns:
-        ``(B, N, sum C_i)`` or ``(P, sum C_i)``; with a weight ``(B, N, D)`` or ``(P, D)``; in the
-        features' dtype (under autocast in the autocast dtype). Differentiable once with respect
-        to every map, weight, bias and (bilinear, floating) points.
+        ``(B, N, sum C_i)`` or ``(P, sum C_i)``; with a weight ``(B, N, D)`` or ``(P, D)``, of an
+        ensemble ``(B, N, E, D)`` or ``(P, E, D)``; in the features' dtype (under autocast in the
+        autocast dtype). Differentiable once with respect to every map, weight, bias and (bilinear,
+        floating) points.
 
     Raises:
         TypeError, ValueError: an argument cannot be served; the message names it and the remedy.
@@ -101,4 +104,4 @@ def sparse_hypercolumn(
         return run(call, features, points, batch_index, weight, bias)
     call = prepare(*one, None, weight, bias, options)
     value = run(call, *one, None, weight, bias)
-    return value.reshape(*points.shape[:-1], value.shape[-1])
+    return value.reshape(*points.shape[:-1], *value.shape[2:])

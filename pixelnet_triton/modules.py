@@ -19,11 +19,12 @@ class HypercolumnLinear(nn.Module):
 
     Its state dict has ``weight (D, sum C_i)`` and ``bias (D,)`` as
     ``nn.Linear(sum(in_channels), out_features)`` has, so trained linear layers load; they are
-    initialised the same way.
+    initialised the same way. An ensemble of E first layers has ``weight (E, D, sum C_i)`` and
+    ``bias (E, D)``, as :func:`torch.func.stack_module_state` makes them of E such layers.
 
     Args:
         in_channels: channels C_i of each layer, in order.
-        out_features: D.
+        out_features: D; or (E, D) for an ensemble, as one product of E D outputs.
         bias: whether to add a learned bias.
         activation: None, ``"relu"`` or ``"gelu"``.
         strides, interpolation, align_corners, padding_mode, coordinates, plan: as in
@@ -37,12 +38,15 @@ class HypercolumnLinear(nn.Module):
         >>> maps = [torch.randn(2, 64, 56, 56), torch.randn(2, 256, 14, 14)]
         >>> layer(maps, torch.randint(0, 224, (2, 100, 2)), (224, 224)).shape
         torch.Size([2, 100, 128])
+        >>> ten = HypercolumnLinear([64, 256], (10, 128), activation="relu")
+        >>> ten(maps, torch.randint(0, 224, (2, 100, 2)), (224, 224)).shape
+        torch.Size([2, 100, 10, 128])
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        out_features: int,
+        out_features: int | tuple[int, int],
         bias: bool = True,
         activation: str | None = None,
         *,
@@ -65,17 +69,18 @@ class HypercolumnLinear(nn.Module):
         self.padding_mode = padding_mode
         self.coordinates = coordinates
         self.plan = plan
-        shape = (out_features, sum(self.in_channels))
+        rows = (out_features,) if isinstance(out_features, int) else tuple(out_features)
+        shape = (*rows, sum(self.in_channels))
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
-            self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise as :class:`torch.nn.Linear` does: uniform within 1 / sqrt(sum C_i)."""
-        bound = 1 / math.sqrt(self.weight.shape[1])
+        bound = 1 / math.sqrt(self.weight.shape[-1])
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
@@ -87,7 +92,10 @@ class HypercolumnLinear(nn.Module):
         image_size: tuple[int, int],
         batch_index: Tensor | None = None,
     ) -> Tensor:
-        """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`."""
+        """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`.
+
+        An ensemble's ``(B, N, E, D)`` or ``(P, E, D)``.
+        """
         return sparse_hypercolumn(
             features,
             points,

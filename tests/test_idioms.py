@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton.integrations import maps_of_tokens
 
 SIZE = H, W = 24, 30
 B, N = 2, 9
@@ -65,6 +66,13 @@ def test_labels(xy: Tensor) -> None:
     value = sparse_hypercolumn([labels], xy, SIZE, interpolation="nearest")
     expected = F.grid_sample(labels.float(), grid[:, :, None], mode="nearest", align_corners=False)
     assert torch.equal(value, rows(expected).to(torch.uint8))
+
+
+def test_tokens(feature: Tensor, xy: Tensor) -> None:
+    tokens = torch.cat([torch.rand(B, 1, 5), feature.flatten(2).transpose(1, 2)], 1)
+    maps = maps_of_tokens(tokens, (12, 15), prefix=1)
+    expected = sparse_hypercolumn([feature], xy, SIZE)
+    torch.testing.assert_close(sparse_hypercolumn(maps, xy, SIZE), expected)
 
 
 def test_a_copy_for_each_box(feature: Tensor) -> None:

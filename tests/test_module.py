@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, Inputs, build
 
@@ -67,6 +69,61 @@ def test_trained_linear_layers_load(bias: bool, inputs: Inputs, device: torch.de
     hypercolumns = sparse_hypercolumn(inputs.features, inputs.points, inputs.case.image_size)
     torch.testing.assert_close(call(layer, inputs), linear(hypercolumns))
     linear.load_state_dict(layer.state_dict())  # and back
+
+
+class TestEnsemble:
+    @pytest.mark.parametrize("kind", ["uniform", "ragged", "expanded", "frozen"])
+    @pytest.mark.parametrize("plan", ["auto", "project"])
+    def test_is_its_members(self, plan: str, kind: str, device: torch.device) -> None:
+        """Values and all gradients of three layers, one by one, by the plain expression."""
+        layout = "expanded" if kind == "expanded" else "nchw"
+        case = Case("e", ((8, 6, 8), (5, 3, 4)), image_size=(12, 16), layout=layout)
+        inputs = build(replace(case, ragged=kind == "ragged", points=40), device)
+        members = [HypercolumnLinear([8, 5], 6, activation="relu", device=device) for _ in "abc"]
+        state, _ = torch.func.stack_module_state(members)
+        ensemble = HypercolumnLinear([8, 5], (3, 6), activation="relu", plan=plan, device=device)
+        ensemble.load_state_dict(state)
+        moving = [*inputs.features, inputs.points]
+        for tensor in moving:
+            tensor.requires_grad_(kind != "frozen")
+        value = call(ensemble, inputs, batch_index=inputs.batch_index)
+        assert value.shape == (*inputs.points.shape[:-1], 3, 6)
+        expected = torch.stack(
+            [
+                reference_hypercolumn(
+                    **inputs.arguments(weight=m.weight, bias=m.bias, activation="relu")
+                )
+                for m in members
+            ],
+            -2,
+        )
+        torch.testing.assert_close(value, expected)
+        grad = torch.randn_like(value)
+        value.backward(grad)
+        gradients = [tensor.grad for tensor in moving]
+        for tensor in moving:
+            tensor.grad = None
+        expected.backward(grad)
+        for actual, tensor in zip(gradients, moving, strict=True):
+            torch.testing.assert_close(actual, tensor.grad)
+        for name in ("weight", "bias"):
+            each = torch.stack([getattr(m, name).grad for m in members])
+            torch.testing.assert_close(getattr(ensemble, name).grad, each)
+
+    def test_is_initialised_as_its_members(self) -> None:
+        layer = HypercolumnLinear([300, 100], (2, 200))
+        assert 0.99 / 20 < layer.weight.abs().max() <= 1 / 20
+        assert layer.bias.shape == (2, 200)
+
+    def test_is_compiled_and_autocast(self, inputs: Inputs, device: torch.device) -> None:
+        layer = HypercolumnLinear([8, 5], (3, 6), activation="gelu", device=device)
+        expected = call(layer, inputs)
+        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(call(compiled, inputs), expected)
+        with torch.autocast(device.type, torch.bfloat16):
+            low = call(layer, inputs)
+        assert low.dtype == torch.bfloat16
+        assert low.shape == (2, 17, 3, 6)
 
 
 def test_is_initialised_as_a_linear_layer() -> None:

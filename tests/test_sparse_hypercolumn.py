@@ -31,6 +31,9 @@ PLAN_CASES = [
     Case("zeros", PYRAMID, image_size=(32, 40), padding_mode="zeros", spread="outside").linear(),
     Case("nearest", PYRAMID, image_size=(32, 40), interpolation="nearest").linear(),
     Case("ragged", PYRAMID, image_size=(32, 40), ragged=True, bias=False).linear(),
+    Case(
+        "images-without-points", PYRAMID, image_size=(32, 40), batch=9, points=3, ragged=True
+    ).linear(),
     Case("channels_last", PYRAMID, image_size=(32, 40), layout="channels_last").linear(),
     Case("bfloat16", PYRAMID, image_size=(32, 40), dtype=torch.bfloat16).linear(),
     Case("no-points", PYRAMID, image_size=(32, 40), points=0).linear(),
@@ -169,6 +172,41 @@ def test_labels_are_taken_from_the_nearest_cells(
             **inputs.arguments(features=[f + 2**60 for f in inputs.features], strides=[2, 6])
         )
         assert torch.equal(moved[moved != 0], (value + 2**60)[moved != 0])
+
+
+@pytest.mark.parametrize("members", [(), (3,)], ids=["layer", "ensemble"])
+@pytest.mark.parametrize("images", [[], [1] * 40, [2, 0] * 800], ids=["none", "one", "two"])
+def test_images_without_points_get_gradients_of_zero(
+    images: list[int], members: tuple[int, ...], device: torch.device
+) -> None:
+    """Also beyond the size up to which a CPU keeps the hypercolumns."""
+    feature = torch.randn(4, 200, 4, 5, device=device, requires_grad=True)
+    weight = torch.randn(*members, 6, 200, device=device, requires_grad=True)
+    points = torch.rand(len(images), 2, device=device) * 10
+    index = torch.tensor(images, dtype=torch.int64, device=device)
+    value = sparse_hypercolumn([feature], points, (8, 10), weight=weight, batch_index=index)
+    assert value.shape == (len(images), *members, 6)
+    value.sum().backward()
+    seen = torch.zeros(4, dtype=torch.bool, device=device)
+    seen[index] = True
+    assert torch.equal(feature.grad.flatten(1).any(1), seen)
+    assert weight.grad.any() == bool(images)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 2), (0, 2), (0, 5, 2)], ids=str)
+def test_labels_of_no_points(shape: tuple[int, ...], device: torch.device) -> None:
+    images = 0 if shape == (0, 5, 2) else 2
+    labels = torch.zeros(images, 1, 6, 8, dtype=torch.uint8, device=device)
+    index = torch.zeros(0, dtype=torch.int64, device=device) if len(shape) == 2 else None
+    value = sparse_hypercolumn(
+        [labels],
+        torch.zeros(shape, device=device),
+        (6, 8),
+        interpolation="nearest",
+        batch_index=index,
+    )
+    assert value.shape == (*shape[:-1], 1)
+    assert value.dtype == torch.uint8
 
 
 def test_labels_are_refused_where_they_would_be_averaged(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,9 +84,15 @@ def check_names(options: Options, weight: Tensor | None) -> None:
 def check_maps(features: Sequence[Tensor]) -> None:
     """Raise unless `features` is a sequence of tensors: the least autocast needs to know."""
     if isinstance(features, Tensor) or not isinstance(features, Sequence):
+        if isinstance(features, Mapping):
+            remedy = "Pass list(features.values()), in the order of the weight's columns"
+        elif isinstance(features, Iterable) and not isinstance(features, Tensor):
+            remedy = "Pass list(features)"
+        else:
+            remedy = "For a single map pass [features]"
         raise TypeError(
             f"features is a {type(features).__name__}; expected a list or tuple of maps "
-            "(B, C_i, H_i, W_i). For a single map pass [features]"
+            f"(B, C_i, H_i, W_i). {remedy}"
         )
     if len(features) == 0:
         raise ValueError("features is empty; expected at least one map (B, C_i, H_i, W_i)")
@@ -94,7 +100,7 @@ def check_maps(features: Sequence[Tensor]) -> None:
         if not isinstance(feature, Tensor):
             raise TypeError(
                 f"features[{i}] is a {type(feature).__name__}; expected a torch.Tensor "
-                "(B, C_i, H_i, W_i)"
+                "(B, C_i, H_i, W_i). Of pairs (map, tokens) pass the maps, [f[0] for f in features]"
             )
 
 
@@ -104,7 +110,8 @@ def _check_features(features: Sequence[Tensor]) -> None:
         if feature.dim() != 4:
             raise ValueError(
                 f"features[{i}] has shape {_shape(feature)}; expected 4 dimensions "
-                "(B, C_i, H_i, W_i). Add the missing ones with unsqueeze or reshape"
+                "(B, C_i, H_i, W_i). Add the missing ones with unsqueeze or reshape; tokens "
+                "(B, L, C) become maps by pixelnet_triton.integrations.maps_of_tokens"
             )
         if feature.dtype not in _FEATURE_DTYPES:
             raise TypeError(
@@ -244,15 +251,16 @@ def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence
                 f"{name} is {tensor.dtype} but the features are {first.dtype}; convert one of "
                 "them with .to(...), or run under torch.autocast"
             )
-    if weight.dim() != 2 or weight.shape[1] != channels:
+    if weight.dim() not in (2, 3) or weight.shape[-1] != channels:
         raise ValueError(
-            f"weight has shape {_shape(weight)}; expected (D, {channels}), one column for each "
-            f"channel of the layers {[f.shape[1] for f in features]}"
+            f"weight has shape {_shape(weight)}; expected (D, {channels}), or (E, D, {channels}) "
+            "of E first layers, one column for each channel of the layers "
+            f"{[f.shape[1] for f in features]}"
         )
-    if bias is not None and bias.shape != weight.shape[:1]:
+    if bias is not None and bias.shape != weight.shape[:-1]:
         raise ValueError(
-            f"bias has shape {_shape(bias)}; expected ({weight.shape[0]},), one entry for each "
-            "row of weight"
+            f"bias has shape {_shape(bias)}; expected {tuple(weight.shape[:-1])}, one entry for "
+            "each row of weight"
         )
 
 

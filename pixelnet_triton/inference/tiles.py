@@ -141,7 +141,7 @@ def _tile_shape(
         return 1, _largest(width, lambda columns: fits(1, columns))
     rows = _largest(height, lambda rows: fits(rows, width))
     if device.type == "cpu":
-        rows = min(rows, max(1, CPU_TILE_VALUES // (width * head.first.out_features)))
+        rows = min(rows, max(1, CPU_TILE_VALUES // (width * head.first.weight.shape[0])))
     return rows, width
 
 

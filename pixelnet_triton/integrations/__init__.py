@@ -7,11 +7,12 @@
 :class:`PointHead`        mmsegmentation's PointRend head; its checkpoints load
 :class:`FusedLinear`      an existing ``Linear`` or 1x1 convolution as the fused first layer
 :func:`feature_maps`      what timm, torchvision and transformers return, as a list of maps
+:func:`maps_of_tokens`    the sequences of tokens of vision transformers, as a list of maps
 :mod:`.export`            ``torch.export`` and ONNX in plain ATen operators (import it by name)
 ========================  ==========================================================
 """
 
-from ..models.backbones import feature_maps
+from ..models.backbones import feature_maps, maps_of_tokens
 from .linear import FusedLinear
 from .point_head import PointHead
 from .point_sample import point_features, point_sample, point_sample_fine_grained_features
@@ -20,6 +21,7 @@ __all__ = [
     "FusedLinear",
     "PointHead",
     "feature_maps",
+    "maps_of_tokens",
     "point_features",
     "point_sample",
     "point_sample_fine_grained_features",

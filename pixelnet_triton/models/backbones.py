@@ -7,6 +7,8 @@ timm, ``features_only=True``                 a list of maps; some models in NHWC
 torchvision, ``create_feature_extractor``    a dict of maps, in the order of its keys
 transformers, ``AutoBackbone``               an output with ``feature_maps``
 ===========================================  =======================================
+
+Vision transformers that return sequences of tokens: :func:`maps_of_tokens`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["LAYOUTS", "backbone_channels", "backbone_strides", "check_patches", "feature_maps"]
+__all__ = [
+    "LAYOUTS",
+    "backbone_channels",
+    "backbone_strides",
+    "check_patches",
+    "feature_maps",
+    "maps_of_tokens",
+]
 
 LAYOUTS = ("NCHW", "NHWC")
 
@@ -59,15 +68,73 @@ def feature_maps(output: Any, layout: str = "NCHW") -> list[Tensor]:
     for i, one in enumerate(maps):
         if not isinstance(one, Tensor):
             raise TypeError(
-                f"map {i} of the backbone is a {type(one).__name__}; expected a tensor {layout}"
+                f"map {i} of the backbone is a {type(one).__name__}; expected a tensor {layout}. "
+                "Of pairs (map, tokens) pass the maps, [pair[0] for pair in output]"
             )
         if one.dim() != 4:
             raise ValueError(
                 f"map {i} of the backbone has shape {tuple(one.shape)}; expected 4 dimensions "
-                f"{layout}. Sequences of tokens (B, L, C) have to be reshaped to maps"
+                f"{layout}. Sequences of tokens (B, L, C) become maps by "
+                "pixelnet_triton.integrations.maps_of_tokens(tokens, grid, prefix)"
             )
     if layout == "NHWC":
         return [one.permute(0, 3, 1, 2) for one in maps]
+    return maps
+
+
+def maps_of_tokens(
+    tokens: Tensor | Iterable[Tensor], grid: tuple[int, int], prefix: int = 0
+) -> list[Tensor]:
+    """Sequences of tokens as maps: token ``prefix + row * W + column`` is cell (row, column).
+
+    The maps are views, in channels_last but for the tokens left out between the images.
+
+    Args:
+        tokens: ``(B, prefix + H * W, C)``, or several of these: transformers' ``hidden_states``,
+            timm's ``forward_features`` or ``forward_intermediates``.
+        grid: (H, W) in patches, the image's size divided by the patch size.
+        prefix: how many tokens that are no patches come first, the class token and registers:
+            timm's ``model.num_prefix_tokens``, transformers' 1 + ``config.num_register_tokens``.
+
+    Returns:
+        Maps ``(B, C, H, W)``, one for each sequence. Call with ``strides=[patch_size] * M`` where
+        patches do not divide the image.
+
+    Raises:
+        TypeError, ValueError: these are no tokens of such a grid; the message names the remedy.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton.models.backbones import maps_of_tokens
+        >>> hidden_states = [torch.rand(2, 1 + 14 * 14, 32) for _ in range(3)]
+        >>> [tuple(m.shape) for m in maps_of_tokens(hidden_states[1:], (14, 14), prefix=1)]
+        [(2, 32, 14, 14), (2, 32, 14, 14)]
+    """
+    rows, columns = (int(n) for n in grid)
+    maps = []
+    for i, one in enumerate([tokens] if isinstance(tokens, Tensor) else tokens):
+        if not isinstance(one, Tensor):
+            raise TypeError(
+                f"tokens[{i}] is a {type(one).__name__}; expected a tensor (B, L, C). Of pairs "
+                "(patches, prefix) pass the patches, [pair[0] for pair in tokens]"
+            )
+        if one.dim() != 3:
+            raise ValueError(
+                f"tokens[{i}] has shape {tuple(one.shape)}; expected (B, L, C). Maps need no "
+                "conversion; maps (B, H, W, C) become (B, C, H, W) by feature_maps(..., 'NHWC')"
+            )
+        others = one.shape[1] - rows * columns
+        if prefix < 0 or others != prefix:
+            raise ValueError(
+                f"tokens[{i}] has {one.shape[1]} tokens; expected {prefix} + {rows} * {columns} "
+                f"for prefix={prefix} and grid={(rows, columns)}. "
+                + (
+                    f"If the first {others} are class and register tokens, pass prefix={others}"
+                    if others >= 0
+                    else "The grid is the image's (height, width) divided by the patch size"
+                )
+            )
+        maps.append(one[:, prefix:].unflatten(1, (rows, columns)).permute(0, 3, 1, 2))
     return maps
 
 

@@ -53,7 +53,8 @@ def labels_at(
         image = torch.arange(batch, device=points.device).repeat_interleave(points.shape[1])
     layers = zip(features, geometry.affine, strict=True)
     columns = [_nearest(f, rows, image.long(), affine, geometry.border) for f, affine in layers]
-    return torch.cat(columns, 1).reshape(*points.shape[:-1], -1)
+    value = torch.cat(columns, 1)
+    return value.reshape(*points.shape[:-1], value.shape[1])
 
 
 def _nearest(

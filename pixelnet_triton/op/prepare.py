@@ -263,7 +263,7 @@ def shape_of(
         tuple([layer_shape(f, s.geometry.is_exact(i, s.points)) for i, f in enumerate(s.features)]),
         s.batch,
         bucket(s.total),
-        0 if weight is None else weight.shape[0],
+        0 if weight is None else weight.shape[:-1].numel(),
         first.element_size(),
         ragged,
         training,

@@ -29,7 +29,14 @@ def run(
     weight: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """(B, N, sum C) or (B, N, D) for points (B, N, 2); (P, ...) for points (P, 2)."""
+    """(B, N, sum C) or (B, N, D) for points (B, N, 2); (P, ...) for points (P, 2).
+
+    The weights (E, D, sum C) of E layers are those of one with E * D outputs: (B, N, E, D).
+    """
+    if weight is not None and weight.dim() == 3:
+        bias = None if bias is None else bias.flatten()
+        value = run(call, features, points, batch_index, weight.flatten(0, 1), bias)
+        return value.unflatten(-1, weight.shape[:2])
     if call.cast is not None:
         features, weight, bias = cast(call.cast, features, weight, bias)
     if call.executor is None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelnet_triton import HypercolumnLinear
-from pixelnet_triton.integrations import feature_maps
+from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
+from pixelnet_triton.integrations import feature_maps, maps_of_tokens
 from pixelnet_triton.models import PixelMLP, PixelNet
 
 
@@ -54,7 +54,55 @@ class TestKinds:
             feature_maps(self.nchw, layout="NLC")
 
 
+class TestTokens:
+    def test_each_patch_is_a_cell_of_a_view(self) -> None:
+        tokens = torch.randn(2, 3 + 4 * 5, 8, requires_grad=True)
+        (only,) = maps_of_tokens(tokens, (4, 5), prefix=3)
+        assert only.shape == (2, 8, 4, 5)
+        assert torch.equal(only[1, :, 2, 3], tokens[1, 3 + 2 * 5 + 3])
+        assert only.data_ptr() == tokens[:, 3:].data_ptr()
+        assert only.stride()[1:] == (1, 5 * 8, 8)
+        points = torch.tensor([[[3, 2]], [[0, 0]]])
+        sparse_hypercolumn([only], points, (4, 5)).sum().backward()
+        of_patches = torch.zeros(2, 23)
+        of_patches[0, 3 + 2 * 5 + 3] = of_patches[1, 3] = 1
+        assert torch.equal(tokens.grad, of_patches[..., None].expand(2, 23, 8))
+
+    def test_several_without_a_prefix_are_channels_last(self) -> None:
+        maps = maps_of_tokens((torch.randn(2, 20, 8), torch.randn(2, 20, 6)), torch.Size((4, 5)))
+        assert [f.shape[1] for f in maps] == [8, 6]
+        assert all(f.is_contiguous(memory_format=torch.channels_last) for f in maps)
+
+    @pytest.mark.parametrize(
+        ("tokens", "grid", "error", "message"),
+        [
+            (torch.randn(1, 21, 8), (4, 5), ValueError, r"has 21 tokens.*pass prefix=1"),
+            (torch.randn(1, 19, 8), (4, 5), ValueError, r"has 19 tokens.*divided by the patch"),
+            (torch.randn(1, 8, 4, 5), (4, 5), ValueError, r"\(1, 8, 4, 5\); expected \(B, L, C\)"),
+            ([(torch.randn(1, 20, 8), 0)], (4, 5), TypeError, r"tokens\[0\] is a tuple.*pair\[0\]"),
+        ],
+    )
+    def test_what_is_no_grid_is_refused(
+        self, tokens: Any, grid: tuple[int, int], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            maps_of_tokens(tokens, grid)
+
+    def test_feature_maps_name_the_way(self) -> None:
+        with pytest.raises(ValueError, match="maps_of_tokens"):
+            feature_maps([torch.randn(1, 20, 8)])
+        with pytest.raises(TypeError, match=r"\[pair\[0\] for pair in output\]"):
+            feature_maps([(torch.randn(1, 8, 4, 5), torch.randn(1, 8))])
+
+
 class TestTimm:
+    def test_tokens_of_a_vision_transformer(self) -> None:
+        timm = library("timm")
+        model = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64)
+        tokens = model.forward_features(torch.randn(2, 3, 64, 64))
+        maps = maps_of_tokens(tokens, model.patch_embed.grid_size, model.num_prefix_tokens)
+        assert_usable(maps, [model.num_features], (64, 64))
+
     def test_inside_a_pixelnet(self) -> None:
         """NHWC maps, channels from timm's own description, dense prediction."""
         timm = library("timm")
@@ -97,6 +145,22 @@ class TestTorchvision:
 
 
 class TestTransformers:
+    def test_tokens_are_the_maps_that_the_backbone_makes_of_them(self) -> None:
+        """Class token and registers first, as DINOv2 has them."""
+        transformers = library("transformers")
+        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = transformers.Dinov2WithRegistersConfig(
+            **sizes, image_size=56, patch_size=14, num_register_tokens=4, out_indices=[1, 2]
+        )
+        backbone = transformers.AutoBackbone.from_config(config).eval()
+        expected = feature_maps(backbone(images := torch.randn(2, 3, 42, 56)))
+        backbone.config.reshape_hidden_states = False
+        tokens = backbone(images).feature_maps  # (2, 1 + 4 + 12, 8), layer norm applied
+        maps = maps_of_tokens(tokens, (3, 4), prefix=1 + config.num_register_tokens)
+        for one, other in zip(maps, expected, strict=True):
+            assert torch.equal(one, other)
+        assert_usable(maps, [8, 8], (42, 56))
+
     def test_auto_backbone(self) -> None:
         transformers = library("transformers")
         config = transformers.ResNetConfig(

@@ -161,19 +161,20 @@ def detectron2_fine_grained(
     return torch.cat(image_features, dim=0), in_image
 
 
+@pytest.mark.parametrize("counts", [[2, 0, 3], [0, 0, 0]], ids=["some", "none"])
 @pytest.mark.parametrize("wrap", [Boxes, lambda tensor: tensor], ids=["Boxes", "tensors"])
-def test_fine_grained_features_of_boxes(wrap: Any) -> None:
-    """Boxes of unequal number, an image without any, and a map padded beyond its scale."""
+def test_fine_grained_features_of_boxes(wrap: Any, counts: list[int]) -> None:
+    """Boxes of unequal number, images without any, and a map padded beyond its scale."""
     random = torch.Generator().manual_seed(0)
     maps = [
         torch.randn(3, 4, 13, 17, generator=random, requires_grad=True),
         torch.randn(3, 2, 7, 9, generator=random, requires_grad=True),
     ]
     scales = [1 / 4, 1 / 8]
-    corners = torch.rand(5, 4, generator=random) * 30
+    corners = torch.rand(sum(counts), 4, generator=random) * 30
     corners[:, 2:] += corners[:, :2] + 1
-    boxes = [Boxes(b) for b in corners.split([2, 0, 3])]
-    points = torch.rand(5, 11, 2, generator=random)
+    boxes = [Boxes(b) for b in corners.split(counts)]
+    points = torch.rand(sum(counts), 11, 2, generator=random)
     expected, in_image = detectron2_fine_grained(maps, scales, boxes, points)
     actual, ours = point_sample_fine_grained_features(
         maps, scales, [wrap(b.tensor) for b in boxes], points
