@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .call import Options, Plan, Stride
+from .op.forward_mode import in_forward_mode, run_in_forward_mode
 from .op.labels import are_labels, labels_at
 from .op.prepare import prepare
 from .op.run import run
@@ -68,7 +69,7 @@ def sparse_hypercolumn(
         ``(B, N, sum C_i)`` or ``(P, sum C_i)``; with a weight ``(B, N, D)`` or ``(P, D)``, of an
         ensemble ``(B, N, E, D)`` or ``(P, E, D)``; in the features' dtype (under autocast in the
         autocast dtype). Differentiable once with respect to every map, weight, bias and (bilinear,
-        floating) points.
+        floating) points; under `torch.func`, too, and again in forward mode.
 
     Raises:
         TypeError, ValueError: an argument cannot be served; the message names it and the remedy.
@@ -98,6 +99,9 @@ def sparse_hypercolumn(
     )
     if interpolation == "nearest" and are_labels(features, weight):
         return labels_at(features, points, batch_index, options)
+    if in_forward_mode():
+        call = prepare(features, points, batch_index, weight, bias, options)
+        return run_in_forward_mode(call, features, points, batch_index, weight, bias, options)
     one = as_one_image(features, points, batch_index)
     if one is None:
         call = prepare(features, points, batch_index, weight, bias, options)

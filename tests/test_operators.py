@@ -12,7 +12,6 @@ from torch import Tensor
 from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
 from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.integrations.export import export
-from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, Inputs, build, case_id
 from .check import check_case, evaluate, upstream_gradient
@@ -273,26 +272,6 @@ class TestGradients:
         inputs.features[0].zero_()
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             value.sum().backward()
-
-
-class TestTransforms:
-    """torch.func: what works is right, what does not says so."""
-
-    def test_grad(self, device: torch.device) -> None:
-        inputs = build(LINEAR, device)
-
-        def loss(function: Any) -> Any:
-            return lambda weight: function(**inputs.arguments(weight=weight)).square().sum()
-
-        actual = torch.func.grad(loss(sparse_hypercolumn))(inputs.weight)
-        expected = torch.func.grad(loss(reference_hypercolumn))(inputs.weight)
-        torch.testing.assert_close(actual, expected)
-
-    def test_vmap_is_refused(self, device: torch.device) -> None:
-        inputs = build(LINEAR, device)
-        weights = inputs.weight.expand(3, -1, -1)
-        with pytest.raises(RuntimeError, match="vmap"):
-            torch.func.vmap(lambda w: sparse_hypercolumn(**inputs.arguments(weight=w)))(weights)
 
 
 class TestAutocast:

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..call import Linear, Sampling, Wanted
+from ..call import Executor, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward
-from .prepare import Prepared
+from .prepare import Prepared, prepare_executor
 
 __all__ = ["SECOND_DERIVATIVE", "SparseHypercolumn", "TransformedHypercolumn", "refuse_gelu"]
 
 SECOND_DERIVATIVE = (
     "sparse_hypercolumn is differentiable once; its backward was to be differentiated again. "
     "Compute this part with pixelnet_triton.reference.sparse_hypercolumn, which is plain PyTorch "
-    "and differentiable any number of times, or leave create_graph=True out"
+    "and differentiable any number of times, take forward mode over reverse mode "
+    "(torch.func.hessian), or leave create_graph=True out"
 )
 
 
@@ -36,6 +37,15 @@ def _rows(tensor: Tensor, points: Tensor) -> Tensor:
     return tensor if points.dim() == 2 else tensor.flatten(0, 1)
 
 
+def _executor(call: Prepared, s: Sampling, weight: Tensor | None) -> Executor:
+    """The call's own; under a transform of torch.func the one for what the transform calls with."""
+    if call.executor is not None:
+        return call.executor
+    moving = call.training and s.points.is_floating_point()
+    flags = {"training": call.training, "moving_points": moving}
+    return prepare_executor(call.plan, s, weight, **flags)[1]
+
+
 def _forward(
     points: Tensor,
     batch_index: Tensor | None,
@@ -46,8 +56,7 @@ def _forward(
 ) -> Tensor:
     s = Sampling(features, _rows(points, points), batch_index, call.geometry)
     head = None if weight is None else Linear(weight, bias, call.activation)
-    assert call.executor is not None
-    value = compute_forward(call.executor, s, head)
+    value = compute_forward(_executor(call, s, weight), s, head)
     if points.dim() == 2:
         return value
     # No view in the eyes of autograd, which lets nobody change a function's view in place; and
@@ -98,7 +107,8 @@ class SparseHypercolumn(torch.autograd.Function):
         rows, grad = _rows(points, points), _rows(grads[0], points)
         output = None if output is None else output.view(grad.shape)
         arguments = (grad, rows, batch_index, weight, output, ctx.call, wanted, *features)
-        if torch.is_grad_enabled():  # with create_graph=True: as a function of its own
+        # With create_graph=True, and for the rule of vmap: as a function of its own.
+        if torch.is_grad_enabled() or ctx.call.transformed:
             gradients = _SparseHypercolumnBackward.apply(*arguments)
         else:
             gradients = _backward(*arguments)
@@ -121,9 +131,26 @@ def _backward(
     """Gradients of points (P, 2), weight, bias and features."""
     s = Sampling(features, points, batch_index, call.geometry)
     head = None if weight is None else Linear(weight, None, call.activation)
-    assert call.executor is not None
-    gradients = compute_backward(call.executor, s, head, grad, output, wanted)
+    gradients = compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
     return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+
+
+def _one_by_one(
+    function: type[torch.autograd.Function],
+    info: Any,
+    in_dims: Sequence[Any],
+    arguments: Sequence[Any],
+) -> tuple[Any, Any]:
+    """A rule of vmap, whatever it runs over: maps, points, weights or gradients, call by call."""
+    pairs = list(zip(arguments, in_dims, strict=True))
+    results = [
+        function.apply(*[a.select(d, i) if isinstance(d, int) else a for a, d in pairs])
+        for i in range(info.batch_size)
+    ]
+    if isinstance(results[0], Tensor):
+        return torch.stack(results), 0
+    stacked = [None if r[0] is None else torch.stack(r) for r in zip(*results, strict=True)]
+    return tuple(stacked), tuple([None if s is None else 0 for s in stacked])
 
 
 class TransformedHypercolumn(torch.autograd.Function):
@@ -146,6 +173,10 @@ class TransformedHypercolumn(torch.autograd.Function):
         mask = output if ctx.call.activation == "relu" else None
         _keep(ctx, points, batch_index, weight, mask, *features)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return _one_by_one(TransformedHypercolumn, info, in_dims, arguments)
+
     backward = SparseHypercolumn.backward
 
 
@@ -159,6 +190,10 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Nothing to keep; but torch.func takes only functions that have this method."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return _one_by_one(_SparseHypercolumnBackward, info, in_dims, arguments)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

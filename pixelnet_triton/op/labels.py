@@ -16,6 +16,7 @@ from torch import Tensor
 from ..call import LayerAffine, Options, layer_geometry
 from ..call.checks import check_call, check_names, check_values
 from ..call.geometry import quotient
+from ..tools.values import values_at_hand
 
 __all__ = ["are_labels", "labels_at"]
 
@@ -48,7 +49,8 @@ def labels_at(
     )
     batch = features[0].shape[0]
     rows, image = points.detach().reshape(-1, 2), batch_index
-    check_values(rows, batch_index, batch)
+    if values_at_hand(rows):
+        check_values(rows, batch_index, batch)
     if image is None:
         image = torch.arange(batch, device=points.device).repeat_interleave(points.shape[1])
     layers = zip(features, geometry.affine, strict=True)

@@ -51,8 +51,8 @@ class Prepared:
         training: a gradient is wanted.
         cast: the autocast dtype, which maps, weight and bias are brought to.
         plan: what was asked for; with its route where there is an executor.
-        executor: computes it; None while tracing, and for subclasses of tensors.
-        transformed: within a transform of torch.func.
+        executor: computes it; None while tracing, for subclasses of tensors, and on meta, and
+            within a transform of torch.func (`transformed`), whose tensors hide their layouts.
         by_autograd: it is an expression, which autograd differentiates.
     """
 
@@ -202,14 +202,16 @@ def _examined(
         coordinates=options.coordinates,
     )
     differentiable = (*features, points, weight, bias)
-    training = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in differentiable
+    # Within a transform of torch.func a tensor may not know that an outer one wants its gradient.
+    transformed = torch._C._are_functorch_transforms_active()
+    training = torch.is_grad_enabled() and (
+        transformed or any(t is not None and t.requires_grad for t in differentiable)
     )
     plan: str | Plan = options.plan
     executor: Executor | None = None
     by_autograd = False
-    traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN
-    if not traced:
+    traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN or features[0].is_meta
+    if not traced and not transformed:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
         routed, executor = prepare_executor(
             options.plan,
@@ -229,7 +231,7 @@ def _examined(
         dtype,
         plan,
         executor,
-        not traced and torch._C._are_functorch_transforms_active(),
+        not traced and transformed,
         by_autograd,
     )
 

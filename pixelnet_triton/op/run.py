@@ -39,7 +39,9 @@ def run(
         return value.unflatten(-1, weight.shape[:2])
     if call.cast is not None:
         features, weight, bias = cast(call.cast, features, weight, bias)
-    if call.executor is None:
+    if call.transformed:
+        value = TransformedHypercolumn.apply(points, batch_index, weight, bias, call, *features)
+    elif call.executor is None:
         value = traced(call, features, points, batch_index, weight, bias)
     elif call.by_autograd:
         if batch_index is not None or points.is_floating_point():  # integers are finite
@@ -48,6 +50,5 @@ def run(
         s = Sampling(features, points, batch_index, call.geometry)
         value = call.executor.forward(s, head)
     else:
-        door = TransformedHypercolumn if call.transformed else SparseHypercolumn
-        value = door.apply(points, batch_index, weight, bias, call, *features)
+        value = SparseHypercolumn.apply(points, batch_index, weight, bias, call, *features)
     return F.gelu(value) if call.gelu_outside else value

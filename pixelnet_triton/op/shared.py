@@ -26,6 +26,8 @@ def as_one_image(
     """
     if type(features) not in (list, tuple) or not features or not isinstance(points, Tensor):
         return None
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
     images = []
     for feature in features:
         if type(feature) is not Tensor or feature.dim() != 4 or feature.stride(0) != 0:
@@ -34,7 +36,7 @@ def as_one_image(
         if feature.shape[0] < 2 or feature.shape[0] != features[0].shape[0] or image is None:
             return None
         images.append(image)
-    if torch.compiler.is_compiling() or points.shape[-1:] != (2,):
+    if points.shape[-1:] != (2,):
         return None
     batch = features[0].shape[0]
     if batch_index is None:

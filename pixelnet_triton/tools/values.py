@@ -14,10 +14,13 @@ def values_at_hand(tensor: Tensor) -> bool:
     """Whether a check may read values: on the CPU always, elsewhere where the user asked for it.
 
     Reading from a GPU waits for the device, which ``PIXELNET_TRITON_STRICT=1`` accepts. Tensors
-    that only stand for others (FakeTensor, tensors of a graph that is being traced) have none.
+    that only stand for others (FakeTensor, tensors of a graph that is being traced, or within a
+    transform of torch.func, such as vmap's) have none.
     """
     # In a traced graph, of jit.trace too, a check would become a constant.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if torch._C._are_functorch_transforms_active():
         return False
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type == "meta":
         return False

@@ -66,7 +66,7 @@ FAULTS = (
         _INPUTS,
     ),
     Fault(
-        "bias-not-checked", _CHECKS, "bias.shape != weight.shape[:1]", "bias.dim() != 1", _INPUTS
+        "bias-not-checked", _CHECKS, "bias.shape != weight.shape[:-1]", "bias.dim() < 1", _INPUTS
     ),
     Fault(
         "buckets-round-down", "pixelnet_triton/call/shape.py", "(1 << shift >> 1)", "0", _PLANNER
