@@ -226,7 +226,7 @@ def test_channels_are_compared_before_anything_is_computed() -> None:
         (None, TypeError, "returned a NoneType"),
         ([], ValueError, "returned no maps"),
         ([torch.rand(1, 3, 4, 4), None], TypeError, "map 1 of the backbone is a NoneType"),
-        ([torch.rand(1, 49, 64)], ValueError, r"map 0 .* shape \(1, 49, 64\).*reshaped to maps"),
+        ([torch.rand(1, 49, 64)], ValueError, r"map 0 .* shape \(1, 49, 64\).*maps_of_tokens"),
     ],
 )
 def test_outputs_that_are_not_maps(output: Any, error: type[Exception], message: str) -> None:
