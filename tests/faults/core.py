@@ -2,6 +2,7 @@
 
 from .fault import Fault
 
+_KNOWN = ("tests/test_known_calls.py",)
 _CALLS = ("tests/test_sparse_hypercolumn.py",)
 _REFERENCE = ("tests/test_reference.py", "tests/test_sparse_hypercolumn.py")
 _INPUTS = ("tests/test_bad_inputs.py",)
@@ -84,7 +85,7 @@ FAULTS = (
         _PREPARE,
         "facts += (feature.shape, feature.stride(), feature.dtype, place)",
         "facts += (feature.shape, feature.dtype, place)",
-        ("tests/test_cpu_routes.py", "tests/test_planner.py", "tests/test_sparse_hypercolumn.py"),
+        _KNOWN,
     ),
     Fault(
         "determinism-forgotten-by-known-calls",
@@ -98,7 +99,7 @@ FAULTS = (
         _PREPARE,
         "return (tuple(image_size), tuple(strides), kinds) if",
         "return (tuple(image_size), kinds) if",
-        _CALLS,
+        _KNOWN,
     ),
     Fault(
         "gelu-within-the-operator",
@@ -186,7 +187,7 @@ FAULTS = (
         "pixelnet_triton/planner/choose.py",
         'return asked == "auto"',
         "return True",
-        _PLANNER + _ROUTES,
+        _KNOWN,
     ),
     # cpu/
     Fault(
