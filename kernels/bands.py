@@ -1,4 +1,5 @@
-"""Which calls the banded product (banded.py) takes, and how wide their bands can get.
+"""What is known of points in order before a launch: which calls the banded product (banded.py)
+takes, how wide their bands can get, and which points are ordered by counting (order.py).
 
 Nothing here needs Triton: routes are asked for on any machine.
 """
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["ROWS", "STEP", "band_columns", "fits", "whole_steps"]
+__all__ = ["MOST_COUNTED", "ROWS", "STEP", "band_columns", "fits", "whole_steps"]
 
 # Points that share a band, and columns of A in a step of the product.
 ROWS, STEP = 128, 64
+# Points of an image that are counted into order by one launch; each block counts them all.
+MOST_COUNTED = 4096
 # Columns of A: more of them take more memory than the hypercolumns of any network.
 MOST_COLUMNS = 4096
 # Rows of R are counted in 32 bits.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..call.geometry import Geometry, LayerAffine
 from ..call.sampling import Sampling
+from .bands import MOST_COUNTED
 from .bilinear import load_points
 from .direct import launch
 from .launch import accounted, options, point_arguments, power_of_2
@@ -32,9 +33,8 @@ from .select import Tile
 
 __all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
 
-# Points of a program. Each counts all points of its image, so images of more than MOST are sorted.
+# Points of a program. Each counts all points of its image, so larger images are sorted.
 TILE = Tile(128, 1, num_warps=4)
-MOST = 4096
 MOST_BINS = 1023
 # Cell centres fall well inside a bin, and a hundredth of a bin is more than rounding moves a point.
 SHIFT, SLACK = 0.25, 0.01
@@ -193,14 +193,14 @@ def _key_kernel(
 def order_points(s: Sampling) -> Order:
     """The order of the points of `s`, and where each bin of each image begins.
 
-    One launch for equal shares of at most MOST points; else a key for each point, and a sort.
+    One launch for equal shares of at most MOST_COUNTED points; else a key for each, and a sort.
     """
     ruler = ruler_of(s.sizes, s.geometry.affine)
     spaces = ruler.spaces
     arguments = point_arguments(s)
     per_image, device = arguments["points"].per_image, s.points.device
     shared = {"ruler": ruler, "SPACES": spaces, "BLOCK_P": TILE.rows, **options(TILE)}
-    if s.batch_index is None and per_image <= MOST:
+    if s.batch_index is None and per_image <= MOST_COUNTED:
         place = torch.empty(s.total, dtype=torch.int64, device=device)
         xy = torch.empty((s.total, 2), dtype=torch.float32, device=device)
         starts = torch.empty((s.batch, spaces), dtype=torch.int64, device=device)

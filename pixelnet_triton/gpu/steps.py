@@ -15,9 +15,11 @@ from torch import Tensor
 from ..call.linear import Linear
 from ..call.route import Route
 from ..call.sampling import Sampling
+from ..kernels.banded import banded
 from ..kernels.fused_linear import fused_linear
 from ..kernels.gather import gather
 from ..kernels.linear import Operand
+from ..kernels.order import order_points
 from ..kernels.product import product
 from .backward import hypercolumn_gradients, linear_gradients
 from .parts import weight_of
@@ -60,9 +62,6 @@ def _by_columns(
 
 def _by_bands(s: Sampling, head: Linear, projected: Sequence[int]) -> Tensor:
     """One product for gathered columns and interpolation weights, of points in order."""
-    from ..kernels.banded import banded
-    from ..kernels.order import order_points
-
     return banded(s, head, projected, order_points(s))
 
 

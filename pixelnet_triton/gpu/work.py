@@ -25,7 +25,7 @@ import torch
 from ..call.plan import Plan
 from ..call.shape import CallShape, LayerShape
 from ..call.work import PlanWork, Work
-from ..kernels.bands import ROWS, STEP
+from ..kernels.bands import MOST_COUNTED, ROWS, STEP
 from ..kernels.select import Key, choose
 from . import routes
 
@@ -35,7 +35,6 @@ DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
 # Launches that ordering the points and building the band product's operands are worth, and sorting
 # them, where a kernel cannot count them.
 BAND, ORDER, SORT = 4, 2, 20
-MOST_COUNTED = 4096
 # Programs that run at once on the GPU whose rates are shipped: a product of fewer leaves the rest
 # of it idle, and the last wave is rarely full.
 AT_ONCE = 132

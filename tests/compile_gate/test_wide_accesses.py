@@ -53,6 +53,17 @@ def test_rows_in_eights(name: str) -> None:
     assert counts.stores[2] == 0, counts
 
 
+def test_gradients_in_eights_are_stored_16_bytes_at_a_time() -> None:
+    """But for numbers that are not finite, which go cell by cell, once for each layer."""
+    with compiling_for("sm_90") as launches:
+        KERNELS["scatter"].launch(EIGHTS, None)
+    (launch,) = launches
+    counts = instructions(launch.compiled)
+    assert resources(launch.compiled).spills == 0
+    assert counts.stores[16] >= len(EIGHTS.channels)
+    assert counts.stores[2] <= len(EIGHTS.channels)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("channels", [8, 24, 4096])
 def test_channels_in_eights(channels: int, dtype: torch.dtype) -> None:

@@ -67,7 +67,7 @@ def test_the_order_is_stable_and_by_image_and_bin(
     if way == "ragged":
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(1))]
     if way == "sorted":
-        monkeypatch.setattr(order_module, "MOST", 0)
+        monkeypatch.setattr(order_module, "MOST_COUNTED", 0)
     s = _sampling(points, batch, index if way == "ragged" else None, device)
     order = order_points(s)
     place, points = order.place.cpu(), points.cpu()
