@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..tools.values import values_at_hand
 
-__all__ = ["ImageNormalization"]
+__all__ = ["NORMALIZATIONS", "ImageNormalization", "named_normalization"]
 
 # Images in [0, 1] stay between these, whatever colours and noise a transform adds.
 LOWEST, HIGHEST = -0.5, 2.0
@@ -117,3 +117,25 @@ class ImageNormalization(nn.Module):
     def extra_repr(self) -> str:
         mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
         return f"mean={mean}, std={std}, scale={self.scale}, bgr={self.bgr}"
+
+
+NORMALIZATIONS = {
+    "torchvision": ImageNormalization.torchvision,
+    "caffe": ImageNormalization.caffe,
+    "lite": ImageNormalization.lite,
+}
+
+
+def named_normalization(name: str | None) -> ImageNormalization | None:
+    """The row of that name in :class:`ImageNormalization`'s table; None for None.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name is None:
+        return None
+    if name not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization={name!r} is unknown; use None or one of {tuple(NORMALIZATIONS)}"
+        )
+    return NORMALIZATIONS[name]()

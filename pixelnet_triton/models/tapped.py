@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..tools.images import check_images
-from .backbones import LAYOUTS, feature_maps
 from .probe import probe
+from .wrapped import WrappedBackbone
 
 __all__ = ["TappedBackbone"]
 
@@ -22,7 +21,7 @@ class _AllMapsSeen(Exception):
     """Ends a network's forward pass after the last tap."""
 
 
-class TappedBackbone(nn.Module):
+class TappedBackbone(WrappedBackbone):
     r"""Any network, in the place of :class:`VGG16`: its maps are outputs of modules inside it.
 
     The network stays as it is. Hooks on the named modules keep what these return, and an exception
@@ -87,6 +86,9 @@ class TappedBackbone(nn.Module):
         [(1, 8, 24, 32), (1, 16, 12, 16)]
     """
 
+    channels: tuple[int, ...]
+    strides: tuple[float, ...]
+
     def __init__(
         self,
         network: nn.Module,
@@ -100,8 +102,7 @@ class TappedBackbone(nn.Module):
         shift: int = 0,
         layout: str = "NCHW",
     ) -> None:
-        super().__init__()
-        _check_options(network, layers, channels, strides, shift, layout)
+        _check_options(network, layers, channels, strides, shift)
         if frozen:
             network.requires_grad_(False)
         if channels is None or strides is None:
@@ -110,19 +111,20 @@ class TappedBackbone(nn.Module):
             strides = found.strides if strides is None else strides
             for parameter in found.unused:
                 parameter.requires_grad_(False)
-        self.network = network
+        super().__init__(
+            network,
+            normalization,
+            frozen=frozen,
+            fixed_statistics=fixed_statistics,
+            layout=layout,
+        )
         self.layers = tuple(layers)
         self.channels = tuple(channels)
         self.strides = tuple(strides)
-        self.normalization = normalization
-        self.frozen = frozen
-        self.fixed_statistics = fixed_statistics
         self.shift = shift
-        self.layout = layout
         self._maps: dict[str, Tensor] | None = None  # None while the network is not run from here
         for name in self.layers:
             network.get_submodule(name).register_forward_hook(partial(self._keep, name))
-        self.train(self.training)
 
     def _keep(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if self._maps is None:
@@ -130,17 +132,6 @@ class TappedBackbone(nn.Module):
         self._maps.setdefault(name, output)
         if len(self._maps) == len(self.layers):
             raise _AllMapsSeen
-
-    def train(self, mode: bool = True) -> TappedBackbone:
-        """Training or evaluation mode; what is `frozen` or fixed stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        elif self.fixed_statistics:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps ``(B, C_i, H_i, W_i)`` of images ``(B, 3, H, W)``, as `layers` asks.
@@ -156,22 +147,21 @@ class TappedBackbone(nn.Module):
                 f"{coarsest} and needs at least as many in height and width. Enlarge the images, "
                 "or ask for shallower layers"
             )
-        maps = self._run(images)
+        maps = super().forward(images)
         if self.shift:
             cuts = [int(self.shift // stride) for stride in self.strides]
             maps = [m[:, :, cut:, cut:] for m, cut in zip(maps, cuts, strict=True)]
         return maps
 
-    def _run(self, images: Tensor) -> list[Tensor]:
-        """The maps, with the cells of the shift."""
-        x = images if self.normalization is None else self.normalization(images)
-        if self.shift:
-            x = F.pad(x, (self.shift, 0, self.shift, 0))
+    def _normalized(self, images: Tensor) -> Tensor:
+        return F.pad(super()._normalized(images), (self.shift, 0, self.shift, 0))
+
+    def _output(self, images: Tensor) -> list[Tensor]:
+        """The outputs of the layers, with the cells of the shift."""
         maps: dict[str, Tensor] = {}
         self._maps = maps
         try:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                self.network(x)
+            self.network(images)
         except _AllMapsSeen:
             pass
         finally:
@@ -182,7 +172,7 @@ class TappedBackbone(nn.Module):
                 f"layers: the network does not call {missing} in its forward pass; name modules "
                 "that it calls"
             )
-        return feature_maps([maps[name] for name in self.layers], self.layout)
+        return [maps[name] for name in self.layers]
 
     def extra_repr(self) -> str:
         return (
@@ -197,7 +187,6 @@ def _check_options(
     channels: Sequence[int] | None,
     strides: Sequence[float] | None,
     shift: int,
-    layout: str,
 ) -> None:
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; expected a torch.nn.Module")
@@ -223,5 +212,3 @@ def _check_options(
             )
     if isinstance(shift, bool) or not isinstance(shift, int) or shift < 0:
         raise ValueError(f"shift={shift!r}; expected a number of pixels, 0 or more")
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout={layout!r} is unknown; use one of {LAYOUTS}")
