@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from .probe import probe
 from .wrapped import WrappedBackbone
 
 __all__ = ["TappedBackbone"]
+
+# torch 2.6 cannot tell.
+_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class _AllMapsSeen(Exception):
@@ -28,7 +32,7 @@ class TappedBackbone(WrappedBackbone):
     The network stays as it is. Hooks on the named modules keep what these return, and an exception
     that is caught here ends the forward pass after the last of them: what lies behind, a
     classifier for example, is not computed. Outside this backbone the network gives what it
-    always gave.
+    always gave. One thread at a time may call the backbone, or others that tap the same network.
 
     **Placement.** Point x falls on cell t = (x - (s - 1) / 2) / s of a map of stride s, as
     everywhere in this library: cell i stands for the pixels s i to s i + s - 1. Convolutions that
@@ -133,7 +137,8 @@ class TappedBackbone(WrappedBackbone):
         if self._maps is None:
             return
         self._maps.setdefault(name, output)
-        if len(self._maps) == len(self.layers):
+        # torch.export has to see every module return.
+        if len(self._maps) == len(self.layers) and not _exporting():
             raise _AllMapsSeen
 
     def forward(self, images: Tensor) -> list[Tensor]:
