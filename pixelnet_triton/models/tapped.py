@@ -43,11 +43,11 @@ class TappedBackbone(WrappedBackbone):
     =============================================  ===================  ========================
     (k - 1) / 2 on both sides (torchvision, timm)  s i                  -(s - 1) / 2 pixels
     one less in front (TensorFlow's "same")        s i + s - 1          (s - 1) / 2 pixels
-    poolings of 2 x 2 (VGG)                        s i + (s - 1) / 2    0
+    none, k = 2 (VGG's poolings, ConvNeXt)         s i + (s - 1) / 2    0
     =============================================  ===================  ========================
 
-    `shift` p moves the cells of stride s by p mod s pixels, another distance in each map: against
-    the image if it is positive, with it (by -p mod s) if it is negative. For strides of 2, 4, 8, 16
+    `shift` p moves the cells of stride s by |p| mod s pixels, another distance in each map: to the
+    left and up if p is positive, to the right and down if it is negative. For strides of 2, 4, 8, 16
     and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
     those of the first. It is done by rows and columns of zeros in front of the normalised images,
     and by cutting the cells over them off the maps.
