@@ -47,8 +47,8 @@ class TappedBackbone(WrappedBackbone):
     =============================================  ===================  ========================
 
     `shift` p moves the cells of stride s by |p| mod s pixels, another distance in each map: to the
-    left and up if p is positive, to the right and down if it is negative. For strides of 2, 4, 8, 16
-    and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
+    left and up if p is positive, to the right and down if it is negative. For strides of 2, 4, 8,
+    16 and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
     those of the first. It is done by rows and columns of zeros in front of the normalised images,
     and by cutting the cells over them off the maps.
 
