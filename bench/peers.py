@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.reference import dense_hypercolumn
 
 from .inputs import Inputs
-from .planning import plan_of, planned_flops
+from .planning import plan_of, predicted
 from .workloads import Workload
 
 
@@ -66,7 +66,7 @@ class Peer:
         moved = workload.compulsory_bytes(rows, training)
         if self.library:
             plan = plan_of(self.name, workload, training, device)
-            return planned_flops(plan, workload, training, device), moved
+            return predicted(plan, workload, training, device)[0], moved
         return workload.flops(rows, training), moved
 
 
@@ -92,18 +92,14 @@ def prepare(peer: Peer, inputs: Inputs) -> Call:
     if not peer.given:
         return Call(lambda: peer.run(inputs), inputs.leaves())
     with torch.no_grad():
-        h = sparse_hypercolumn(
-            inputs.maps, inputs.points, inputs.image_size, batch_index=inputs.batch_index
-        )
+        h = sparse_hypercolumn(**inputs.sampling())
     h.requires_grad_(inputs.weight.requires_grad)
     leaves = {"hypercolumns": h, "weight": inputs.weight, "bias": inputs.bias}
     return Call(lambda: peer.run(inputs, h), leaves)
 
 
 def _library(name: str, workload: Workload, training: bool, device: torch.device) -> Peer:
-    plan: str | Plan = "auto"
-    if name != "auto":
-        plan = plan_of(name, workload, training, device)
+    plan = "auto" if name == "auto" else plan_of(name, workload, training, device)
 
     def run(at: Inputs) -> Tensor:
         return sparse_hypercolumn(
@@ -182,13 +178,10 @@ def _point_sample(at: Inputs) -> Tensor:
 
 
 def _masked(at: Inputs) -> Tensor:
-    return F.linear(_upsampled_and_masked(at), at.weight, at.bias).relu_()
-
-
-def _upsampled_and_masked(at: Inputs) -> Tensor:
     image = torch.arange(len(at.points), device=at.points.device)[:, None]
     x, y = at.points.unbind(dim=-1)
-    return dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
+    h = dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
+    return F.linear(h, at.weight, at.bias).relu_()
 
 
 def _dense(at: Inputs) -> Tensor:

@@ -57,14 +57,14 @@ def try_all(case: Case, plans_of: Callable[[Workload, Plan], list[Plan]] = every
     plans = {plan.encode(): plan for plan in plans_of(workload, chosen)}
     names = ["auto", PEER, *plans]
     # Not strict: whether each route is as accurate as it could be is for the test suite to say.
-    figures = measure_case(case, names, CPU, memory=False, cold=False, strict=False)
-    for name in names:
-        assert not figures[name].problem, f"{workload.name}: {name}: {figures[name].problem}"
-    seconds = {name: figures[name].line["p20"] for name in names}
+    lines = measure_case(case, names, CPU, memory=False, cold=False, strict=False)
+    for name, line in lines.items():
+        assert "problem" not in line, f"{workload.name}: {name}: {line['problem']}"
+    seconds = {name: line["p20"] for name, line in lines.items()}
     return Result(
         chosen.encode(),
         {name: seconds[name] for name in plans},
-        {name: predicted(plan, workload, training, CPU)[0] for name, plan in plans.items()},
+        {name: predicted(plan, workload, training, CPU)[1] for name, plan in plans.items()},
         seconds["auto"],
         seconds[PEER],
     )

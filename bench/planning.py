@@ -28,7 +28,6 @@ __all__ = [
     "forget_calls",
     "plan_hypercolumn",
     "plan_of",
-    "planned_flops",
     "predicted",
     "source_commit",
 ]
@@ -75,16 +74,11 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
     return replace(chosen_plan(name, shape, backend, profile), route=None)
 
 
-def planned_flops(plan: Plan, workload: Workload, training: bool, device: torch.device) -> float:
-    """FLOPs that a plan executes in matrix products."""
-    shape = call_shape(workload, training, device)
-    return CostModel(shape, *_planner(device)).work(plan).total.flops
-
-
 def predicted(
     plan: Plan, workload: Workload, training: bool, device: torch.device
-) -> tuple[float, str]:
-    """Seconds that the planner expects, and the profile that says so."""
-    shape = call_shape(workload, training, device)
+) -> tuple[float, float, str]:
+    """FLOPs that a plan executes in matrix products, the seconds that the planner expects, and the
+    profile that says so."""
     backend, profile = _planner(device)
-    return CostModel(shape, backend, profile).seconds(plan), str(profile)
+    cost = CostModel(call_shape(workload, training, device), backend, profile)
+    return cost.work(plan).total.flops, cost.seconds(plan), str(profile)

@@ -19,7 +19,7 @@ import gc
 import math
 from collections.abc import Callable, Generator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -27,7 +27,7 @@ from .machine import DEVICE, identity
 from .memory import available_memory, high_water_mark, in_own_process
 from .networks import Network, Sizes, build, check_mode, step
 from .results import Line, append
-from .timing import quantile, time_calls
+from .timing import Samples, time_calls
 
 ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
 SECONDS = 20.0  # what the updates may take where LEAST of them do not take longer
@@ -98,26 +98,19 @@ def measure_row(
     else:
         updates = _updates(network, sizes, device)
     first = next(updates)
-    others: list[dict[str, Any]] = []
-
-    def update() -> None:
-        others.append(next(updates))
-
-    repeat(update, max(LEAST, min(ITERATIONS, int(budget / first["seconds"]))))
+    others: list[Line] = []
+    count = max(LEAST, min(ITERATIONS, int(budget / first["seconds"])))
+    repeat(lambda: others.append(next(updates)), count)
     updates.close()  # and its process or its memory with it
     seconds = [update.pop("seconds") for update in others]
-    figures: dict[str, Any] = {**others[-1], "samples": len(seconds)}
-    for key, share in (("median", 0.5), ("p20", 0.2), ("p80", 0.8)):
-        figures[key] = quantile(seconds, share)
+    figures = {**others[-1], **Samples(seconds).summary()}
     figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
     figures["spread"] = [1 / max(seconds), 1 / min(seconds)]
     row = {"row": name, **asdict(network), **asdict(sizes), "scaled": sizes.scaled}
     return append("table4", run, {**row, **figures})
 
 
-def _updates(
-    network: Network, sizes: Sizes, device: torch.device
-) -> Generator[dict[str, Any], None, None]:
+def _updates(network: Network, sizes: Sizes, device: torch.device) -> Generator[Line, None, None]:
     """Seconds of one update after another, and all else that is known of the row."""
     error = check_mode(network, device)
     if not error < 1e-4:
@@ -153,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     names = [name for name in ROWS if wanted in name]
     if not names:
         parser.error(f"--rows {wanted!r}: no such row; there are {', '.join(ROWS)}")
-    run = dict(identity(DEVICE))
+    run = identity(DEVICE)
     print(f"{run['device']}, {run['date']}")
     print(f"{'':20} {'memory MB':>10} {'size MB':>8} {'updates/s':>10}")
     for name in names:
