@@ -205,7 +205,7 @@ def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
         cells = [cell(by_peer.get(peer)) for peer in peers]
         if any(cells):
             rows.append([case, *[direction] * directions, *cells])
-    return markdown(rows) if peers else ""
+    return markdown(rows) if any(key in line for line in lines) else ""
 
 
 def _note(lines: Sequence[Line]) -> str:
