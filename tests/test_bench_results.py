@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import planner_regret, results
+from bench import conftest, planner_regret, results
 from bench.planning import plan_of
 from bench.table4_text import table4_claims
 from bench.workloads import WORKLOADS, Workload, small_workloads
@@ -103,3 +104,23 @@ def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
     assert " 4.0 times the time" in plain
     rows = [row("dense fc-3", 2, spread=[1.0, 4.0]), row("sparse fc-3", 8, spread=[8.0, 8.0])]
     assert " 4.0 (2.0 to 8.0) times the time" in table4_claims(rows)
+
+
+@pytest.mark.parametrize("asked", [{}, {"benchmark_columns": ["min"]}, {"benchmark_compare": True}])
+def test_wide_tables_are_shown_where_they_are_asked_for(asked: dict[str, object]) -> None:
+    """What has a table of ours is in no table of pytest-benchmark's, and others are narrow."""
+    config = SimpleNamespace(option=SimpleNamespace(**asked), stash={})
+    conftest.pytest_configure(config)  # type: ignore[arg-type]
+    names = ["bench/test_table4.py::test_table4", "bench/test_host.py::test_new_shape"]
+    groups = [("group", [{"fullname": name}]) for name in names]
+    wrapper = conftest.pytest_benchmark_group_stats(config)  # type: ignore[arg-type]
+    next(wrapper)
+    with pytest.raises(StopIteration) as end:
+        wrapper.send(groups)  # type: ignore[arg-type]
+    shown = end.value.value
+    if asked:
+        assert shown == groups
+        assert getattr(config.option, "benchmark_columns", None) == asked.get("benchmark_columns")
+    else:
+        assert shown == groups[1:]
+        assert config.option.benchmark_columns == ["median", "iqr", "rounds"]
