@@ -58,13 +58,6 @@ class Network:
         """Names of the maps."""
         return ("conv1_2", "conv3_3", "conv5_3", *(["conv7"] if self.conv7 else []))
 
-    def activation_bytes(self, sizes: Sizes) -> float:
-        """Roughly what the head needs in training: to refuse a row that cannot fit."""
-        rows = sizes.side**2 if self.mode in ("dense", "masked") else sizes.samples_per_image
-        mlp_rows = sizes.side**2 if self.mode == "dense" else sizes.samples_per_image
-        channels = 832 + 4096 * self.conv7
-        return 4.0 * (3 * rows * channels + 4 * mlp_rows * sizes.hidden * (self.fc - 1))
-
 
 def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
     """Backbone and head, randomly initialised; the same for every mode."""

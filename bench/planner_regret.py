@@ -23,7 +23,7 @@ import torch
 
 from .machine import identity
 from .measure import Case, measure_case
-from .planning import Plan, call_shape, cpu_name, plan_of, predicted
+from .planning import Plan, call_shape, plan_of, predicted
 from .report_planner import Result, regrets
 from .results import append, duration
 from .workloads import WORKLOADS, Workload, random_workloads, small_workloads
@@ -99,14 +99,15 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.workloads:
         workloads = workload_cases()
     plans_of = neighbours if options.workloads else every_plan
-    run = {**identity(CPU), "cpu": cpu_name(), "clock": "wall"}
+    run = {**identity(CPU), "clock": "wall"}
     lines = []
     for workload in workloads:
         case = Case(replace(workload, dtype=options.dtype or workload.dtype), not options.forward)
         result = try_all(case, plans_of)
         shape = asdict(call_shape(case.workload, case.training, CPU))
-        figures = {"call": shape, **asdict(result), "regret": result.regret}
-        lines.append(append("planner_regret", run, {**figures, "speedup": result.speedup}))
+        profile = predicted(Plan.decode(result.chosen), case.workload, case.training, CPU)[2]
+        figures = {"call": shape, "profile": profile, **asdict(result)}
+        lines.append(append("planner_regret", run, figures))
         print(
             f"{case}: {case.workload.sizes()}: {result.chosen} {duration(result.auto)}, "
             f"best {result.best}, regret {result.regret:.1%}",

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 
 from .machine import DEVICE, identity
-from .memory import available_memory, high_water_mark, in_own_process
+from .memory import high_water_mark, in_own_process
 from .networks import Network, Sizes, build, check_mode, step
 from .results import Line, append
 from .timing import Samples, time_calls
@@ -84,19 +84,11 @@ def measure_row(
         repeat: calls the update so many times.
 
     Raises:
-        MemoryError: there is not memory enough on this machine.
+        MemoryError: there is not memory enough, and the system ended the process.
     """
-    network = ROWS[name]
-    if device.type == "cpu":
-        needed = 1.5 * network.activation_bytes(sizes)
-        if needed > available_memory():
-            raise MemoryError(
-                f"{name} needs some {needed / 1e9:.1f} GB and {available_memory() / 1e9:.1f} GB "
-                "are available"
-            )
-        updates = in_own_process(_updates, network, sizes, device)
-    else:
-        updates = _updates(network, sizes, device)
+    of_row = (ROWS[name], sizes, device)
+    on_cpu = device.type == "cpu"
+    updates = in_own_process(_updates, *of_row) if on_cpu else _updates(*of_row)
     first = next(updates)
     others: list[Line] = []
     count = max(LEAST, min(ITERATIONS, int(budget / first["seconds"])))
@@ -106,7 +98,7 @@ def measure_row(
     figures = {**others[-1], **Samples(seconds).summary()}
     figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
     figures["spread"] = [1 / max(seconds), 1 / min(seconds)]
-    row = {"row": name, **asdict(network), **asdict(sizes), "scaled": sizes.scaled}
+    row = {"row": name, **asdict(ROWS[name]), **asdict(sizes), "scaled": sizes.scaled}
     return append("table4", run, {**row, **figures})
 
 
@@ -148,7 +140,6 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--rows {wanted!r}: no such row; there are {', '.join(ROWS)}")
     run = identity(DEVICE)
     print(f"{run['device']}, {run['date']}")
-    print(f"{'':20} {'memory MB':>10} {'size MB':>8} {'updates/s':>10}")
     for name in names:
         try:
             line = measure_row(name, Sizes(), DEVICE, run)
@@ -156,8 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name:20} {error}", flush=True)
             continue
         print(
-            f"{name:20} {line['memory_bytes'] / 1e6:10,.0f} {line['parameters'] * 4e-6:8,.0f} "
-            f"{line['updates_per_second']:10.3g}  ({line['samples']} updates)",
+            f"{name:20} {line['memory_bytes'] / 1e6:8,.0f} MB, of the model "
+            f"{line['parameters'] * 4e-6:5,.0f} MB, {line['updates_per_second']:6.3g} updates/s of "
+            f"{line['samples']}",
             flush=True,
         )
 

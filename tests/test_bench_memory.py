@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,6 +60,15 @@ def test_errors_of_another_process_come_back() -> None:
         next(values)
     with pytest.raises(MemoryError, match="was killed"):
         list(in_own_process(_die))
+
+
+def _oom_score() -> Iterator[str]:
+    yield Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has such a score")
+def test_another_process_is_the_first_to_end_where_memory_runs_out() -> None:
+    assert list(in_own_process(_oom_score)) == ["1000"]
 
 
 def test_another_process_ends_when_no_more_is_wanted() -> None:
