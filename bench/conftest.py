@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from bench.ledger import Ledger
-from bench.measure import Case
 from bench.report import table
 from bench.results import shown
 from bench.table4_text import table4_claims, table4_table
-from bench.workloads import SWEEPS
+from bench.workloads import SWEEPS, Case
 
 LEDGER = pytest.StashKey[Ledger]()
 Groups = list[tuple[str, list[dict[str, Any]]]]

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from .machine import DEVICE, identity, measured_roofs
-from .measure import Case, Preparation, free
+from .measure import Preparation, free
 from .results import Line, append
 from .timing import Turns
+from .workloads import Case
 
 
 class Ledger:

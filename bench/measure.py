@@ -11,31 +11,10 @@ import torch
 from .accuracy import check, expected_results, full_float32
 from .inputs import Inputs, make_inputs, rotated
 from .memory import peak_bytes, saved_storages
-from .peers import Peer, names_for, peers_for, prepare
-from .planning import plan_of
+from .peers import Peer, peer_of, prepare
 from .results import Line
 from .timing import Samples, interleaved
-from .workloads import Workload
-
-
-@dataclass(frozen=True)
-class Case:
-    """A workload in one direction."""
-
-    workload: Workload
-    training: bool
-
-    @property
-    def direction(self) -> str:
-        """For tables: with the backward pass, or without."""
-        return "training" if self.training else "forward"
-
-    def __str__(self) -> str:
-        return f"{self.workload.name}-{self.direction}"
-
-    def peers(self, device: torch.device) -> list[str]:
-        """Names of the peers it is measured with."""
-        return names_for(self.workload, self.training, device)
+from .workloads import Case
 
 
 @dataclass(frozen=True)
@@ -79,7 +58,7 @@ class Preparation:
 
     def _examine(self, name: str) -> Ready:
         case, training = self.case, self.case.training
-        (peer,) = peers_for([name], case.workload, training, self.device)
+        peer = peer_of(name, case, self.device)
         sizes = asdict(case.workload)
         line = {"case": sizes.pop("name"), "direction": case.direction, "peer": name}
         line |= {**sizes, "sizes": case.workload.sizes()}  # a line can be read by itself
@@ -107,13 +86,12 @@ class Preparation:
         `auto`: what the library's choice took in the same rounds.
         """
         ready, summary = self.ready(name), samples.summary()
-        flops, moved = ready.peer.work(self.case.workload, self.case.training, self.device)
+        flops, moved = ready.peer.work(self.case, self.device)
         seconds = summary.get("cold_median", summary["median"])
         line = ready.line | summary | {"host": samples.host or None}
         line |= {"flops": flops, "bytes": moved, "flops_per_second": flops / seconds}
-        if ready.peer.library:
-            plan = plan_of(name, self.case.workload, self.case.training, self.device)
-            line["plan"] = plan.encode()
+        if ready.peer.plan:
+            line["plan"] = ready.peer.plan.encode()
         if auto is not None:
             least = auto.summary()
             for prefix in ("", "cold_"):

@@ -22,11 +22,11 @@ from dataclasses import asdict, replace
 import torch
 
 from .machine import identity
-from .measure import Case, measure_case
+from .measure import measure_case
 from .planning import Plan, call_shape, plan_of, predicted
 from .report_planner import Result, regrets
 from .results import append, duration
-from .workloads import WORKLOADS, Workload, random_workloads, small_workloads
+from .workloads import WORKLOADS, Case, Workload, random_workloads, small_workloads
 
 CPU = torch.device("cpu")
 PEER = "grid_sample"
@@ -52,19 +52,18 @@ def neighbours(workload: Workload, chosen: Plan) -> list[Plan]:
 
 def try_all(case: Case, plans_of: Callable[[Workload, Plan], list[Plan]] = every_plan) -> Result:
     """Time the plans of a call in turns; all are checked first."""
-    workload, training = case.workload, case.training
-    chosen = plan_of("auto", workload, training, CPU)
-    plans = {plan.encode(): plan for plan in plans_of(workload, chosen)}
+    chosen = plan_of("auto", case, CPU)
+    plans = {plan.encode(): plan for plan in plans_of(case.workload, chosen)}
     names = ["auto", PEER, *plans]
     # Not strict: whether each route is as accurate as it could be is for the test suite to say.
     lines = measure_case(case, names, CPU, memory=False, cold=False, strict=False)
     for name, line in lines.items():
-        assert "problem" not in line, f"{workload.name}: {name}: {line['problem']}"
+        assert "problem" not in line, f"{case}: {name}: {line['problem']}"
     seconds = {name: line["p20"] for name, line in lines.items()}
     return Result(
         chosen.encode(),
         {name: seconds[name] for name in plans},
-        {name: predicted(plan, workload, training, CPU)[1] for name, plan in plans.items()},
+        {name: predicted(plan, case, CPU)[1] for name, plan in plans.items()},
         seconds["auto"],
         seconds[PEER],
     )
@@ -104,8 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
     for workload in workloads:
         case = Case(replace(workload, dtype=options.dtype or workload.dtype), not options.forward)
         result = try_all(case, plans_of)
-        shape = asdict(call_shape(case.workload, case.training, CPU))
-        profile = predicted(Plan.decode(result.chosen), case.workload, case.training, CPU)[2]
+        shape = asdict(call_shape(case, CPU))
+        profile = predicted(Plan.decode(result.chosen), case, CPU)[2]
         figures = {"call": shape, "profile": profile, **asdict(result)}
         lines.append(append("planner_regret", run, figures))
         print(

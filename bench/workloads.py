@@ -109,6 +109,22 @@ class Workload:
         )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A workload in one direction."""
+
+    workload: Workload
+    training: bool
+
+    @property
+    def direction(self) -> str:
+        """For tables: with the backward pass, or without."""
+        return "training" if self.training else "forward"
+
+    def __str__(self) -> str:
+        return f"{self.workload.name}-{self.direction}"
+
+
 def for_cpu(workload: Workload) -> Workload:
     """A workload that dense methods can be run on within seconds on a few cores.
 

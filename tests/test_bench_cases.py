@@ -10,11 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.inputs import make_inputs
 from bench.memory import peak_bytes
-from bench.peers import names_for, peers_for, prepare
+from bench.peers import names_for, peer_of, prepare
 from bench.planning import call_shape
 from bench.workloads import (
     SWEEPS,
     WORKLOADS,
+    Case,
     Workload,
     for_cpu,
     random_workloads,
@@ -48,13 +49,14 @@ def test_peers_execute_the_products_they_declare_and_no_more(name: str, training
     """Counted operator by operator: a peer that computes twice would look slow for no reason."""
     if name == "product_fused" and training:
         pytest.skip("no backward pass")
-    (peer,) = peers_for([name], SMALL, training, CPU)
+    case = Case(SMALL, training)
+    peer = peer_of(name, case, CPU)
     call = prepare(peer, make_inputs(SMALL, CPU).requires_grad_(training)).once(training)
     fused = {torch.ops.aten._addmm_activation: _addmm_flops}
     counter = FlopCounterMode(display=False, custom_mapping=fused)
     with counter, torch.set_grad_enabled(training):
         call()
-    assert counter.get_total_flops() == peer.work(SMALL, training, CPU)[0]
+    assert counter.get_total_flops() == peer.work(case, CPU)[0]
 
 
 def _addmm_flops(
@@ -70,8 +72,10 @@ def test_nothing_of_a_peer_outlives_its_use() -> None:
     with torch.no_grad():
         inputs = make_inputs(workload, CPU)
         peaks = {
-            peer.name: peak_bytes(prepare(peer, inputs).forward, CPU)
-            for peer in peers_for(["product", "product_fused", "grid_sample"], workload, False, CPU)
+            name: peak_bytes(
+                prepare(peer_of(name, Case(workload, False), CPU), inputs).forward, CPU
+            )
+            for name in ("product", "product_fused", "grid_sample")
         }
     slack = 64 * 200 + 4096  # coordinates
     assert y <= peaks["product"] <= y + slack
@@ -80,9 +84,10 @@ def test_nothing_of_a_peer_outlives_its_use() -> None:
 
 
 def test_executed_work_of_peers() -> None:
+    case = Case(SMALL, False)
     gathered, projected, dense = (
-        peer.work(SMALL, False, CPU)[0]
-        for peer in peers_for(["two_step", "project_gather", "dense"], SMALL, False, CPU)
+        peer_of(name, case, CPU).work(case, CPU)[0]
+        for name in ("two_step", "project_gather", "dense")
     )
     assert gathered == 2 * 14 * 8 * 11
     assert projected == 2 * (2 * 64 * 3 + 2 * 16 * 5) * 11
@@ -127,7 +132,7 @@ def test_random_layers_are_the_same_every_time_and_of_all_kinds() -> None:
     assert {w.ragged for w in layers} == {w.channels_last for w in layers} == {False, True}
     assert {len(w.layers) for w in layers} == {1, 2, 3, 4}
     for workload in (*layers[:20], *small_workloads()):
-        inputs, shape = make_inputs(workload, CPU), call_shape(workload, True, CPU)
+        inputs, shape = make_inputs(workload, CPU), call_shape(Case(workload, True), CPU)
         assert inputs.points.numel() == 2 * shape.points
         assert (inputs.batch_index is not None) == workload.ragged
         x, y = inputs.points.double().unbind(-1)
@@ -137,4 +142,4 @@ def test_random_layers_are_the_same_every_time_and_of_all_kinds() -> None:
 
 def test_grid_sample_with_half_precision_coordinates_is_found_wrong() -> None:
     workload = next(w for w in registry(True) if w.value == "bfloat16")
-    assert "grid_sample_half" in names_for(workload, True, CPU)
+    assert "grid_sample_half" in names_for(Case(workload, True), CPU)

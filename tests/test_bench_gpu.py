@@ -15,11 +15,12 @@ import torch
 from bench import compare_side, machine, table4
 from bench.accuracy import full_float32
 from bench.compare import comparisons
-from bench.measure import Case, measure_case
+from bench.measure import measure_case
 from bench.memory import peak_bytes
 from bench.networks import Network, Sizes
+from bench.peers import names_for
 from bench.timing import Turns, clock, time_calls
-from bench.workloads import Workload
+from bench.workloads import Case, Workload
 
 from .fake_cuda import FakeCuda, OnCpu
 
@@ -76,7 +77,7 @@ def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("training", [False, True])
 def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
-    names = [*case.peers(GPU), "one_pass", "project_product", "point_sample", "dense"]
+    names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
     for line in measure_case(case, names, GPU).values():
         assert line["host"] > 0
         assert line["samples"] == line["cold_samples"] > 1

@@ -11,7 +11,7 @@ import torch
 from bench import conftest, planner_regret, results
 from bench.planning import plan_of
 from bench.table4_text import table4_claims
-from bench.workloads import WORKLOADS, Workload, small_workloads
+from bench.workloads import WORKLOADS, Case, Workload, small_workloads
 
 CPU = torch.device("cpu")
 SMALL = Workload("small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11)
@@ -77,12 +77,13 @@ def test_regret_is_measured_checked_and_written(
 
 
 def test_plans_that_are_tried() -> None:
-    chosen = plan_of("auto", SMALL, True, CPU)
+    chosen = plan_of("auto", Case(SMALL, True), CPU)
     tried = planner_regret.every_plan(SMALL, chosen)
     assert len(set(tried)) == 4
     assert chosen in tried
-    near = planner_regret.neighbours(WORKLOADS[0], plan_of("auto", WORKLOADS[0], True, CPU))
-    assert plan_of("gather", WORKLOADS[0], True, CPU) in near
+    case = Case(WORKLOADS[0], True)
+    near = planner_regret.neighbours(WORKLOADS[0], plan_of("auto", case, CPU))
+    assert plan_of("gather", case, CPU) in near
 
 
 def test_lines_of_older_results_are_read() -> None:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measure import Case, measure_case
-from bench.peers import Peer, peers_for
+from bench.measure import measure_case
+from bench.peers import Peer, names_for, peer_of
 from bench.planning import plan_of
 from bench.timing import Samples, Turns, interleaved, make_cold
-from bench.workloads import Workload
+from bench.workloads import Case, Workload
 
 CPU = torch.device("cpu")
 SMALL = Workload("small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11)
@@ -76,7 +76,7 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
     """A whole case, measured: checks, memory and samples of every peer."""
     monkeypatch.setattr("bench.timing.SLOW", 10.0)  # however busy the machine is
     case = Case(SMALL, training=True)
-    names = [n for n in case.peers(CPU) if n != "grid_sample_compiled"]
+    names = [n for n in names_for(case, CPU) if n != "grid_sample_compiled"]
     results = measure_case(case, names, CPU)
     assert not any("problem" in line for line in results.values())
     assert results["auto"]["times_auto"] == results["auto"]["cold_times_auto"] == 1
@@ -91,25 +91,25 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
         assert line["peak_bytes"] >= output, name
         assert ("plan" in line) == (name in ("auto", "two_step", "project_gather"))
         json.dumps(line)
-    assert results["auto"]["plan"] == plan_of("auto", SMALL, True, CPU).encode()
+    assert results["auto"]["plan"] == plan_of("auto", case, CPU).encode()
 
 
 def test_a_wrong_peer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shifted(names: list[str], *args: object) -> list[Peer]:
-        (right,) = peers_for(["grid_sample"], SMALL, False, CPU)
-        return [Peer("shifted", lambda at: right.run(replace(at, points=at.points + 1)))]
+    def shifted(name: str, *arguments: object) -> Peer:
+        right = peer_of("grid_sample", Case(SMALL, False), CPU)
+        return Peer(name, lambda at: right.run(replace(at, points=at.points + 1)))
 
-    monkeypatch.setattr("bench.measure.peers_for", shifted)
+    monkeypatch.setattr("bench.measure.peer_of", shifted)
     results = measure_case(Case(SMALL, training=False), ["shifted"], CPU)
     assert results["shifted"]["problem"].startswith("wrong: relative error")
     assert "median" not in results["shifted"]
 
 
 def test_a_wrong_plan_of_the_library_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(names: list[str], *args: object) -> list[Peer]:
-        (right,) = peers_for(["auto"], SMALL, False, CPU)
-        return [Peer("auto", lambda at: right.run(at) * 1.0001, library=True)]
+    def wrong(name: str, *arguments: object) -> Peer:
+        right = peer_of(name, Case(SMALL, False), CPU)
+        return replace(right, run=lambda at: right.run(at) * 1.0001)
 
-    monkeypatch.setattr("bench.measure.peers_for", wrong)
+    monkeypatch.setattr("bench.measure.peer_of", wrong)
     with pytest.raises(AssertionError, match="auto: value"):
         measure_case(Case(SMALL, training=False), ["auto"], CPU)
