@@ -16,13 +16,7 @@ FAULTS = (
         _VIEWS,
     ),
     Fault("shared-images-gradient-to-the-base", _SHARED, " or feature.retains_grad:", ":", _VIEWS),
-    Fault(
-        "another-slice-of-the-base",
-        _SHARED,
-        "same and len(image) == 1 and image.data_ptr() == feature.data_ptr()",
-        "same and len(image) == 1",
-        _VIEWS,
-    ),
+    Fault("first-of-several-images", _SHARED, "same and len(image) == 1", "same", _VIEWS),
     Fault(
         "base-of-other-strides",
         _SHARED,
