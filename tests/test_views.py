@@ -130,6 +130,8 @@ def test_images_that_are_refused_apart_are_refused_together() -> None:
     feature = torch.rand(1, 5, 8, 8).expand(3, -1, -1, -1)
     with pytest.raises(ValueError, match="features hold 3 images"):
         sparse_hypercolumn([feature], torch.rand(2, 4, 2), (8, 8))
+    with pytest.raises(ValueError, match=r"features\[1\] has batch size 2 but features\[0\] has 3"):
+        sparse_hypercolumn([feature, feature[:2]], torch.rand(3, 4, 2), (8, 8))
     index = torch.tensor([0, 3])
     with pytest.raises(ValueError, match=r"batch_index ranges over \[0, 3\]"):
         sparse_hypercolumn([feature], torch.rand(2, 2), (8, 8), batch_index=index)
