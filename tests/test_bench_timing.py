@@ -46,6 +46,25 @@ def test_slow_peers_have_three_turns_and_fast_ones_all() -> None:
     assert "cold_median" not in samples["fast"].summary()
 
 
+def test_the_order_changes_and_the_first_of_a_peers_warm_calls_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("CALLS", {"cpu": 3}), ("SLOT", {"cpu": 1e9}), ("SLOW", 10.0)):
+        monkeypatch.setattr(f"bench.timing.{name}", value)
+    order: list[str] = []
+    names = ("first", "second", "third")
+    calls = {n: [lambda n=n: order.append(n)] for n in names}  # type: ignore[misc]
+    turns = Turns(calls, CPU, cold=False)
+    firsts = set()
+    for _ in range(5):
+        order.clear()
+        turns.round()
+        firsts.add(order[0])
+        assert [order.count(n) for n in names] == [4] * 3
+    assert len(firsts) > 1
+    assert {len(samples.warm) for samples in turns.samples.values()} == {5 * 3}
+
+
 def test_a_peer_that_is_left_to_the_caller_comes_last_and_cold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
