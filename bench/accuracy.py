@@ -9,7 +9,6 @@ convolutions take; what is timed has it as its users have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,38 +43,27 @@ def expected_results(inputs: Inputs, training: bool) -> Expected:
     """The reference and plain PyTorch on at most POINTS_ON_CPU points an image (a GPU: on all)."""
     on_cpu = inputs.points.device.type == "cpu"
     few = inputs.fewer_points(POINTS_ON_CPU) if on_cpu else inputs
-    exact = few.double().requires_grad_(training)
+    both = (
+        (reference_hypercolumn, few.double().requires_grad_(training)),
+        (plain_hypercolumn, few),
+    )
     with torch.no_grad():
-        z, rounded = (
-            _evaluated(function, at)
-            for function, at in ((reference_hypercolumn, exact), (plain_hypercolumn, few))
-        )
+        z, rounded = (function(**at.sampling(), **at.linear()) for function, at in both)
     generator = torch.Generator(z.device).manual_seed(1)
     upstream = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
     # Entries that two right programs may see on either side of ReLU's step do not count.
     tolerance = TOLERANCES[few.weight.dtype]
     band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
     upstream = torch.where(z.abs() <= band, 0, upstream)
-
     reference, plain = (
-        _results(_evaluated(function, at, "relu"), at.leaves() if training else {}, upstream)
-        for function, at in ((reference_hypercolumn, exact), (plain_hypercolumn, few))
+        _results(
+            function(**at.sampling(), **at.linear(), activation="relu"),
+            at.leaves() if training else {},
+            upstream,
+        )
+        for function, at in both
     )
     return Expected(few, upstream, reference, plain)
-
-
-def _evaluated(
-    function: Callable[..., Tensor], at: Inputs, activation: str | None = None
-) -> Tensor:
-    return function(
-        at.maps,
-        at.points,
-        at.image_size,
-        weight=at.weight,
-        bias=at.bias,
-        activation=activation,
-        batch_index=at.batch_index,
-    )
 
 
 def check(
@@ -99,7 +87,7 @@ def check(
     for name in sorted(names):
         ours, exact = actual[name], expected.reference[name]
         errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
-        if strict and peer.library:
+        if strict and peer.plan:
             assert_close_to_reference(
                 ours, exact, expected.plain[name], dtype=dtype, name=f"{peer.name}: {name}"
             )

@@ -1,7 +1,7 @@
 """The library here against another version of it: does a change make it slower?
 
     python -m bench.compare main                           # the working tree against a commit
-    python -m bench.compare --against FOLDER               # against another checkout
+    python -m bench.compare FOLDER                         # against another checkout
     python -m bench.compare main --quick                   # in 4 minutes instead of 11
     python -m bench.compare main --cases W1,random,host    # some of the cases
 
@@ -26,21 +26,20 @@ import argparse
 import contextlib
 import math
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from numpy import quantile
 
-from .compare_process import Ended, Failed, Process
-from .compare_side import Comparison
-from .machine import DEVICE
+from .compare_side import Comparison, Ended, Failed, Process, Sums
 from .results import duration
-from .timing import quantile
 from .workloads import TINY, Workload, random_workloads, registry, small_workloads
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,12 +72,12 @@ class Paired:
     @property
     def ratio(self) -> float:
         """The median over the generations."""
-        return quantile(self.ratios, 0.5)
+        return statistics.median(self.ratios)
 
     @property
     def control(self) -> float:
         """That of the control."""
-        return quantile(self.controls, 0.5)
+        return statistics.median(self.controls)
 
     def verdict(self, common: float) -> str:
         """Slower or faster: by more than the control is off 1 here, and than what is common to all
@@ -105,16 +104,14 @@ def table(cases: Sequence[Paired]) -> str:
         if case.problem:
             rows.append(f"{case.case.name:28} {case.problem}")
         if case.ratios:
-            base = duration(quantile(case.seconds, 0.5))
+            base = duration(statistics.median(case.seconds))
             row = f"{case.case.name:28} {base:>8} {case.ratio:6.3f}  {_range(case.ratios)}  "
             row += f"{case.control:7.3f}  {_range(case.controls)}  {case.verdict(common)}"
             rows.append(row.rstrip())
     for kind in dict.fromkeys(case.case.kind for case in timed):
         same = [case for case in timed if case.case.kind == kind]
-        ratio, control = (
-            math.exp(math.fsum(map(math.log, ratios)) / len(same))
-            for ratios in ([c.ratio for c in same], [c.control for c in same])
-        )
+        ratio = statistics.geometric_mean(c.ratio for c in same)
+        control = statistics.geometric_mean(c.control for c in same)
         rows.append(f"{f'all {kind}, geometric mean':37} {ratio:6.3f}  {'':13}  {control:7.3f}")
     slower = [case.case.name for case in timed if case.verdict(common) == "SLOWER"]
     rows.append(
@@ -142,7 +139,7 @@ def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
         for w in workloads:
             for word, training in (("forward", False), ("training", True)):
                 host = kind == "host"
-                cases.append(Comparison(f"{w.name} {word}", kind, asdict(w), training, host=host))
+                cases.append(Comparison(f"{w.name} {word}", kind, w, training, host=host))
 
     add("workloads", (w for pair in zip(named, planes, strict=True) for w in pair))
     add("random", random_workloads(12))
@@ -151,7 +148,7 @@ def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
     tiny = (("call", TINY), ("ragged", ragged), ("NCHW", apart))
     add("host", (replace(w, name=f"host {word}") for word, w in tiny))
     for name, form in (("host columns forward", "columns"), ("host plan_hypercolumn", "plan")):
-        cases.append(Comparison(name, "host", asdict(TINY), False, form, host=True))
+        cases.append(Comparison(name, "host", TINY, False, form, host=True))
 
     def selects(word: str, case: Comparison) -> bool:
         return word == case.kind or f"{case.name} ".startswith(f"{word} ")
@@ -164,8 +161,8 @@ def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
 
 
 @contextlib.contextmanager
-def worktree(base: str) -> Iterator[Path]:
-    """A checkout of `base` in a temporary folder.
+def checkout(base: str) -> Iterator[Path]:
+    """The folder `base`, or a checkout of the commit `base` in a temporary folder.
 
     Raises:
         subprocess.CalledProcessError: git knows no such commit.
@@ -174,8 +171,11 @@ def worktree(base: str) -> Iterator[Path]:
     def git(*arguments: str) -> None:
         subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
 
+    if Path(base, "pixelnet_triton", "__init__.py").is_file():
+        yield Path(base).resolve()
+        return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "base")
+        path = Path(folder, "base").resolve()
         git("worktree", "add", "--detach", str(path), base)
         try:
             yield path
@@ -190,10 +190,10 @@ def measure(sides: list[Process], paired: Paired, share: float) -> None:
         Failed: a process could not do it, or the results differ.
     """
     case = paired.case
-    answers = [side.ask("prepare", asdict(case)) for side in sides]
-    for answer in answers[1:]:
-        _agree(answers[0]["sums"], answer["sums"], ALLOWED[case.workload["dtype"]])
-    first = max(answers[0]["seconds"], 1e-6)
+    (second, sums), *others = [side.ask("prepare", case) for side in sides]
+    for _, other_sums in others:
+        _agree(sums, other_sums, ALLOWED[case.workload.dtype])
+    first = max(second, 1e-6)
     count = max(1, min(CALLS, int(SLOT / first)))
     rounds = max(LEAST, min(ROUNDS, int(share / (3 * (count + 1) * first))))
     seconds: list[list[float]] = [[], [], []]
@@ -202,12 +202,12 @@ def measure(sides: list[Process], paired: Paired, share: float) -> None:
             # less disturbed than the median of a turn, and not as lucky as the least
             seconds[number].append(quantile(sides[number].ask("time", count, 4 * SLOT), 0.2))
     turns = list(zip(*seconds, strict=True))
-    paired.seconds.append(quantile(seconds[0], 0.5))
-    paired.ratios.append(quantile([h / (b * c) ** 0.5 for b, c, h in turns], 0.5))
-    paired.controls.append(quantile([c / b for b, c, _ in turns], 0.5))
+    paired.seconds.append(statistics.median(seconds[0]))
+    paired.ratios.append(statistics.median(h / (b * c) ** 0.5 for b, c, h in turns))
+    paired.controls.append(statistics.median(c / b for b, c, _ in turns))
 
 
-def _agree(expected: list[list[float]], sums: list[list[float]], allowed: float) -> None:
+def _agree(expected: Sums, sums: Sums, allowed: float) -> None:
     if len(expected) != len(sums):
         raise Failed("the sides return different numbers of results")
     for (norm, total), (other_norm, other_total) in zip(expected, sums, strict=True):
@@ -217,7 +217,13 @@ def _agree(expected: list[list[float]], sums: list[list[float]], allowed: float)
 
 
 def compare(
-    base: Path, here: Path, cases: list[Comparison], share: float, minutes: float, least: int = 3
+    base: Path,
+    here: Path,
+    cases: list[Comparison],
+    device: torch.device,
+    share: float,
+    minutes: float,
+    least: int = 3,
 ) -> list[Paired]:
     """All cases, in as many generations of processes as the minutes allow, `least` at least."""
     paired = [Paired(case) for case in cases]
@@ -228,7 +234,7 @@ def compare(
         with contextlib.ExitStack() as stack:
             roles = (("base", base), ("control", base), ("here", here))
             sides = [
-                stack.enter_context(Process(role, folder, DEVICE, torch.get_num_threads()))
+                stack.enter_context(Process(role, folder, device, torch.get_num_threads()))
                 for role, folder in roles
             ]
             for case in paired:
@@ -247,10 +253,11 @@ def compare(
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure both sides in turns, and print the table; 1 if something is slower, or fails."""
+    from .machine import DEVICE  # here, as it imports the library, which a side has to choose first
+
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("base", metavar="BASE", nargs="?", help="a commit, tag or branch")
-    parser.add_argument("--against", metavar="FOLDER", type=Path, help="a checkout instead of BASE")
+    parser.add_argument("base", metavar="BASE", help="a commit, or the folder of a checkout")
     parser.add_argument("--cases", default=",".join(KINDS), help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
     parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
@@ -260,21 +267,16 @@ def main(arguments: list[str] | None = None) -> int:
         cases = comparisons(options.cases.split(","), DEVICE.type == "cpu")
     except ValueError as error:
         parser.error(f"--cases: {error}")
-    if (options.base is None) == (options.against is None):
-        parser.error("give either BASE, a commit, or --against, a checkout")
-    if options.against and not (options.against / "pixelnet_triton" / "__init__.py").is_file():
-        parser.error(f"--against {options.against}: no pixelnet_triton/ in there")
     torch.set_num_threads(options.threads)
     share, minutes = QUICK if options.quick else WHOLE
     try:
-        with contextlib.ExitStack() as stack:
-            base = options.against or stack.enter_context(worktree(options.base))
-            paired = compare(base.resolve(), ROOT, cases, share, options.minutes or minutes)
-    except subprocess.CalledProcessError as error:
-        parser.exit(1, f"bench.compare: {' '.join(map(str, error.cmd[:4]))} failed\n")
+        with checkout(options.base) as base:
+            paired = compare(base, ROOT, cases, DEVICE, share, options.minutes or minutes)
+    except subprocess.CalledProcessError:
+        parser.exit(1, f"bench.compare: {options.base} is no commit, and no checkout\n")
     generations = max(len(case.ratios) for case in paired)
     print(
-        f"base {options.base or options.against.name}, here {ROOT.name} as it is; on {DEVICE}, "
+        f"base {options.base}, here {ROOT.name} as it is; on {DEVICE}, "
         f"{torch.get_num_threads()} threads, {generations} generations of processes"
     )
     print(table(paired))

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 
 from bench.ledger import Ledger
-from bench.measure import Case
 from bench.report import table
 from bench.results import shown
 from bench.table4_text import table4_claims, table4_table
-from bench.workloads import SWEEPS
+from bench.workloads import SWEEPS, Case
 
 LEDGER = pytest.StashKey[Ledger]()
+Groups = list[tuple[str, list[dict[str, Any]]]]
+
+
+#: What pytest-benchmark's tables show unless columns are asked for, and what has tables of its own.
+COLUMNS = ["median", "iqr", "rounds"]
+SHOWN_HERE = ("bench/test_first_layer.py", "bench/test_table4.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
+    if not _asked_for_tables(config):
+        config.option.benchmark_columns = COLUMNS
+
+
+def _asked_for_tables(config: pytest.Config) -> bool:
+    names = ("columns", "verbose", "compare", "compare_fail", "histogram")
+    given = [getattr(config.option, f"benchmark_{name}", None) for name in names]
+    return any(value not in (None, False, [], COLUMNS) for value in given)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Groups, Groups]:
+    """Without what is shown by :func:`pytest_terminal_summary`, unless tables are asked for."""
+    groups = yield
+    if _asked_for_tables(config):
+        return groups
+    return [g for g in groups if not g[1][0]["fullname"].startswith(SHOWN_HERE)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

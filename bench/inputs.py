@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +29,19 @@ class Inputs:
     bias: Tensor
     batch_index: Tensor | None = None
 
+    def sampling(self) -> dict[str, Any]:
+        """What hypercolumns are sampled from, as arguments of the library."""
+        names = ("points", "image_size", "batch_index")
+        return {"features": self.maps, **{name: getattr(self, name) for name in names}}
+
+    def linear(self) -> dict[str, Any]:
+        """The layer that follows, as arguments of the library."""
+        return {"weight": self.weight, "bias": self.bias}
+
     def leaves(self) -> dict[str, Tensor]:
         """What gradients are taken for, by name."""
         maps = {f"map {i}": feature for i, feature in enumerate(self.maps)}
-        return {**maps, "weight": self.weight, "bias": self.bias}
+        return maps | self.linear()
 
     def requires_grad_(self, wanted: bool) -> Inputs:
         """Switch gradients on or off, in place."""
@@ -47,20 +58,8 @@ class Inputs:
     def double(self) -> Inputs:
         """Copies in float64, for the reference."""
         maps = [m.detach().double() for m in self.maps]
-        weight, bias = self.weight.detach().double(), self.bias.detach().double()
-        return replace(self, maps=maps, weight=weight, bias=bias)
-
-    def clone(self) -> Inputs:
-        """Copies at other addresses, layouts kept."""
-        index = self.batch_index
-        return Inputs(
-            [m.detach().clone() for m in self.maps],
-            self.points.clone(),
-            self.image_size,
-            self.weight.detach().clone(),
-            self.bias.detach().clone(),
-            None if index is None else index.clone(),
-        )
+        linear = {name: tensor.detach().double() for name, tensor in self.linear().items()}
+        return replace(self, maps=maps, **linear)
 
     def bytes(self) -> int:
         """Of all tensors."""
@@ -79,12 +78,11 @@ def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inpu
         return torch.randn(shape, generator=generator, device=device).to(dtype)
 
     if workload.pixels:
-        pixels = torch.stack(
-            [
-                torch.randperm(height * width, generator=generator, device=device)[:count]
-                for _ in range(images)
-            ]
-        )
+        orders = [
+            torch.randperm(height * width, generator=generator, device=device)
+            for _ in range(images)
+        ]
+        pixels = torch.stack(orders)[:, :count]
         points = torch.stack([pixels % width, pixels // width], dim=-1)
     else:
         unit = torch.rand(images, count, 2, generator=generator, device=device)
@@ -113,4 +111,4 @@ def rotated(inputs: Inputs) -> list[Inputs]:
     if inputs.weight.device.type == "cpu":
         return [inputs]
     copies = min(8, -(-ROTATED_BYTES // inputs.bytes()))
-    return [inputs, *(inputs.clone() for _ in range(copies))]
+    return [inputs, *(deepcopy(inputs) for _ in range(copies))]

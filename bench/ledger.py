@@ -9,45 +9,44 @@ are of one test's rounds. On a GPU the clock is one of events in the device's qu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import pytest
 import torch
 
-from .machine import DEVICE, Roofs, identity, measured_roofs
-from .measure import Case, Preparation, free
+from .machine import DEVICE, identity, measured_roofs
+from .measure import Preparation, free
 from .results import Line, append
 from .timing import Turns
+from .workloads import Case
 
 
 class Ledger:
-    """The lines of results of this session, and the roofs of the machine."""
+    """The lines of results of this session."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.table4: list[Line] = []
         self._preparation: Preparation | None = None
-        self._roofs: dict[str, Roofs] = {}
-        self._run: Line = {}
+        self._dtypes: set[str] = set()
 
-    @property
+    @cached_property
     def run(self) -> Line:
         """The identity of this session's results."""
-        self._run = self._run or dict(identity(DEVICE))
-        return self._run
+        return identity(DEVICE)
 
-    def roofs(self, dtype: str) -> Roofs:
-        """Measured once for each dtype, in this run."""
-        if dtype not in self._roofs:
+    def _note_roofs(self, dtype: str) -> None:
+        """What the machine reaches with a dtype, once in each run."""
+        if dtype not in self._dtypes:
+            self._dtypes.add(dtype)
             roofs = measured_roofs(DEVICE, getattr(torch, dtype))
-            figures = {"dtype": dtype, "flops": roofs.flops, "bytes": roofs.bytes}
-            append("roofs", self.run, figures)
-            self._roofs[dtype] = roofs
-        return self._roofs[dtype]
+            append("roofs", self.run, {"dtype": dtype, **roofs})
 
     def measure(self, benchmark: Any, case: Case, peer: str) -> None:
         """Check a peer and time it; skipped where it is wrong, or too large."""
-        roofs, preparation = self.roofs(case.workload.dtype), self._prepared(case)
+        self._note_roofs(case.workload.dtype)
+        preparation = self._prepared(case)
         ready, auto = preparation.ready(peer), preparation.ready("auto")
         if ready.problem:
             self.lines.append(append("first_layer", self.run, ready.line))
@@ -66,9 +65,7 @@ class Ledger:
                 return
             samples = turns.samples[peer]
             samples.cold += benchmark.stats.stats.data
-            line = preparation.figures(peer, samples, turns.samples.get("auto")).line
-        line["of_roof_flops"] = line["flops_per_second"] / roofs.flops
-        line["of_roof_bytes"] = line["bytes_per_second"] / roofs.bytes
+            line = preparation.line(peer, samples, turns.samples.get("auto"))
         self.lines.append(append("first_layer", self.run, line))
         benchmark.extra_info.update(self.lines[-1])
 

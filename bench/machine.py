@@ -6,12 +6,13 @@ import datetime
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from .planning import cpu_name, environment, source_commit
-from .timing import quantile, time_calls
+from .timing import time_calls
 
 
 def chosen_device() -> torch.device:
@@ -33,24 +34,19 @@ DEVICE = chosen_device()
 SIZES = {"cpu": (2048, 512), "cuda": (8192, 2048)}
 
 
-@dataclass(frozen=True)
-class Roofs:
-    """What this machine reaches at its best, measured in the run: FLOP/s and bytes/s."""
-
-    flops: float
-    bytes: float
-
-
-def identity(device: torch.device) -> dict[str, str | int | None]:
+def identity(device: torch.device) -> dict[str, Any]:
     """The key of a run: device, versions, commit, date."""
-    on_cpu = device.type == "cpu"
-    versions = environment()["versions"]
+    versions, threads = environment()["versions"], torch.get_num_threads()
+    if device.type == "cpu":
+        name = f"{cpu_name()}, {threads} threads, {torch.backends.cpu.get_cpu_capability()}"
+    else:
+        name = torch.cuda.get_device_name(device)
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "date": now.isoformat(timespec="seconds"),
-        "device": cpu_label() if on_cpu else torch.cuda.get_device_name(device),
+        "device": name,
         "kind": device.type,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "triton": versions["triton"],
@@ -59,14 +55,9 @@ def identity(device: torch.device) -> dict[str, str | int | None]:
     }
 
 
-def cpu_label() -> str:
-    """The processor, its threads in use and the instructions that torch uses."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}"
-
-
-def measured_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
-    """A large matrix product, 2 n^3 FLOPs, and a large copy, 2 bytes moved for each copied."""
+def measured_roofs(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """FLOP/s and bytes/s of a large matrix product, 2 n^3 FLOPs, and of a large copy, 2 bytes moved
+    for each copied."""
     n, megabytes = SIZES[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
@@ -75,9 +66,9 @@ def measured_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
 
     def seconds(call: Callable[[], object]) -> float:
         call()
-        return quantile(time_calls([call] * 7, device, 20e-6), 0.2)
+        return float(np.quantile(time_calls([call] * 7, device, 20e-6), 0.2))
 
-    return Roofs(
-        2 * n**3 / seconds(lambda: torch.matmul(a, b, out=product)),
-        2 * source.nbytes / seconds(lambda: target.copy_(source)),
-    )
+    return {
+        "flops": 2 * n**3 / seconds(lambda: torch.matmul(a, b, out=product)),
+        "bytes": 2 * source.nbytes / seconds(lambda: target.copy_(source)),
+    }

@@ -1,15 +1,9 @@
 """Memory: the peak of a call, what it keeps for the backward pass, and a process' high-water mark.
 
-*A call's peak* is what torch's allocator handed out at once, beyond what was there before. On a
-GPU the caching allocator keeps that count. On a CPU the profiler reports every block that the
-allocator hands out or takes back, those inside operators included, and the running sum's maximum
-is the same quantity: exact, repeatable to the byte, and measured in the process that times. It
-leaves out buffers that matrix libraries take from the system behind torch's back.
-
-*A process' high-water mark* (VmHWM) has these too, and the allocator's own slack: what the
-operating system must find room for, and what an out-of-memory killer looks at. It needs a process
-of its own for each figure, so it is used for whole networks (table4.py), where processes are
-few; a test compares the two measures on a call where both must agree.
+A call's peak is what torch's allocator handed out at once, beyond what was there before. It leaves
+out buffers that matrix libraries take from the system behind torch's back. A process' high-water
+mark has these too, and the allocator's slack, but needs a process of its own for each figure: it is
+used for whole networks (table4.py). docs/benchmarks.md says more; a test compares the two.
 """
 
 from __future__ import annotations
@@ -44,6 +38,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
+    # The profiler reports every block handed out and taken back, those inside operators included.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         call()
     with tempfile.TemporaryDirectory() as folder:
@@ -121,18 +116,10 @@ _running: list[Iterator[Any]] = []  # in that process
 
 
 def _begin(function: Callable[..., Iterator[Any]], arguments: Any) -> None:
+    with contextlib.suppress(OSError):  # where memory runs out, Linux ends this process first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _running.append(function(*arguments))
 
 
 def _next() -> Any:
     return next(_running[0], None)
-
-
-def available_memory() -> float:
-    """Bytes that can be had without swapping; infinite where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
-    return float(line.split()[1]) * 1024

@@ -58,13 +58,6 @@ class Network:
         """Names of the maps."""
         return ("conv1_2", "conv3_3", "conv5_3", *(["conv7"] if self.conv7 else []))
 
-    def activation_bytes(self, sizes: Sizes) -> float:
-        """Roughly what the head needs in training: to refuse a row that cannot fit."""
-        rows = sizes.side**2 if self.mode in ("dense", "masked") else sizes.samples_per_image
-        mlp_rows = sizes.side**2 if self.mode == "dense" else sizes.samples_per_image
-        channels = 832 + 4096 * self.conv7
-        return 4.0 * (3 * rows * channels + 4 * mlp_rows * sizes.hidden * (self.fc - 1))
-
 
 def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
     """Backbone and head, randomly initialised; the same for every mode."""
@@ -75,13 +68,18 @@ def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
     return PixelNet(backbone, head).to(device)
 
 
+def _drawn(sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """An image (1, 3, H, W); numbers (N,) of sampled pixels, and the same as points (1, N, 2)."""
+    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
+    return image, pixels, torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+
+
 def step(
     network: Network, model: PixelNet, sizes: Sizes, device: torch.device
 ) -> Callable[[], None]:
     """Forward and backward of one mini-batch of one image; gradients are cleared first."""
-    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
-    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
-    points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+    image, _, points = _drawn(sizes, device)
     count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
     labels = torch.randint(sizes.classes, (count,), device=device)
 
@@ -96,16 +94,25 @@ def step(
     return once
 
 
+def _hypercolumns(model: PixelNet, image: Tensor) -> Tensor:
+    """(1, C, H, W), of every pixel."""
+    size = (image.shape[2], image.shape[3])
+    return dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
+
+
 def _dense(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
     """(pixels, K) of all pixels, row by row."""
-    size = (image.shape[2], image.shape[3])
-    x = dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
-    x = _as_convolution(model.head.first, x)
-    if model.head.first.activation == "relu":
-        x = F.relu(x, inplace=True)
+    x = _activated(model, _as_convolution(model.head.first, _hypercolumns(model, image)))
     for module in model.head.rest:
         x = _as_convolution(module, x) if isinstance(module, nn.Linear) else module(x)
     return x.flatten(2)[0].T
+
+
+def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    x, y = points[0].unbind(dim=1)
+    sampled = _hypercolumns(model, image)[0, :, y, x].T
+    first = model.head.first
+    return model.head.rest(_activated(model, F.linear(sampled, first.weight, first.bias)))
 
 
 def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
@@ -114,14 +121,8 @@ def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
 
 
-def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
-    size = (image.shape[2], image.shape[3])
-    h = dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
-    x, y = points[0].unbind(dim=1)
-    sampled = F.linear(h[0, :, y, x].T, model.head.first.weight, model.head.first.bias)
-    if model.head.first.activation == "relu":
-        sampled = F.relu(sampled, inplace=True)
-    return model.head.rest(sampled)
+def _activated(model: PixelNet, x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True) if model.head.first.activation == "relu" else x
 
 
 def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
@@ -142,9 +143,7 @@ def check_mode(network: Network, device: torch.device) -> float:
         return 0.0
     sizes = Sizes(side=64, samples_per_image=100, hidden=32, classes=7, width=1 / 16)
     model = build(replace(network, mode="sparse"), sizes, device).eval()
-    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
-    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
-    points = torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+    image, pixels, points = _drawn(sizes, device)
     with full_float32():
         expected = _sparse(model, image, points)
         scores = _SCORES[network.mode](model, image, points)

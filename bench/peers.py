@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.reference import dense_hypercolumn
 
 from .inputs import Inputs
-from .planning import plan_of, planned_flops
-from .workloads import Workload
+from .planning import Plan, plan_of, predicted
+from .workloads import Case
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Peer:
         name: as above.
         run: maps inputs to (B, N, D) or (P, D), with `every_pixel` to (B, D, H, W); where the
             hypercolumns are `given`, its second argument.
-        library: it is this library.
+        plan: of this library, None of others.
         every_pixel: its rows are pixels, not points.
         given: it starts from hypercolumns, gathered outside of what is timed.
     """
 
     name: str
     run: Callable[..., Tensor]
-    library: bool = False
+    plan: Plan | None = None
     every_pixel: bool = False
     given: bool = False
 
@@ -60,14 +60,14 @@ class Peer:
         x, y = points.unbind(dim=-1)
         return output[image, :, y, x]
 
-    def work(self, workload: Workload, training: bool, device: torch.device) -> tuple[float, float]:
+    def work(self, case: Case, device: torch.device) -> tuple[float, float]:
         """(FLOPs it executes in products, bytes that are compulsory for its rows)."""
+        workload = case.workload
         rows = workload.all_pixels if self.every_pixel else workload.all_points
-        moved = workload.compulsory_bytes(rows, training)
-        if self.library:
-            plan = plan_of(self.name, workload, training, device)
-            return planned_flops(plan, workload, training, device), moved
-        return workload.flops(rows, training), moved
+        flops = workload.flops(rows, case.training)
+        if self.plan:
+            flops = predicted(self.plan, case, device)[0]
+        return flops, workload.compulsory_bytes(rows, case.training)
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,15 @@ def prepare(peer: Peer, inputs: Inputs) -> Call:
     if not peer.given:
         return Call(lambda: peer.run(inputs), inputs.leaves())
     with torch.no_grad():
-        h = sparse_hypercolumn(
-            inputs.maps, inputs.points, inputs.image_size, batch_index=inputs.batch_index
-        )
+        h = sparse_hypercolumn(**inputs.sampling())
     h.requires_grad_(inputs.weight.requires_grad)
     leaves = {"hypercolumns": h, "weight": inputs.weight, "bias": inputs.bias}
     return Call(lambda: peer.run(inputs, h), leaves)
 
 
-def _library(name: str, workload: Workload, training: bool, device: torch.device) -> Peer:
-    plan: str | Plan = "auto"
-    if name != "auto":
-        plan = plan_of(name, workload, training, device)
+def _library(name: str, case: Case, device: torch.device) -> Peer:
+    plan = plan_of(name, case, device)
+    asked = "auto" if name == "auto" else plan
 
     def run(at: Inputs) -> Tensor:
         return sparse_hypercolumn(
@@ -114,10 +111,10 @@ def _library(name: str, workload: Workload, training: bool, device: torch.device
             bias=at.bias,
             activation="relu",
             batch_index=at.batch_index,
-            plan=plan,
+            plan=asked,
         )
 
-    return Peer(name, run, library=True)
+    return Peer(name, run, plan)
 
 
 def _product(at: Inputs, h: Tensor) -> Tensor:
@@ -182,13 +179,10 @@ def _point_sample(at: Inputs) -> Tensor:
 
 
 def _masked(at: Inputs) -> Tensor:
-    return F.linear(_upsampled_and_masked(at), at.weight, at.bias).relu_()
-
-
-def _upsampled_and_masked(at: Inputs) -> Tensor:
     image = torch.arange(len(at.points), device=at.points.device)[:, None]
     x, y = at.points.unbind(dim=-1)
-    return dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
+    h = dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
+    return F.linear(h, at.weight, at.bias).relu_()
 
 
 def _dense(at: Inputs) -> Tensor:
@@ -216,13 +210,13 @@ OTHERS = {
 }
 
 
-def names_for(workload: Workload, training: bool, device: torch.device) -> list[str]:
-    """Which peers a workload is measured with, the library's choice first.
+def names_for(case: Case, device: torch.device) -> list[str]:
+    """Which peers a case is measured with, the library's choice first.
 
     On the CPU every plan has two steps, and one way to project. Compiling takes 15 to 30 seconds,
     so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass.
     """
-    on_cpu = device.type == "cpu"
+    on_cpu, workload = device.type == "cpu", case.workload
     if workload.family != "workload":
         small = not on_cpu or max(workload.image_size) <= 256
         extra = {"points": ["masked", "dense"], "image": ["masked", "dense"] if small else []}
@@ -231,15 +225,13 @@ def names_for(workload: Workload, training: bool, device: torch.device) -> list[
         return ["auto", "product", "grid_sample", *wanted]
     plans = ["two_step", "project_gather"] if on_cpu else ["one_pass", "two_step"]
     plans += [] if on_cpu else ["project_gather", "project_product"]
-    products = ["product"] if training else ["product", "product_fused"]
-    compiled = training and workload.name in (("W1",) if on_cpu else ("W1", "W4"))
+    products = ["product"] if case.training else ["product", "product_fused"]
+    compiled = case.training and workload.name in (("W1",) if on_cpu else ("W1", "W4"))
     others = ["grid_sample", "point_sample", "masked", "dense"]
     others += ["grid_sample_compiled"] if compiled else []
     return ["auto", *plans, *products, *others]
 
 
-def peers_for(
-    names: list[str], workload: Workload, training: bool, device: torch.device
-) -> list[Peer]:
-    """The peers of these names, for this workload."""
-    return [OTHERS.get(name) or _library(name, workload, training, device) for name in names]
+def peer_of(name: str, case: Case, device: torch.device) -> Peer:
+    """The peer of this name, for this case."""
+    return OTHERS.get(name) or _library(name, case, device)

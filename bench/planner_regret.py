@@ -22,11 +22,11 @@ from dataclasses import asdict, replace
 import torch
 
 from .machine import identity
-from .measure import Case, measure_case
-from .planning import Plan, call_shape, cpu_name, plan_of, predicted
+from .measure import measure_case
+from .planning import Plan, call_shape, plan_of, predicted
 from .report_planner import Result, regrets
 from .results import append, duration
-from .workloads import WORKLOADS, Workload, random_workloads, small_workloads
+from .workloads import WORKLOADS, Case, Workload, random_workloads, small_workloads
 
 CPU = torch.device("cpu")
 PEER = "grid_sample"
@@ -52,19 +52,18 @@ def neighbours(workload: Workload, chosen: Plan) -> list[Plan]:
 
 def try_all(case: Case, plans_of: Callable[[Workload, Plan], list[Plan]] = every_plan) -> Result:
     """Time the plans of a call in turns; all are checked first."""
-    workload, training = case.workload, case.training
-    chosen = plan_of("auto", workload, training, CPU)
-    plans = {plan.encode(): plan for plan in plans_of(workload, chosen)}
+    chosen = plan_of("auto", case, CPU)
+    plans = {plan.encode(): plan for plan in plans_of(case.workload, chosen)}
     names = ["auto", PEER, *plans]
     # Not strict: whether each route is as accurate as it could be is for the test suite to say.
-    figures = measure_case(case, names, CPU, memory=False, cold=False, strict=False)
-    for name in names:
-        assert not figures[name].problem, f"{workload.name}: {name}: {figures[name].problem}"
-    seconds = {name: figures[name].line["p20"] for name in names}
+    lines = measure_case(case, names, CPU, memory=False, cold=False, strict=False)
+    for name, line in lines.items():
+        assert "problem" not in line, f"{case}: {name}: {line['problem']}"
+    seconds = {name: line["p20"] for name, line in lines.items()}
     return Result(
         chosen.encode(),
         {name: seconds[name] for name in plans},
-        {name: predicted(plan, workload, training, CPU)[0] for name, plan in plans.items()},
+        {name: predicted(plan, case, CPU)[1] for name, plan in plans.items()},
         seconds["auto"],
         seconds[PEER],
     )
@@ -99,14 +98,15 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.workloads:
         workloads = workload_cases()
     plans_of = neighbours if options.workloads else every_plan
-    run = {**identity(CPU), "cpu": cpu_name(), "clock": "wall"}
+    run = {**identity(CPU), "clock": "wall"}
     lines = []
     for workload in workloads:
         case = Case(replace(workload, dtype=options.dtype or workload.dtype), not options.forward)
         result = try_all(case, plans_of)
-        shape = asdict(call_shape(case.workload, case.training, CPU))
-        figures = {"call": shape, **asdict(result), "regret": result.regret}
-        lines.append(append("planner_regret", run, {**figures, "speedup": result.speedup}))
+        shape = asdict(call_shape(case, CPU))
+        profile = predicted(Plan.decode(result.chosen), case, CPU)[2]
+        figures = {"call": shape, "profile": profile, **asdict(result)}
+        lines.append(append("planner_regret", run, figures))
         print(
             f"{case}: {case.workload.sizes()}: {result.chosen} {duration(result.auto)}, "
             f"best {result.best}, regret {result.regret:.1%}",

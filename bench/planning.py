@@ -18,7 +18,7 @@ from pixelnet_triton.planning import plan_hypercolumn
 from pixelnet_triton.selfcheck import source_commit
 from pixelnet_triton.tools.machine import cpu_name
 
-from .workloads import Workload
+from .workloads import Case
 
 __all__ = [
     "Plan",
@@ -28,14 +28,14 @@ __all__ = [
     "forget_calls",
     "plan_hypercolumn",
     "plan_of",
-    "planned_flops",
     "predicted",
     "source_commit",
 ]
 
 
-def call_shape(workload: Workload, training: bool, device: torch.device) -> CallShape:
-    """What the planner sees of a workload."""
+def call_shape(case: Case, device: torch.device) -> CallShape:
+    """What the planner sees of a case."""
+    workload = case.workload
     last, image = workload.channels_last, workload.image_size
     layers = tuple(
         LayerShape(*layer, last or layer[0] == 1, exact=workload.pixels and layer[1:] == image)
@@ -48,7 +48,7 @@ def call_shape(workload: Workload, training: bool, device: torch.device) -> Call
         workload.out_features,
         workload.itemsize,
         ragged=workload.ragged,
-        training=training,
+        training=case.training,
     )
     half = backend_for(device).multiplies(getattr(torch, workload.dtype))
     return replace(shape, half_products=half)
@@ -60,14 +60,14 @@ def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:
     return backend, profile_of(backend, device)
 
 
-def plan_of(name: str, workload: Workload, training: bool, device: torch.device) -> Plan:
+def plan_of(name: str, case: Case, device: torch.device) -> Plan:
     """The plan behind the name of one of the library's peers, or behind an encoded plan."""
     if ":" in name:
         return Plan.decode(name)
-    shape = call_shape(workload, training, device)
+    shape = call_shape(case, device)
     backend, profile = _planner(device)
     if name.startswith("project_"):
-        offered = [backend.strategies(shape, i) for i in range(len(workload.layers))]
+        offered = [backend.strategies(shape, i) for i in range(len(shape.layers))]
         # Interpolation as a product is offered for coarse maps; gathered rows always are.
         strategies = tuple(name if name in s else "project_gather" for s in offered)
         return Plan(strategies, backend.modes[-1])
@@ -75,16 +75,9 @@ def plan_of(name: str, workload: Workload, training: bool, device: torch.device)
     return replace(chosen_plan(name, shape, backend, profile), route=None)
 
 
-def planned_flops(plan: Plan, workload: Workload, training: bool, device: torch.device) -> float:
-    """FLOPs that a plan executes in matrix products."""
-    shape = call_shape(workload, training, device)
-    return CostModel(shape, *_planner(device)).work(plan).total.flops
-
-
-def predicted(
-    plan: Plan, workload: Workload, training: bool, device: torch.device
-) -> tuple[float, str]:
-    """Seconds that the planner expects, and the profile that says so."""
-    shape = call_shape(workload, training, device)
+def predicted(plan: Plan, case: Case, device: torch.device) -> tuple[float, float, str]:
+    """FLOPs that a plan executes in matrix products, the seconds that the planner expects, and the
+    profile that says so."""
     backend, profile = _planner(device)
-    return CostModel(shape, backend, profile).seconds(plan), str(profile)
+    cost = CostModel(call_shape(case, device), backend, profile)
+    return cost.work(plan).total.flops, cost.seconds(plan), str(profile)

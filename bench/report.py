@@ -120,21 +120,21 @@ def results_block() -> str:
         parts.append(_roofs(run[0]))
         parts.append(_figures(device))
         layers = [line for line in run if line["family"] == "workload"]
-        parts += ["### W1 to W5: time", table(layers, "median"), _note(layers)]
-        if any("warm_median" in line for line in layers):
-            parts += ["### The same, warm", table(layers, "warm_median")]
-        parts += ["### W1 to W5: peak memory beyond the inputs", table(layers, "peak_bytes")]
-        parts += [
-            "### Kept for the backward pass, beyond the inputs; the output is included",
-            table(layers, "saved_bytes"),
-        ]
         sweeps = complete_run(lines, device, "family", set(SWEEPS))
         variants = [line for line in sweeps if line["family"] in ("dtype", "layout")]
-        parts += ["### Dtypes and layouts, training", table(variants, "median", directions=False)]
-        parts += ["### Host time of a call", _overhead(device)]
         rows = latest_rows(read("table4"), device)
-        if rows:
-            parts += ["### Table 4 of the paper", table4_table(rows), table4_claims(rows)]
+        table4 = f"{table4_table(rows)}\n\n{table4_claims(rows)}" if rows else ""
+        kept = "Kept for the backward pass, beyond the inputs; the output is included"
+        sections = {
+            "W1 to W5: time": f"{table(layers, 'median')}\n\n{_note(layers)}",
+            "The same, warm": table(layers, "warm_median"),
+            "W1 to W5: peak memory beyond the inputs": table(layers, "peak_bytes"),
+            kept: table(layers, "saved_bytes"),
+            "Dtypes and layouts, training": table(variants, "median", directions=False),
+            "Host time of a call": _overhead(device),
+            "Table 4 of the paper": table4,
+        }
+        parts += [f"### {title}\n\n{text}" for title, text in sections.items() if text]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -205,7 +205,7 @@ def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
         cells = [cell(by_peer.get(peer)) for peer in peers]
         if any(cells):
             rows.append([case, *[direction] * directions, *cells])
-    return markdown(rows) if peers else ""
+    return markdown(rows) if any(key in line for line in lines) else ""
 
 
 def _note(lines: Sequence[Line]) -> str:
@@ -220,14 +220,10 @@ def _note(lines: Sequence[Line]) -> str:
 
 
 def _overhead(device: str) -> str:
-    selected = [line for line in read("overhead") if line["device"] == device]
-    latest = {(line["peer"], line["direction"]): line for line in selected}
-    peers = list(dict.fromkeys(peer for peer, _ in latest))
-    rows = [["", *(PEERS[peer] for peer in peers)]]
-    for direction in ("forward", "training"):
-        cells = [latest.get((peer, direction)) for peer in peers]
-        rows.append([direction, *(duration(cell["median"]) if cell else "" for cell in cells)])
-    return f"{markdown(rows)}\n\n{selected[-1]['sizes']}." if selected else ""
+    """A row for each direction."""
+    lines = [line for line in read("overhead") if line["device"] == device]
+    rows = table([{**line, "case": line["direction"]} for line in lines], "median", False)
+    return f"{rows}\n\n{lines[-1]['sizes']}." if lines else ""
 
 
 def replaced(text: str) -> tuple[str, list[str]]:

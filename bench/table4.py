@@ -19,15 +19,15 @@ import gc
 import math
 from collections.abc import Callable, Generator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from .machine import DEVICE, identity
-from .memory import available_memory, high_water_mark, in_own_process
+from .memory import high_water_mark, in_own_process
 from .networks import Network, Sizes, build, check_mode, step
 from .results import Line, append
-from .timing import quantile, time_calls
+from .timing import Samples, time_calls
 
 ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
 SECONDS = 20.0  # what the updates may take where LEAST of them do not take longer
@@ -84,40 +84,25 @@ def measure_row(
         repeat: calls the update so many times.
 
     Raises:
-        MemoryError: there is not memory enough on this machine.
+        MemoryError: there is not memory enough, and the system ended the process.
     """
-    network = ROWS[name]
-    if device.type == "cpu":
-        needed = 1.5 * network.activation_bytes(sizes)
-        if needed > available_memory():
-            raise MemoryError(
-                f"{name} needs some {needed / 1e9:.1f} GB and {available_memory() / 1e9:.1f} GB "
-                "are available"
-            )
-        updates = in_own_process(_updates, network, sizes, device)
-    else:
-        updates = _updates(network, sizes, device)
+    of_row = (ROWS[name], sizes, device)
+    on_cpu = device.type == "cpu"
+    updates = in_own_process(_updates, *of_row) if on_cpu else _updates(*of_row)
     first = next(updates)
-    others: list[dict[str, Any]] = []
-
-    def update() -> None:
-        others.append(next(updates))
-
-    repeat(update, max(LEAST, min(ITERATIONS, int(budget / first["seconds"]))))
+    others: list[Line] = []
+    count = max(LEAST, min(ITERATIONS, int(budget / first["seconds"])))
+    repeat(lambda: others.append(next(updates)), count)
     updates.close()  # and its process or its memory with it
     seconds = [update.pop("seconds") for update in others]
-    figures: dict[str, Any] = {**others[-1], "samples": len(seconds)}
-    for key, share in (("median", 0.5), ("p20", 0.2), ("p80", 0.8)):
-        figures[key] = quantile(seconds, share)
+    figures = {**others[-1], **Samples(seconds).summary()}
     figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
     figures["spread"] = [1 / max(seconds), 1 / min(seconds)]
-    row = {"row": name, **asdict(network), **asdict(sizes), "scaled": sizes.scaled}
+    row = {"row": name, **asdict(ROWS[name]), **asdict(sizes), "scaled": sizes.scaled}
     return append("table4", run, {**row, **figures})
 
 
-def _updates(
-    network: Network, sizes: Sizes, device: torch.device
-) -> Generator[dict[str, Any], None, None]:
+def _updates(network: Network, sizes: Sizes, device: torch.device) -> Generator[Line, None, None]:
     """Seconds of one update after another, and all else that is known of the row."""
     error = check_mode(network, device)
     if not error < 1e-4:
@@ -153,9 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     names = [name for name in ROWS if wanted in name]
     if not names:
         parser.error(f"--rows {wanted!r}: no such row; there are {', '.join(ROWS)}")
-    run = dict(identity(DEVICE))
+    run = identity(DEVICE)
     print(f"{run['device']}, {run['date']}")
-    print(f"{'':20} {'memory MB':>10} {'size MB':>8} {'updates/s':>10}")
     for name in names:
         try:
             line = measure_row(name, Sizes(), DEVICE, run)
@@ -163,8 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name:20} {error}", flush=True)
             continue
         print(
-            f"{name:20} {line['memory_bytes'] / 1e6:10,.0f} {line['parameters'] * 4e-6:8,.0f} "
-            f"{line['updates_per_second']:10.3g}  ({line['samples']} updates)",
+            f"{name:20} {line['memory_bytes'] / 1e6:8,.0f} MB, of the model "
+            f"{line['parameters'] * 4e-6:5,.0f} MB, {line['updates_per_second']:6.3g} updates/s of "
+            f"{line['samples']}",
             flush=True,
         )
 

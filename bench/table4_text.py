@@ -4,49 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .results import Line
+from .results import Line, markdown
 from .table4 import PAPER, ROWS
 
 
 def table4_table(rows: Sequence[Line]) -> str:
     """All rows in the paper's order: measured, and printed in the paper."""
     by_name = {row["row"]: row for row in rows}
-    head = "| | features | fc layers | samples | memory, MB | model, MB | updates/s |"
-    lines = [
-        f"{head} paper: memory, MB | model, MB | updates/s |",
-        "|---|" + "---|" * 9,
+    figures = ["memory, MB", "model, MB", "updates/s"]
+    cells = [
+        ["", "features", "fc layers", "samples", *figures, f"paper: {figures[0]}", *figures[1:]]
     ]
     for name in [n for n in ROWS if n in by_name]:
         row, paper = by_name[name], PAPER.get(name)
         samples = row["side"] ** 2 if row["mode"] == "dense" else row["samples_per_image"]
-        what = (row["features"], row["fc"], f"{samples:,}")
-        if row["mode"] == "backbone":
-            what = ("", "", "")
-        cells = [
-            name,
-            *map(str, what),
+        what = [str(row["features"]), str(row["fc"]), f"{samples:,}"]
+        measured = [
             f"{row['memory_bytes'] / 1e6:,.0f}",
             f"{row['parameters'] * 4 / 1e6:,.0f}",
             f"{row['updates_per_second']:.3g}{_spread(row)}",
         ]
-        cells += (
-            [f"{paper.memory_mb:,}", f"{paper.size_mb:,}", f"{paper.updates_per_second}"]
-            if paper
-            else ["", "", ""]
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+        head = [name, *([""] * 3 if row["mode"] == "backbone" else what)]
+        printed = [f"{figure:,}" for figure in paper] if paper else [""] * 3
+        cells.append([*head, *measured, *printed])
     row = rows[-1]
     scaled = "sizes scaled down for a CPU; " if row["scaled"] else ""
     dates = sorted({r["date"][:10] for r in rows})
     counts = sorted({r["samples"] for r in rows})
     updates = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-    lines += [
-        "",
+    return (
+        f"{markdown(cells)}\n\n"
         f"{row['side']} x {row['side']} pixels, hidden layers of {row['hidden']}, {row['classes']} "
         f"classes; {scaled}mean of {updates} updates; {row['device']}; "
-        f"{', '.join(dates)}. The paper: Caffe on a Titan X.",
-    ]
-    return "\n".join(lines)
+        f"{', '.join(dates)}. The paper: Caffe on a Titan X."
+    )
 
 
 def _spread(row: Line) -> str:
@@ -75,26 +66,21 @@ def table4_claims(rows: Sequence[Line]) -> str:
         row, paper = by_name.get(f"{mode} fc-3"), PAPER[f"{mode} fc-3"]
         if row is None:
             continue
-        memory = row["memory_bytes"] / sparse["memory_bytes"]
+        memory, least = row["memory_bytes"], sparse["memory_bytes"]
         text = (
-            f"{mode.capitalize()} fc-3 against sparse: {memory:.1f} times the memory and "
+            f"{mode.capitalize()} fc-3 against sparse: {memory / least:.1f} times the memory and "
             f"{_times(sparse, row)} times the time of an update (in the paper's table "
             f"{paper.memory_mb / ours.memory_mb:.1f} and "
             f"{ours.updates_per_second / paper.updates_per_second:.1f})"
         )
         if backbone:
-            beyond = _beyond(row, backbone) / _beyond(sparse, backbone)
+            common = backbone["memory_bytes"]
             text += (
-                f"; beyond what the backbone alone needs, {beyond:.1f} times the memory (section 3 "
+                f"; beyond what the backbone alone needs, "
+                f"{(memory - common) / (least - common):.1f} times the memory (section 3 "
                 f"of the paper claims {claim})"
             )
         parts.append(f"{text}.")
-    if not parts:
-        return ""
     row = rows[-1]
     where = f"VGG-16, {row['side']} x {row['side']}, {row['samples_per_image']:,} samples"
-    return f"Table 4 of the paper ({where}). " + " ".join(parts)
-
-
-def _beyond(row: Line, backbone: Line) -> float:
-    return row["memory_bytes"] - backbone["memory_bytes"]
+    return " ".join([f"Table 4 of the paper ({where}).", *parts]) if parts else ""

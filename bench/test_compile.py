@@ -10,16 +10,15 @@ import torch
 
 from bench.inputs import make_inputs
 from bench.machine import DEVICE
-from bench.measure import Case
-from bench.peers import OTHERS, peers_for, prepare
-from bench.workloads import registry
+from bench.peers import OTHERS, names_for, peer_of, prepare
+from bench.workloads import Case, registry
 
 CASES = [
     pytest.param(case, name, id=f"{case}-{name}")
     for workload in registry(on_cpu=DEVICE.type == "cpu")
     if workload.family == "workload"
     for case in (Case(workload, False), Case(workload, True))
-    for name in case.peers(DEVICE)
+    for name in names_for(case, DEVICE)
     if name not in OTHERS
 ]
 
@@ -27,6 +26,6 @@ CASES = [
 @pytest.mark.parametrize(("case", "name"), CASES)
 def test_plan_compiles(case: Case, name: str) -> None:
     inputs = make_inputs(case.workload, DEVICE).requires_grad_(case.training)
-    (peer,) = peers_for([name], case.workload, case.training, DEVICE)
+    peer = peer_of(name, case, DEVICE)
     with torch.set_grad_enabled(case.training):
         prepare(peer, inputs).once(case.training)()

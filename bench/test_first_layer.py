@@ -17,9 +17,9 @@ import pytest
 
 from bench.ledger import Ledger
 from bench.machine import DEVICE
-from bench.measure import Case
+from bench.peers import names_for
 from bench.timing import clock
-from bench.workloads import registry
+from bench.workloads import Case, registry
 
 # torch.compile imports parts of torch that are deprecated themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -34,7 +34,7 @@ CASES = [
 @pytest.mark.benchmark(timer=clock(DEVICE))
 @pytest.mark.parametrize(
     ("case", "peer"),
-    [pytest.param(c, p, id=f"{c}-{p}") for c in CASES for p in c.peers(DEVICE)],
+    [pytest.param(c, p, id=f"{c}-{p}") for c in CASES for p in names_for(c, DEVICE)],
 )
 def test_first_layer(benchmark: Any, ledger: Ledger, case: Case, peer: str) -> None:
     ledger.measure(benchmark, case, peer)

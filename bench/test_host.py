@@ -14,10 +14,10 @@ import torch
 from bench.inputs import make_inputs
 from bench.ledger import Ledger
 from bench.machine import DEVICE
-from bench.peers import peers_for, prepare
+from bench.peers import peer_of, prepare
 from bench.planning import forget_calls, plan_hypercolumn
 from bench.results import append
-from bench.workloads import TINY
+from bench.workloads import TINY, Case
 
 ROUNDS, CALLS = 40, 20
 
@@ -28,7 +28,7 @@ ROUNDS, CALLS = 40, 20
 def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str) -> None:
     training = direction == "training"
     inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
-    (chosen,) = peers_for([peer], TINY, training, DEVICE)
+    chosen = peer_of(peer, Case(TINY, training), DEVICE)
     with torch.set_grad_enabled(training):
         once = prepare(chosen, inputs).once(training)
         if DEVICE.type == "cuda":  # each call meets an empty queue

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 Function = Callable[[], object]
@@ -48,19 +49,11 @@ class Samples:
         figures: dict[str, float] = {}
         for prefix, seconds in (("", self.warm), ("cold_", self.cold)):
             if seconds:
-                shares = {"median": 0.5, "p20": 0.2, "p80": 0.8}
-                figures |= {prefix + name: quantile(seconds, q) for name, q in shares.items()}
+                quantiles = np.quantile(seconds, (0.5, 0.2, 0.8)).tolist()
+                names = (f"{prefix}median", f"{prefix}p20", f"{prefix}p80")
+                figures |= zip(names, quantiles, strict=True)
                 figures[f"{prefix}samples"] = len(seconds)
         return figures
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """By linear interpolation between the ordered values."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 class Turns:
@@ -196,29 +189,6 @@ class Tick:
 def clock(device: torch.device) -> Clock:
     """What times a call on the device, by the difference of two readings in seconds."""
     return time.perf_counter if device.type == "cpu" else Tick
-
-
-def graph_seconds(call: Function, device: torch.device) -> float | None:
-    """Median seconds of a replay of the call as a CUDA graph; None where it cannot be captured.
-
-    The host takes no part in a replay. Its inputs are those of the capture, so this is a warm time.
-    """
-    if device.type == "cpu":
-        return None
-    try:
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                call()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            call()
-    except RuntimeError:
-        torch.cuda.synchronize(device)
-        return None
-    return quantile(time_calls([graph.replay] * 10, device, 20e-6), 0.5)
 
 
 def host_seconds(call: Function, device: torch.device) -> float:

@@ -12,7 +12,7 @@ so that two versions of it can be measured on the same cases.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,22 @@ class Workload:
         )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A workload in one direction."""
+
+    workload: Workload
+    training: bool
+
+    @property
+    def direction(self) -> str:
+        """For tables: with the backward pass, or without."""
+        return "training" if self.training else "forward"
+
+    def __str__(self) -> str:
+        return f"{self.workload.name}-{self.direction}"
+
+
 def for_cpu(workload: Workload) -> Workload:
     """A workload that dense methods can be run on within seconds on a few cores.
 
@@ -157,57 +173,34 @@ WORKLOADS = (
 )
 
 
-def _layer(on_cpu: bool, place: int = 4, **changes: Any) -> Workload:
-    workload = replace(WORKLOADS[place], name="", **changes)
-    return for_cpu(workload) if on_cpu else workload
+#: The quantities that sweeps vary.
+SWEEPS = ("points", "width", "layers", "image", "dtype", "layout")
 
 
-def _varied(field: str, narrow: Workload, *values: Any) -> list[Workload]:
-    return [replace(narrow, value=value, **{field: value}) for value in values]
-
-
-def _points(on_cpu: bool) -> list[Workload]:
-    fewer = (62, 250, 1000, 4000, 12544)  # a quarter of each, and all pixels
-    more = (250, 500, 1000, 2000, 4000, 16000, 50176)
-    return _varied("points", _layer(on_cpu), *(fewer if on_cpu else more))
-
-
-def _width(on_cpu: bool) -> list[Workload]:
-    widths = (64, 256, 1024, 4096, 6144) if on_cpu else (64, 256, 512, 1024, 4096, 6144)
-    return _varied("out_features", _layer(on_cpu), *widths)
-
-
-def _layers(on_cpu: bool) -> list[Workload]:
-    deep = _layer(on_cpu, 2, out_features=256)
-    return [replace(deep, layers=deep.layers[:m], value=m) for m in range(1, len(deep.layers) + 1)]
-
-
-def _image(on_cpu: bool) -> list[Workload]:
-    sides = (128, 256, 512) if on_cpu else (128, 256, 512, 1024)
-    return [
-        Workload("", vgg(side), (side, side), 1, 2000, 256, value=side, scaled=on_cpu)
-        for side in sides
-    ]
-
-
-def _dtype(on_cpu: bool) -> list[Workload]:
-    return _varied("dtype", _layer(on_cpu), "float32", "bfloat16", "float16")
-
-
-def _layout(on_cpu: bool) -> list[Workload]:
-    layouts = _varied("channels_last", _layer(on_cpu), True, False)
-    return [replace(w, value="NHWC" if w.channels_last else "NCHW") for w in layouts]
-
-
-#: Sweeps: the name of the quantity, and its workloads with or without a GPU.
-SWEEPS: dict[str, Callable[[bool], list[Workload]]] = {
-    "points": _points,
-    "width": _width,
-    "layers": _layers,
-    "image": _image,
-    "dtype": _dtype,
-    "layout": _layout,
-}
+def sweep(family: str, on_cpu: bool) -> list[Workload]:
+    """W5 with other values of one quantity; W3 with fewer layers."""
+    deep = replace(WORKLOADS[2], out_features=256)
+    narrow, deep = (for_cpu(w) if on_cpu else w for w in (WORKLOADS[4], deep))
+    if family == "layers":
+        counts = range(1, len(deep.layers) + 1)
+        return [replace(deep, layers=deep.layers[:m], value=m) for m in counts]
+    if family == "image":
+        sides = (128, 256, 512) if on_cpu else (128, 256, 512, 1024)
+        images = [replace(narrow, layers=vgg(n), image_size=(n, n), value=n) for n in sides]
+        return [replace(image, images=1, points=2000) for image in images]
+    if family == "layout":
+        layouts = (("NHWC", True), ("NCHW", False))
+        return [replace(narrow, channels_last=last, value=name) for name, last in layouts]
+    values: dict[str, tuple[str, Sequence[Any]]] = {
+        "points": ("points", (250, 500, 1000, 2000, 4000, 16000, 50176)),
+        "width": ("out_features", (64, 256, 512, 1024, 4096, 6144)),
+        "dtype": ("dtype", ("float32", "bfloat16", "float16")),
+    }
+    if on_cpu:  # a quarter of the points, and all pixels
+        values["points"] = ("points", (62, 250, 1000, 4000, 12544))
+        values["width"] = ("out_features", (64, 256, 1024, 4096, 6144))
+    name, varied = values[family]
+    return [replace(narrow, value=value, **{name: value}) for value in varied]
 
 
 def registry(on_cpu: bool) -> list[Workload]:
@@ -217,8 +210,9 @@ def registry(on_cpu: bool) -> list[Workload]:
     """
     dtype = "float32" if on_cpu else "bfloat16"
     workloads = [for_cpu(w) if on_cpu else w for w in WORKLOADS]
-    for family, make in SWEEPS.items():
-        workloads += [replace(w, name=f"{family}-{w.value}", family=family) for w in make(on_cpu)]
+    for family in SWEEPS:
+        varied = sweep(family, on_cpu)
+        workloads += [replace(w, name=f"{family}-{w.value}", family=family) for w in varied]
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
 
 

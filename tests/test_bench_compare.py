@@ -11,12 +11,14 @@ import torch
 
 from bench import compare
 from bench.compare import KINDS, Paired, common_noise, comparisons, table
-from bench.compare_process import Failed, Process
-from bench.compare_side import Comparison
+from bench.compare_side import Comparison, Failed, Process
+from bench.workloads import TINY
+
+CPU = torch.device("cpu")
 
 
 def paired(name: str, ratios: list[float], controls: list[float], problem: str = "") -> Paired:
-    case = Comparison(name, "small", {}, False)
+    case = Comparison(name, "small", TINY, False)
     return Paired(case, [0.010] * len(ratios), ratios, controls, problem)
 
 
@@ -60,25 +62,22 @@ def test_unknown_cases_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "W9 unknown; there are workloads, random, small, host, W1" in capsys.readouterr().err
 
 
-def test_one_base_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, message in (
-        ([], "give either BASE"),
-        (["HEAD", "--against", str(tmp_path)], "give either BASE"),
-        (["--against", str(tmp_path)], "no pixelnet_triton/ in there"),
-    ):
-        with pytest.raises(SystemExit):
-            compare.main(arguments)
-        assert message in capsys.readouterr().err
+def test_a_base_that_is_nowhere_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        compare.main([str(tmp_path / "nothing"), "--cases", "small-16"])
+    assert "nothing is no commit, and no checkout" in capsys.readouterr().err
 
 
 def test_base_is_checked_out_beside_and_removed() -> None:
     inside = subprocess.run(["git", "rev-parse", "HEAD"], cwd=compare.ROOT, capture_output=True)
     if inside.returncode:
         pytest.skip("not a git checkout")
-    with compare.worktree("HEAD") as path:
+    with compare.checkout("HEAD") as path:
         assert (path / "pixelnet_triton" / "kernels" / "gather.py").is_file()
     assert not path.exists()
-    with pytest.raises(subprocess.CalledProcessError), compare.worktree("no-such-commit"):
+    with pytest.raises(subprocess.CalledProcessError), compare.checkout("no-such-commit"):
         pass
 
 
@@ -98,7 +97,7 @@ def test_a_side_knows_nothing_of_the_library_but_its_public_functions() -> None:
 
 def test_whole_comparison_of_the_library_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
-    arguments = ["--against", str(compare.ROOT), "--cases", "small-16", "--minutes", "0.01"]
+    arguments = [str(compare.ROOT), "--cases", "small-16", "--minutes", "0.01"]
     try:
         compare.main([*arguments, "--threads", "1"])
     finally:
@@ -144,11 +143,11 @@ def test_what_goes_wrong_on_a_side_is_told(
 ) -> None:
     base = library(tmp_path / "base")
     here = library(tmp_path / "here", **change)  # type: ignore[arg-type]
-    (comparison,) = compare.compare(base, here, [forward_case()], 0.01, 0.0, least=1)
+    (comparison,) = compare.compare(base, here, [forward_case()], CPU, 0.01, 0.0, least=1)
     assert message in comparison.problem
     assert comparison.ratios == []
 
 
 def test_another_library_than_asked_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="imported"):
-        Process("base", tmp_path, torch.device("cpu"), 1)
+        Process("base", tmp_path, CPU, 1)

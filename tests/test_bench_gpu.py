@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,12 @@ import torch
 from bench import compare_side, machine, table4
 from bench.accuracy import full_float32
 from bench.compare import comparisons
-from bench.measure import Case, measure_case
+from bench.measure import measure_case
 from bench.memory import peak_bytes
 from bench.networks import Network, Sizes
-from bench.timing import Turns, clock, graph_seconds, time_calls
-from bench.workloads import Workload
+from bench.peers import names_for
+from bench.timing import Turns, clock, time_calls
+from bench.workloads import Case, Workload
 
 from .fake_cuda import FakeCuda, OnCpu
 
@@ -54,16 +54,6 @@ def test_clocks_are_events(cuda: FakeCuda) -> None:
     assert 0 < ticks() - start < 1
     assert len(time_calls([lambda: None] * 3, GPU, 1e-4)) == 3
     assert cuda.calls["synchronize"] == 2
-    graph = graph_seconds(lambda: None, GPU)
-    assert graph is not None
-    assert graph > 0
-
-
-def test_a_call_that_cannot_be_captured_has_no_graph(cuda: FakeCuda) -> None:
-    def waits() -> None:
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    assert graph_seconds(waits, GPU) is None
 
 
 def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
@@ -79,7 +69,7 @@ def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
 
 def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "SIZES", {"cpu": (1, 1), "cuda": (64, 1)})
-    assert machine.measured_roofs(GPU, torch.bfloat16).flops > 0
+    assert machine.measured_roofs(GPU, torch.bfloat16)["flops"] > 0
     assert peak_bytes(lambda: None, GPU) == 4096
     assert cuda.calls["reset_peak_memory_stats"] == 1
 
@@ -87,13 +77,10 @@ def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("training", [False, True])
 def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
-    names = [*case.peers(GPU), "one_pass", "project_product", "point_sample", "dense"]
-    for figures in measure_case(case, names, GPU).values():
-        line = figures.line
+    names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
+    for line in measure_case(case, names, GPU).values():
         assert line["host"] > 0
-        assert line["graph"] > 0
         assert line["samples"] == line["cold_samples"] > 1
-        assert line["cold_bytes"] is None
         json.dumps(line)
 
 
@@ -102,8 +89,8 @@ def test_what_does_not_fit_is_told(cuda: FakeCuda, monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("bench.measure.peak_bytes", full)
-    (figures,) = measure_case(Case(SMALL, False), ["auto"], GPU).values()
-    assert figures.problem == "out of memory"
+    (line,) = measure_case(Case(SMALL, False), ["auto"], GPU).values()
+    assert line["problem"] == "out of memory"
 
 
 @pytest.mark.parametrize("mode", ["dense", "sparse", "backbone"])
@@ -132,6 +119,5 @@ def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
     side = compare_side.Side(GPU)
     for case in comparisons([word], on_cpu=False):
-        answer = side.prepare(asdict(case))
-        assert answer["seconds"] > 0
+        assert side.prepare(case)[0] > 0
         assert len(side.time(4)) == 4

@@ -85,6 +85,32 @@ class TestSharedImages:
         assert largest.bytes <= max(images[0].nbytes, columns)
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda base: base[:1].expand(3, -1, -1, -1),
+        lambda base: base[-1:].expand(3, -1, -1, -1),
+        lambda base: base[0].expand(3, -1, -1, -1),
+        lambda base: base[:1].mT.expand(3, -1, -1, -1),
+        lambda base: base[:1, 1:].expand(3, -1, -1, -1),
+    ],
+    ids=["first", "last", "selected", "transposed", "channels"],
+)
+@pytest.mark.parametrize("images", [1, 2])
+def test_what_the_images_are_a_view_of_gets_their_gradient(
+    images: int, view: Callable[[Tensor], Tensor]
+) -> None:
+    """Where that is not just the image that they share, a gradient of one image would not fit."""
+    base = torch.rand(images, 5, 8, 8, requires_grad=True)
+    points = torch.rand(3, 4, 2) * 8
+    feature = view(base)
+    gradients = [
+        torch.autograd.grad(sparse_hypercolumn([f], points, (8, 8)).square().sum(), base)[0]
+        for f in (feature, feature.contiguous())
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 def test_gradients_of_each_image_are_kept_apart_where_asked_for() -> None:
     """The expanded map itself is the leaf, or keeps its gradient: an image's is its own."""
     points = torch.rand(3, 4, 2) * 8
@@ -104,6 +130,8 @@ def test_images_that_are_refused_apart_are_refused_together() -> None:
     feature = torch.rand(1, 5, 8, 8).expand(3, -1, -1, -1)
     with pytest.raises(ValueError, match="features hold 3 images"):
         sparse_hypercolumn([feature], torch.rand(2, 4, 2), (8, 8))
+    with pytest.raises(ValueError, match=r"features\[1\] has batch size 2 but features\[0\] has 3"):
+        sparse_hypercolumn([feature, feature[:2]], torch.rand(3, 4, 2), (8, 8))
     index = torch.tensor([0, 3])
     with pytest.raises(ValueError, match=r"batch_index ranges over \[0, 3\]"):
         sparse_hypercolumn([feature], torch.rand(2, 2), (8, 8), batch_index=index)

@@ -1,6 +1,18 @@
 """The table of faults that `python -m tests.mutate` puts into the code, one at a time."""
 
-from . import core, data, examples, kernels, losses, metrics, models, sampling, training
+from . import (
+    bench,
+    core,
+    data,
+    examples,
+    kernels,
+    losses,
+    metrics,
+    models,
+    sampling,
+    shared,
+    training,
+)
 from .fault import DoesNotApply, Fault
 
 __all__ = ["FAULTS", "DoesNotApply", "Fault"]
@@ -15,4 +27,6 @@ FAULTS: tuple[Fault, ...] = (
     *models.FAULTS,
     *core.FAULTS,
     *kernels.FAULTS,
+    *shared.FAULTS,
+    *bench.FAULTS,
 )

@@ -5,7 +5,7 @@ from .fault import Fault
 _KNOWN = ("tests/test_known_calls.py",)
 _CALLS = ("tests/test_sparse_hypercolumn.py",)
 _REFERENCE = ("tests/test_reference.py", "tests/test_sparse_hypercolumn.py")
-_INPUTS = ("tests/test_bad_inputs.py",)
+_INPUTS = tuple(f"tests/test_bad_{what}.py" for what in ("inputs", "points", "options"))
 _OPERATORS = ("tests/test_operators.py",)
 _PLANNER = ("tests/test_planner.py", "tests/test_cost_model.py")
 _PROFILES = ("tests/test_device_profiles.py",)

@@ -1,0 +1,184 @@
+"""Faults of the benchmarks: their clocks, checks, counts and words."""
+
+from .fault import Fault
+
+_CASES = ("tests/test_bench_cases.py",)
+_TIMING = ("tests/test_bench_timing.py",)
+_MEMORY = ("tests/test_bench_memory.py",)
+_RESULTS = ("tests/test_bench_results.py",)
+_REPORT = ("tests/test_bench_report.py",)
+_COMPARE = ("tests/test_bench_compare.py",)
+
+FAULTS = (
+    Fault(
+        "cold-calls-are-warm",
+        "bench/timing.py",
+        "        _elsewhere().add_(1)",
+        "        _elsewhere()",
+        _TIMING,
+    ),
+    Fault(
+        "slow-peers-in-every-round",
+        "bench/timing.py",
+        "return ROUNDS_OF_SLOW if",
+        "return ROUNDS if",
+        _TIMING,
+    ),
+    Fault(
+        "turns-in-one-order",
+        "bench/timing.py",
+        "        self._shuffled.shuffle(order)\n",
+        "",
+        _TIMING,
+    ),
+    Fault(
+        "first-warm-call-counts",
+        "bench/timing.py",
+        "samples.warm += warm if slow else warm[1:]",
+        "samples.warm += warm",
+        _TIMING,
+    ),
+    Fault(
+        "cold-against-warm",
+        "bench/measure.py",
+        'least[f"{prefix}median"]',
+        'least["median"]',
+        _TIMING,
+    ),
+    Fault(
+        "wrong-peers-timed",
+        "bench/measure.py",
+        'if not line["error"] <= allowed:',
+        "if False:",
+        _TIMING,
+    ),
+    Fault(
+        "library-held-to-no-rule",
+        "bench/accuracy.py",
+        "if strict and peer.plan:",
+        "if False:",
+        _TIMING,
+    ),
+    Fault(
+        "inputs-count-as-kept",
+        "bench/memory.py",
+        "if storage.data_ptr() not in given:",
+        "if True:",
+        _MEMORY,
+    ),
+    Fault(
+        "peak-is-what-is-left",
+        "bench/memory.py",
+        "most = max(most, total)",
+        "most = total",
+        _MEMORY,
+    ),
+    Fault(
+        "backward-pass-is-one-product",
+        "bench/workloads.py",
+        "(6.0 if training else 2.0)",
+        "(4.0 if training else 2.0)",
+        _CASES,
+    ),
+    Fault(
+        "bytes-of-whole-maps",
+        "bench/workloads.py",
+        "min(CORNERS * rows, count) * channels",
+        "count * channels",
+        _CASES,
+    ),
+    Fault(
+        "points-outside-the-image",
+        "bench/inputs.py",
+        "torch.tensor([width, height], device=device) - 0.5",
+        "torch.tensor([width, height], device=device) + 0.5",
+        _CASES,
+    ),
+    Fault(
+        "relu-out-of-place",
+        "bench/peers.py",
+        "return F.linear(h, at.weight, at.bias).relu_()\n\n\ndef _product_fused",
+        "return F.linear(h, at.weight, at.bias).relu()\n\n\ndef _product_fused",
+        _CASES,
+    ),
+    Fault(
+        "runs-mixed",
+        "bench/results.py",
+        "return run if wanted <= {line[key] for line in run} else []",
+        "return run",
+        _RESULTS,
+    ),
+    Fault(
+        "scaled-rows-beside-full-ones",
+        "bench/results.py",
+        "for line in full or of_device}",
+        "for line in of_device}",
+        _RESULTS,
+    ),
+    Fault(
+        "ratios-turned-round",
+        "bench/table4_text.py",
+        "sparse['updates_per_second'] / row['updates_per_second']",
+        "row['updates_per_second'] / sparse['updates_per_second']",
+        _RESULTS,
+    ),
+    Fault(
+        "backbone-not-subtracted",
+        "bench/table4_text.py",
+        "(memory - common) / (least - common)",
+        "memory / least",
+        _RESULTS,
+    ),
+    Fault(
+        "regret-of-the-worst",
+        "bench/report_planner.py",
+        "return min(self.measured",
+        "return max(self.measured",
+        _REPORT,
+    ),
+    Fault(
+        "warm-times-shown-as-cold", "bench/results.py", "{**line, **cold, ", "{**line, ", _REPORT
+    ),
+    Fault(
+        "oldest-device-first",
+        "bench/results.py",
+        "key=latest.__getitem__, reverse=True",
+        "key=latest.__getitem__",
+        _RESULTS,
+    ),
+    Fault(
+        "noise-of-the-case-ignored",
+        "bench/compare.py",
+        "noise, logarithm = max(here, common)",
+        "noise, logarithm = common",
+        _COMPARE,
+    ),
+    Fault(
+        "noise-of-all-ignored",
+        "bench/compare.py",
+        "noise, logarithm = max(here, common)",
+        "noise, logarithm = here",
+        _COMPARE,
+    ),
+    Fault(
+        "generations-need-not-agree",
+        "bench/compare.py",
+        "if logarithm > noise and quantile(self.ratios, 1 - MOST) > 1:",
+        "if logarithm > noise:",
+        _COMPARE,
+    ),
+    Fault(
+        "results-need-not-agree",
+        "bench/compare.py",
+        "        _agree(sums, other_sums, ALLOWED[case.workload.dtype])\n",
+        "        pass\n",
+        _COMPARE,
+    ),
+    Fault(
+        "any-library-on-a-side",
+        "bench/compare_side.py",
+        "if imported != library.resolve():",
+        "if False:",
+        _COMPARE,
+    ),
+)

@@ -1,0 +1,62 @@
+"""Faults of images that share one memory, and of the accuracy of CPU routes."""
+
+from .fault import Fault
+
+_SHARED = "pixelnet_triton/op/shared.py"
+_VIEWS = ("tests/test_views.py",)
+_ACCURACY = ("tests/test_cpu_accuracy.py",)
+
+FAULTS = (
+    Fault("different-images-taken-for-one", _SHARED, " or feature.stride(0) != 0:", ":", _VIEWS),
+    Fault(
+        "gradient-of-as-many-images",
+        _SHARED,
+        "        return feature[:1]",
+        "        return feature",
+        _VIEWS,
+    ),
+    Fault("shared-images-gradient-to-the-base", _SHARED, " or feature.retains_grad:", ":", _VIEWS),
+    Fault("first-of-several-images", _SHARED, "same and len(image) == 1", "same", _VIEWS),
+    Fault(
+        "base-of-other-strides",
+        _SHARED,
+        " and image.stride()[1:] == feature.stride()[1:]",
+        "",
+        _VIEWS,
+    ),
+    Fault(
+        "points-of-too-few-images",
+        _SHARED,
+        "points.dim() == 3 and points.shape[0] == batch",
+        "points.dim() == 3",
+        _VIEWS,
+    ),
+    Fault(
+        "index-of-shared-images-unchecked",
+        _SHARED,
+        "    check_values(points, batch_index, batch)\n",
+        "",
+        _VIEWS,
+    ),
+    Fault(
+        "maps-of-other-batches-shared",
+        _SHARED,
+        "feature.shape[0] != features[0].shape[0] or ",
+        "",
+        _VIEWS,
+    ),
+    Fault(
+        "positions-rounded-to-the-bits-of-32",
+        "pixelnet_triton/cpu/corners.py",
+        "points.t().unsqueeze(1))\n",
+        "points.t().unsqueeze(1)).add_(32).sub_(32)\n",
+        _ACCURACY,
+    ),
+    Fault(
+        "few-corners-without-their-last-bits",
+        "pixelnet_triton/cpu/bags.py",
+        "rows = rows * corners.weight.unsqueeze(2)",
+        "rows = rows * (corners.weight.unsqueeze(2) + 2).sub_(2)",
+        _ACCURACY,
+    ),
+)

@@ -1,0 +1,143 @@
+"""No route of a CPU call is more than twice as far off as the best one.
+
+Every plan of a call (each layer gathered or projected) is computed by every route open to it, and
+the value and all gradients are held against float64. Compared are root mean squares: the largest
+deviation is that of one entry, and luck decides it.
+
+PyTorch's sampling kernels take coordinates in [-1, 1], whose rounding in float32 moves a point by a
+part of the map's side. The routes through them are as far off as PyTorch is itself, which may be
+many times what lists of cells reach: they are held to twice PyTorch's error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pixelnet_triton import Plan, sparse_hypercolumn
+from pixelnet_triton.call import CallShape, Route
+from pixelnet_triton.cpu import routes
+from pixelnet_triton.cpu.backend import BACKEND
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
+
+from .cases import Case, Inputs, build, case_id
+from .check import evaluate, upstream_gradient
+from .plain import plain_hypercolumn
+from .planning import shape_of_inputs
+
+VGG = ((64, 28, 28), (128, 14, 14), (256, 7, 7), (64, 4, 4), (64, 2, 2))
+RESNET = ((64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2))
+PIXELS = {"image_size": (28, 28), "spread": "integer", "layout": "channels_last"}
+CASES = [  # W1 to W5 in small, and sizes that nothing divides
+    Case("W1", (VGG[0], VGG[2], VGG[4]), batch=1, points=150, out_features=256, **PIXELS),
+    Case("W2", VGG, points=60, out_features=128, **PIXELS),
+    Case("W3", (VGG[0], VGG[1], (1024, 1, 1)), points=60, out_features=128, **PIXELS),
+    Case("W4", RESNET, batch=4, points=32, image_size=(64, 64), out_features=32),
+    Case("W5", VGG[:4], points=150, out_features=32, **{**PIXELS, "spread": "inside"}),
+    Case("odd", ((3, 7, 11), (129, 5, 3)), points=33, image_size=(31, 57), out_features=17),
+    Case("many-points", ((40, 20, 23),), batch=1, points=1000, out_features=24),
+    Case("columns", ((33, 20, 23), (7, 5, 4)), points=60, image_size=(20, 23)),
+]
+CASES += [replace(CASES[-3], name="odd-ragged", batch=3, ragged=True, padding_mode="zeros")]
+TWICE = 2.0
+#: Nobody is held to less than an eighth of a unit in the last place.
+FLOOR = torch.finfo(torch.float32).eps / 8
+Errors = dict[str, float]
+
+
+def every_route(shape: CallShape) -> Iterator[Plan]:
+    """All plans, with all their routes: by the words that suit each layer best, second best, ..."""
+    layers = range(len(shape.layers))
+    ways = ("gather", "project_gather") if shape.out_features else ("gather",)
+    for strategies in itertools.product(ways, repeat=len(shape.layers)):
+        plan = Plan(strategies, "two_step")
+        for route in BACKEND.routes(shape, plan):
+            open_words = [
+                words(shape, i) if route.backward == "lists" and strategies[i] == "gather" else ()
+                for words in (routes.admissible_reads, routes.admissible_writes)
+                for i in layers
+            ]
+            best = [*route.read, *route.write]
+            for place in range(max(1, *map(len, open_words))):
+                chosen = [
+                    words[min(place, len(words) - 1)] if words else word
+                    for words, word in zip(open_words, best, strict=True)
+                ]
+                read, write = tuple(chosen[: len(layers)]), tuple(chosen[len(layers) :])
+                forced = Route(route.forward, route.backward, read, write, route.by_autograd)
+                yield replace(plan, route=forced)
+
+
+def name_of(plan: Plan) -> str:
+    assert plan.route is not None
+    route = plan.route
+    letters = "".join(strategy[0] for strategy in plan.layers)
+    words = f"{'+'.join(route.read)} > {'+'.join(route.write)}"
+    return f"{letters} {route.forward}/{route.backward} {words}"
+
+
+def by_kernels_of_torch(plan: Plan) -> bool:
+    assert plan.route is not None
+    return bool({"expression", "grid_sample"} & {plan.route.forward, plan.route.backward})
+
+
+def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> Errors:
+    """Of each result the root mean square error, relative to the root mean square."""
+    assert results.keys() == exact.keys()
+    return {
+        name: ((results[name] - right).square().mean() / right.square().mean()).sqrt().item()
+        for name, right in exact.items()
+    }
+
+
+def measured(case: Case) -> tuple[Inputs, dict[str, Errors], dict[str, Errors], Errors]:
+    """Errors of the routes of our own, of those by PyTorch's kernels, by name; and PyTorch's."""
+    inputs = build(case)
+    inputs.moving_points = False
+    grad = upstream_gradient(inputs)
+    exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
+    plain = errors(evaluate(plain_hypercolumn, inputs, grad), exact)
+    ours: dict[str, Errors] = {}
+    theirs: dict[str, Errors] = {}
+    for plan in every_route(shape_of_inputs(inputs)[1]):
+        results = evaluate(sparse_hypercolumn, inputs, grad, plan=plan)
+        (theirs if by_kernels_of_torch(plan) else ours)[name_of(plan)] = errors(results, exact)
+    return inputs, ours, theirs, plain
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_no_route_is_more_than_twice_as_far_off_as_the_best(
+    case: Case, device: torch.device
+) -> None:
+    if device.type != "cpu":
+        pytest.skip("about the CPU back end")
+    if case.out_features:
+        case = replace(case, activation="relu")
+    inputs, ours, theirs, plain = measured(case)
+    assert len(ours) >= 2
+    for result in ("value", *inputs.tensors()):
+        best = min(e[result] for e in (ours | theirs).values())
+        limit = TWICE * max(best, FLOOR)
+        worse = {name: e[result] for name, e in ours.items() if not e[result] <= limit}
+        assert not worse, f"{result}: more than {limit:.2g}: {worse}"
+        limit = TWICE * max(best, plain[result])
+        worse = {name: e[result] for name, e in theirs.items() if not e[result] <= limit}
+        assert not worse, f"{result}: more than {limit:.2g}, twice PyTorch's: {worse}"
+
+
+def test_every_route_takes_part() -> None:
+    seen: set[str] = set()
+    for case in CASES:
+        inputs = build(case)
+        inputs.moving_points = False
+        shape = shape_of_inputs(inputs)[1]
+        for plan in every_route(shape):
+            assert plan.route is not None
+            assert BACKEND.fits(shape, plan, plan.route), name_of(plan)
+            seen |= {plan.route.forward, *plan.route.read, *plan.route.write}
+    assert seen == routes.WORDS.keys() - {"picked"}, "which is for half precision and for crops"
