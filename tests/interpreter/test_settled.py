@@ -138,3 +138,22 @@ def test_settings_are_looked_at_in_every_call(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     results(known, tensors(1, False), ALL)
     assert len(asked) == 8
+
+
+def test_what_is_known_is_told_apart() -> None:
+    """By layers, by the role of tensors in their place, and by points in another order."""
+    first, second, points, *_ = tensors(4, False)
+    s = Sampling([first, second], points, None, GEOMETRY)
+    makers = [
+        lambda: s,
+        lambda: s.of([0]),
+        lambda: s.of([1]),
+        lambda: s.of([0, 1]),
+        lambda: s.of([0], [first.float()], "gradients"),
+        lambda: s.at(points.flip(0), None),
+        lambda: s.at(points.flip(0), None).of([0]),
+    ]
+    for i, make in enumerate(makers):
+        assert make().once("number", lambda i=i: i) == i  # type: ignore[misc]
+    assert [make().once("number", lambda: -1) for make in makers] == list(range(len(makers)))
+    assert Sampling([first, second], points, None, GEOMETRY).once("number", lambda: -1) == -1
