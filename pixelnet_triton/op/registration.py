@@ -18,13 +18,13 @@ from .eager import SECOND_DERIVATIVE, refuse_gelu
 from .known import Memory
 from .prepare import Prepared, prepare_executor
 
-__all__ = ["traced"]
+__all__ = ["executor_for", "traced"]
 
 
 _KNOWN: Memory[Executor] = Memory()
 
 
-def _executor(
+def executor_for(
     s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
 ) -> Executor:
     """What computes calls that are laid out so."""
@@ -68,7 +68,7 @@ def _operator(
     head = None if weight is None else Linear(weight, bias, activation)
     if s.empty:
         return empty_output(s, head)
-    return compute_forward(_executor(s, weight, plan, training, moving_points), s, head)
+    return compute_forward(executor_for(s, weight, plan, training, moving_points), s, head)
 
 
 @_operator.register_fake
@@ -109,7 +109,7 @@ def _operator_backward(
     )
     wanted = Wanted(tuple(needs[3:]), *needs[:3])
     head = None if weight is None else Linear(weight, None, None if output is None else "relu")
-    executor = _executor(s, weight, plan, True, wanted.points)
+    executor = executor_for(s, weight, plan, True, wanted.points)
     gradients = compute_backward(executor, s, head, grad, output, wanted)
     in_order = (gradients.points, gradients.weight, gradients.bias, *gradients.features)
     return [g if g is not None else grad.new_empty(0) for g in in_order]
