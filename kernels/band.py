@@ -16,7 +16,7 @@ that comes out with such a number is computed again, point by point, without tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,8 +29,8 @@ from ..call.sampling import Sampling
 from .bilinear import hat, layer_position, load_points
 from .blocks import channels_of, dot
 from .cut import cut
-from .direct import launch
-from .launch import accounted, options, precision, sampling_arguments
+from .direct import Launch
+from .launch import Layers, accounted, mode_of, options, points_of, precision
 from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
@@ -276,32 +276,48 @@ def band(
     ``rows`` (P, row) stand in `order`; layer i takes ``rows[:, columns[i] : columns[i] + C_i]``.
     Sums are float32. The same inputs give the same bits.
     """
-    channels, sizes = s.channels, s.sizes
+    columns = tuple(columns)
+    key = ("band", columns, rows.shape[1], tile)
+    run = s.once(key, lambda: _band_like(rows, columns, s, order, tile))
+    run(rows.contiguous(), s, order)
+
+
+def _band_like(
+    rows: Tensor, columns: tuple[int, ...], s: Sampling, order: Order, tile: Tile | None
+) -> Callable[[Tensor, Sampling, Order], None]:
+    """The same for tensors that are laid out as these."""
+    channels, sizes, ruler = s.channels, s.sizes, order.ruler
     shared = len(set(columns)) < len(columns)
     if tile is None:
         key = Key(rows.dtype, s.total, channels=min(channels))
         name, tiles = ("collect", SHARED_TILES) if shared else ("scatter", TILES)
         tile = tile_for(name, tiles, key, s, partial(band, rows, columns, s, order))
     tiled = cut(channels, sizes, s.batch, shared, tile.rows, tile.columns)
-    rows = rows.contiguous()
-    launch(
+    layers = Layers(s.features, s.geometry.affine)
+    launch = Launch(
         _band_kernel,
         (tiled.grid,),
-        rows,
-        starts=order.starts,
-        windows=windows_of(s, order.ruler),
-        last_bin=float(order.ruler.bins - 1),
-        **sampling_arguments(order.of(s)),
+        "rows points starts layers",
+        windows=windows_of(s, ruler),
+        last_bin=float(ruler.bins - 1),
         programs=tiled.programs,
         period=tiled.period,
-        COLUMNS=tuple(columns),
+        VECTORS=layers.vectors,
+        CHANNELS=channels,
+        COLUMNS=columns,
         WIDTHS=tiled.widths,
         SHARED=shared,
-        ROW=rows.stride(0),
-        SPACES=order.ruler.spaces,
+        ROW=rows.shape[1],
+        SPACES=ruler.spaces,
+        MODE=mode_of(s),
         PRECISION=precision(rows.dtype),
         BLOCK_S=tile.rows,
         BLOCK_C=tiled.block,
         BLOCK_P=tile.terms,
         **options(tile),
     )
+
+    def run(rows: Tensor, s: Sampling, order: Order) -> None:
+        launch(rows, points_of(order.of(s)), order.starts, layers(s.features))
+
+    return run

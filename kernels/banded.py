@@ -15,7 +15,7 @@ products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -31,9 +31,9 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bands import ROWS, STEP
 from .blocks import dot, finish
-from .direct import launch
+from .direct import Launch
 from .launch import accounted, capability, options, precision
-from .left import operands
+from .left import Operands, operands
 from .order import Order
 from .select import Key, Tile, tile_for
 
@@ -253,6 +253,22 @@ def banded(
         s: all layers. projected: those whose map is multiplied first; one at least.
         order: of the points, in which tiles meet few cells; None takes them as they come.
     """
+    ordered = s if order is None else order.of(s)
+    a = operands(ordered, head, projected)
+    key = ("banded", tuple(projected), head.layout, order is None, tile)
+    run = s.once(key, lambda: _banded_like(s, head, projected, order, tile, a))
+    return run(a, None if order is None else order.place)
+
+
+def _banded_like(
+    s: Sampling,
+    head: Linear,
+    projected: Sequence[int],
+    order: Order | None,
+    tile: Tile | None,
+    a: Operands,
+) -> Callable[[Operands, Tensor | None], Tensor]:
+    """The product of operands that are laid out as `a`."""
     if tile is None:
         key = Key(head.weight.dtype, s.total, head.out_features, min(s.channels), capability())
         key = key._replace(activation=head.activation)
@@ -260,34 +276,24 @@ def banded(
         tile = tile_for("banded", CHOICES, key, s, trial)
     if order is None:  # results leave by TMA, out of the shared memory of a stage
         tile = replace(tile, num_stages=3)
-    ordered = s if order is None else order.of(s)
-    left, right, table, width, bias = operands(ordered, head, projected)
-    out = left.new_empty((s.total, head.out_features))
-    product = Product(
-        out,
-        None if order is None else order.place,
-        left,
-        right,
-        table,
-        left if bias is None else bias.contiguous(),
-        s.total,
-        left.stride(0),
-        right.shape[0],
+    total, outputs, chosen = s.total, head.out_features, tile
+    tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
+    row, rows, has_bias, leaves = (
+        a.left.shape[1],
+        a.right.shape[0],
+        a.bias is not None,
+        order is None,
     )
-    tiles = -(-s.total // tile.rows) * -(-head.out_features // tile.columns)
-    launch(
+    launch = Launch(
         _banded_kernel,
-        (min(tiles, _programs(left.device)),),
-        product,
-        _tiles(out, tile.rows, tile.columns) if order is None else None,
-        _tiles(left, tile.rows, tile.terms),
-        _tiles(right, tile.terms, tile.columns),
-        head.out_features,
-        WIDTH=width,
+        (min(tiles, _programs(a.left.device)),),
+        "product out_tiles left_tiles right_tiles",
+        D=outputs,
+        WIDTH=a.width,
         MEETS=tuple([2 * s.sizes[i][1] for i in projected]),
-        HAS_BIAS=bias is not None,
+        HAS_BIAS=has_bias,
         ACTIVATION=head.activation,
-        PRECISION=precision(left.dtype),
+        PRECISION=precision(a.left.dtype),
         ON_DEVICE=not knobs.runtime.interpret,
         GROUP=GROUP,
         BLOCK_P=tile.rows,
@@ -295,7 +301,20 @@ def banded(
         BLOCK_K=tile.terms,
         **options(tile),
     )
-    return out
+
+    def run(a: Operands, place: Tensor | None) -> Tensor:
+        left, right, table, _, bias = a
+        out = left.new_empty((total, outputs))
+        bias = left if bias is None else bias.contiguous()
+        launch(
+            Product(out, place, left, right, table, bias, total, row, rows),
+            _tiles(out, chosen.rows, chosen.columns) if leaves else None,
+            _tiles(left, chosen.rows, chosen.terms),
+            _tiles(right, chosen.terms, chosen.columns),
+        )
+        return out
+
+    return run
 
 
 def _tiles(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:

@@ -1,11 +1,13 @@
 """How every kernel is launched: a launch like one before goes straight to the compiled kernel.
 
-    launch(kernel, grid, *arguments, **named)    is    kernel[grid](*arguments, **named)
+    launch(kernel, grid, **arguments)                          is    kernel[grid](**arguments)
+    Launch(kernel, grid, "out points", **others)(out, points)  is the same, in two steps
 
 For tuples of tensors over several layers Triton takes 50 to 100 microseconds of Python to bind the
 arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
 that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
-which receives the same as from Triton itself.
+which receives the same as from Triton itself. A `Launch` is for calls of one kind, which differ in
+their tensors alone: of everything else nothing is looked at again.
 
 Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
 constant and option, and what Triton makes of each other argument (a tensor's dtype and alignment;
@@ -39,7 +41,7 @@ try:
 except ImportError:  # older versions of Triton have it in Python
     describe = None
 
-__all__ = ["launch"]
+__all__ = ["Launch", "launch"]
 
 #: (run, function, packed_metadata) of a compiled kernel.
 Compiled = tuple[Callable[..., None], Any, Any]
@@ -90,37 +92,23 @@ class _Form(NamedTuple):
 _FORMS: dict[tuple[Any, ...], _Form | None] = {}
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **named: Any) -> None:
-    """``kernel[grid](*arguments, **named)``."""
-    names = (kernel.fn, len(arguments), *named)
+def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | None:
+    """``kernel[grid](**arguments)``; what was compiled, where it can be launched directly."""
+    names = (kernel.fn, *arguments)
     try:
         form = _FORMS[names]
     except KeyError:
-        form = _FORMS[names] = _form(kernel, len(arguments), tuple(named))
-    runtime = knobs.runtime
-    if (
-        form is None
-        or kernel.pre_run_hooks
-        or runtime.add_stages_inspection_hook is not None
-        or _somebody(runtime.launch_enter_hook)
-        or _somebody(runtime.launch_exit_hook)
-    ):
-        kernel[grid](*arguments, **named)
-        return
+        form = _FORMS[names] = _form(kernel, tuple(arguments))
+    if form is None or _is_watched(kernel):
+        kernel[grid](**arguments)
+        return None
     active = driver.active
     device = active.get_current_device()
-    compilation = knobs.compilation
-    modes = (
-        kernel.debug,
-        runtime.debug,
-        compilation.instrumentation_mode,
-        getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
-    )
-    values = (*arguments, *named.values())
+    values = tuple(arguments.values())
     kind = (
         active,
         device,
-        modes,
+        *_modes(kernel),
         form.constants(values),
         *_described(_backend(active, device), form.variables(values)),
     )
@@ -130,23 +118,77 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **named: Any) ->
         x, y, z = (*grid, 1, 1)[:3]
         stream = active.get_current_stream(device)
         run(x, y, z, stream, function, packed, None, None, None, *form.arguments(values))
-        return
-    result = kernel[grid](*arguments, **named)
+        return compiled
+    result = kernel[grid](**arguments)
     if getattr(result, "module", None) is not None:  # it was loaded, not only compiled
         if len(form.known) >= _MOST_KNOWN:
             form.known.clear()
-        form.known[kind] = (result.run, result.function, result.packed_metadata)
+        compiled = form.known[kind] = (result.run, result.function, result.packed_metadata)
+    return compiled
 
 
-def _somebody(hook: Any) -> bool:
-    """Is anybody to be told of launches? Triton's chain of hooks may be empty."""
-    return hook is not None and bool(getattr(hook, "calls", True))
+class Launch:
+    """A kernel, its grid, and all of its arguments but those that `takes` names: with tensors.
+
+    Its calls take these, in that order. Only the tensors may differ from call to call, not the
+    numbers that stand beside them in tuples.
+    """
+
+    def __init__(self, kernel: Any, grid: tuple[int, ...], takes: str, **others: Any) -> None:
+        self._kernel, self._grid, self._takes, self._others = kernel, grid, takes.split(), others
+        self._xyz, self._values = (*grid, 1, 1)[:3], tuple(others.values())
+        self._form = _form(kernel, (*self._takes, *others))
+        self._known: dict[tuple[Any, ...], Compiled] = {}
+
+    def __call__(self, *values: Any) -> None:
+        form, kernel = self._form, self._kernel
+        if form is None or _is_watched(kernel):
+            kernel[self._grid](**dict(zip(self._takes, values, strict=True)), **self._others)
+            return
+        active = driver.active
+        device = active.get_current_device()
+        facts = _described(_backend(active, device), values, numbers=False)
+        kind = (active, device, *_modes(kernel), *facts)
+        compiled = self._known.get(kind)
+        if compiled is not None:
+            run, function, packed = compiled
+            stream = active.get_current_stream(device)
+            arguments = form.arguments((*values, *self._values))
+            run(*self._xyz, stream, function, packed, None, None, None, *arguments)
+            return
+        named = dict(zip(self._takes, values, strict=True))
+        compiled = launch(kernel, self._grid, **named, **self._others)
+        if compiled is not None:
+            self._known[kind] = compiled
 
 
-def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
+def _is_watched(kernel: Any) -> bool:
+    """Is anybody to be told of launches? Triton's chains of hooks may be empty."""
+    runtime = knobs.runtime
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(
+        kernel.pre_run_hooks
+        or runtime.add_stages_inspection_hook is not None
+        or (enter is not None and getattr(enter, "calls", True))
+        or (leave is not None and getattr(leave, "calls", True))
+    )
+
+
+def _modes(kernel: Any) -> tuple[Any, ...]:
+    """What else Triton compiles for."""
+    compilation = knobs.compilation
+    return (
+        kernel.debug,
+        knobs.runtime.debug,
+        compilation.instrumentation_mode,
+        getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
+    )
+
+
+def _described(backend: Any, variables: Sequence[Any], numbers: bool = True) -> list[Any]:
     """What Triton makes of each argument that is no constant.
 
-    The numbers of a layer stand for themselves, which takes half the time: they follow from sizes
+    The `numbers` of a layer stand for themselves, which takes half the time: they follow from sizes
     and strides, and those are alike from call to call. All the rest is asked for at once.
     """
     facts: list[Any] = []
@@ -154,7 +196,8 @@ def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
     for value in variables:
         if type(value) is tuple and value and type(value[0]) is Layer:
             others += [layer[0] for layer in value]
-            facts += [layer[1:] for layer in value]
+            if numbers:
+                facts += [layer[1:] for layer in value]
         else:
             others.append(value)
     facts += describe(backend, tuple(others), False, True, True)
@@ -167,13 +210,13 @@ def _backend(active: Any, device: object) -> Any:
     return make_backend(active.get_current_target())
 
 
-def _form(kernel: Any, positional: int, named: tuple[str, ...]) -> _Form | None:
+def _form(kernel: Any, given: tuple[str, ...]) -> _Form | None:
     """None for launches that are to go the usual way."""
     off = os.environ.get("PIXELNET_TRITON_DIRECT") == "0"
     if off or not _AS_EXPECTED or type(kernel) is not JITFunction:
         return None
     names = [parameter.name for parameter in kernel.params]
-    places = {name: place for place, name in enumerate((*names[:positional], *named))}
+    places = {name: place for place, name in enumerate(given)}
     if not places.keys() >= {*names}:  # a default is to be filled in
         return None
     variable = {parameter.name for parameter in kernel.params if not parameter.is_constexpr}

@@ -7,7 +7,7 @@ and the derivative of the same expression with respect to the points' coordinate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,8 @@ from .bilinear import (
     locate,
 )
 from .blocks import block_of, channels_of
-from .direct import launch
-from .launch import accounted, channel_blocks, options, sampling_arguments, starts
+from .direct import Launch
+from .launch import Layers, accounted, channel_blocks, mode_of, options, points_of, starts
 from .select import Key, Tile, tile_for
 
 __all__ = ["TILES", "coordinate_gradient", "gather"]
@@ -79,25 +79,38 @@ def _gather_kernel(
 
 def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
     """h = S X: (P, sum C_i) in the maps' dtype."""
-    channels, dtype = s.channels, s.features[0].dtype
+    return s.once(("gather", tile), lambda: _gather_like(s, tile))(s)
+
+
+def _gather_like(s: Sampling, tile: Tile | None) -> Callable[[Sampling], Tensor]:
+    """The gather of samplings that are laid out as `s`."""
+    channels, dtype, device = s.channels, s.features[0].dtype, s.points.device
     if tile is None:
         key = Key(dtype, s.total, channels=min(channels))
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
-    out = torch.empty((s.total, sum(channels)), dtype=dtype, device=s.points.device)
-    launch(
+    shape, layers = (s.total, sum(channels)), Layers(s.features, s.geometry.affine)
+    launch = Launch(
         _gather_kernel,
         (-(-s.total // tile.rows), blocks),
-        out,
-        out.stride(0),
-        **sampling_arguments(s),
+        "out points layers",
+        row=shape[1],
+        VECTORS=layers.vectors,
+        CHANNELS=channels,
         COLUMNS=starts(channels),
         FIRSTS=firsts,
+        MODE=mode_of(s),
         BLOCK_P=tile.rows,
         BLOCK_C=tile.columns,
         **options(tile),
     )
-    return out
+
+    def run(s: Sampling) -> Tensor:
+        out = torch.empty(shape, dtype=dtype, device=device)
+        launch(out, points_of(s), layers(s.features))
+        return out
+
+    return run
 
 
 @accounted
@@ -166,22 +179,38 @@ def coordinate_gradient(
     projected maps, whose gradients add up, may share columns. One program owns a point: the
     sum over layers and channels has a fixed order.
     """
+    columns = tuple(columns)
+    key = ("coordinate_gradient", columns, grad.shape[1], tile)
+    run = s.once(key, lambda: _coordinate_gradient_like(grad, columns, s, tile))
+    return run(grad.contiguous(), s)
+
+
+def _coordinate_gradient_like(
+    grad: Tensor, columns: tuple[int, ...], s: Sampling, tile: Tile | None
+) -> Callable[[Tensor, Sampling], Tensor]:
+    """The gradient for tensors that are laid out as these."""
     if tile is None:
         key = Key(s.features[0].dtype, s.total, channels=min(s.channels))
         trial = partial(coordinate_gradient, grad, columns, s)
         tile = tile_for("coordinate_gradient", TILES, key, s, trial)
-    grad = grad.contiguous()
-    out = torch.empty((s.total, 2), dtype=torch.float32, device=s.points.device)
-    launch(
+    layers = Layers(s.features, s.geometry.affine)
+    launch = Launch(
         _coordinate_gradient_kernel,
         (-(-s.total // tile.rows),),
-        out,
-        grad,
-        grad.stride(0),
-        **sampling_arguments(s),
-        COLUMNS=tuple(columns),
+        "out grad points layers",
+        row=grad.shape[1],
+        VECTORS=layers.vectors,
+        CHANNELS=s.channels,
+        COLUMNS=columns,
+        MODE=mode_of(s),
         BLOCK_P=tile.rows,
         BLOCK_C=tile.columns,
         **options(tile),
     )
-    return out
+
+    def run(grad: Tensor, s: Sampling) -> Tensor:
+        out = torch.empty((s.total, 2), dtype=torch.float32, device=grad.device)
+        launch(out, grad, points_of(s), layers(s.features))
+        return out
+
+    return run

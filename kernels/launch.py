@@ -22,20 +22,20 @@ from .select import Tile
 
 __all__ = [
     "Layer",
+    "Layers",
     "Matrix",
     "Mode",
     "Points",
     "accounted",
     "capability",
     "channel_blocks",
-    "layer_arguments",
     "matrix",
+    "mode_of",
     "options",
-    "point_arguments",
+    "points_of",
     "power_of_2",
     "precision",
     "row_vector",
-    "sampling_arguments",
     "starts",
 ]
 
@@ -77,39 +77,41 @@ class Mode(NamedTuple):
     border: bool
 
 
-def sampling_arguments(s: Sampling) -> dict[str, Any]:
-    """`points`, `layers` and their constants: the arguments that nearly every kernel takes."""
-    return {
-        **point_arguments(s),
-        **layer_arguments(s.features, s.geometry.affine),
-        "CHANNELS": s.channels,
-    }
-
-
-def point_arguments(s: Sampling) -> dict[str, Any]:
-    """`points` and MODE."""
+def points_of(s: Sampling) -> Points:
+    """The argument `points`."""
     xy, index = s.points.contiguous(), s.batch_index
     total, batch = xy.shape[0], s.batch
     if index is None:
         # A pointer argument must point somewhere, also where the kernel does not read it.
-        points = Points(xy, xy, total, total // batch, batch)
-    else:
-        points = Points(xy, index.contiguous(), total, total, batch)
-    mode = Mode(index is not None, s.geometry.bilinear, s.geometry.border)
-    return {"points": points, "MODE": mode}
+        return Points(xy, xy, total, total // batch, batch)
+    return Points(xy, index.contiguous(), total, total, batch)
 
 
-def layer_arguments(maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> dict[str, Any]:
-    """`layers`, and VECTORS: how many elements, at most 16 bytes, each cell's offset divides by.
+def mode_of(s: Sampling) -> Mode:
+    """The constant MODE."""
+    return Mode(s.batch_index is not None, s.geometry.bilinear, s.geometry.border)
+
+
+class Layers:
+    """Makes the argument `layers` of maps that are laid out as those of a sampling.
 
     A matrix (P, C) counts as a map of P images of one cell.
+
+    Args:
+        vectors: the constant VECTORS: how many elements, at most 16 bytes, each cell's offset
+            divides by.
     """
-    layers, vectors = [], []
-    for tensor, layer_affine in zip(maps, affine, strict=True):
-        size, strides, vector = _layout(tensor.shape, tensor.stride(), tensor.itemsize)
-        layers.append(Layer(tensor, size, strides, layer_affine))
-        vectors.append(vector)
-    return {"layers": tuple(layers), "VECTORS": tuple(vectors)}
+
+    def __init__(self, maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> None:
+        layouts = [_layout(m.shape, m.stride(), m.itemsize) for m in maps]
+        self.vectors = tuple([vector for _, _, vector in layouts])
+        self._numbers = [
+            (size, strides, layer_affine)
+            for (size, strides, _), layer_affine in zip(layouts, affine, strict=True)
+        ]
+
+    def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
+        return tuple([Layer(m, *numbers) for m, numbers in zip(maps, self._numbers, strict=True)])
 
 
 @lru_cache(maxsize=4096)

@@ -17,8 +17,8 @@ A point that is not finite, or whose image does not exist, has a row of NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -30,14 +30,15 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bands import ROWS, STEP, band_columns, whole_steps
 from .bilinear import hat, layer_corners, layer_position, locate
-from .direct import launch
+from .direct import Launch
 from .launch import (
+    Layers,
     accounted,
     channel_blocks,
-    layer_arguments,
     matrix,
+    mode_of,
     options,
-    point_arguments,
+    points_of,
     row_vector,
     starts,
 )
@@ -258,25 +259,24 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
 
     The bias rides on the last Z where the weights of each point add up to 1.
     """
-    weight, bias, _ = head
-    outputs, columns = head.out_features, s.columns
+    key = ("operands", tuple(projected), head.layout)
+    return s.once(key, lambda: _operands_like(s, head, projected))(s, head)
+
+
+def _operands_like(
+    s: Sampling, head: Linear, projected: Sequence[int]
+) -> Callable[[Sampling, Linear], Operands]:
+    """A and R of tensors that are laid out as these."""
+    weight, outputs, columns = head.weight, head.out_features, s.columns
     gathered = [i for i in range(len(columns)) if i not in projected]
     fine, coarse = s.of(gathered), s.of(projected)
     width = whole_steps(sum(fine.channels))
     cells = [s.batch * height * across for height, across in coarse.sizes]
     rows = tuple(accumulate(cells, initial=width))
-    right = weight.new_empty((rows[-1], outputs))
-    riding = bias if s.geometry.border else None
-    for i, start, stop in zip(projected, rows[:-1], rows[1:], strict=True):
-        x, w = s.features[i].permute(0, 2, 3, 1).flatten(0, 2), weight[:, columns[i]].t()
-        if riding is not None and i == projected[-1]:
-            torch.addmm(riding, x, w, out=right[start:stop])
-        else:
-            torch.mm(x, w, out=right[start:stop])
+    is_riding = s.geometry.border
     per_image = s.total // s.batch if s.batch_index is None else None
-    band = band_columns(coarse.sizes, s.batch, per_image)
-    left = weight.new_empty((s.total, width + band))
-    table = weight.new_empty((-(-s.total // ROWS), 2 * len(projected)), dtype=torch.int32)
+    shape = (s.total, width + band_columns(coarse.sizes, s.batch, per_image))
+    table_shape = (-(-s.total // ROWS), 2 * len(projected))
     filled = list(fine.channels)
     if filled:
         filled[-1] += width - sum(filled)
@@ -284,20 +284,17 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
     firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
     groups = -(-s.total // TILE.rows)
     squares = width // STEP * -(-outputs // STEP)
-    launch(
+    layers = Layers(fine.features, fine.geometry.affine)
+    bands = Layers(coarse.features, coarse.geometry.affine)
+    launch = Launch(
         _left_kernel,
         (groups * (blocks + 1) + squares,),
-        left,
-        left.stride(0),
-        table,
-        right,
-        outputs,
-        matrix(weight),
-        **point_arguments(s),
+        "left table right weight points layers bands",
+        row=shape[1],
+        D=outputs,
         groups=groups,
-        **layer_arguments(fine.features, fine.geometry.affine),
-        bands=layer_arguments(coarse.features, coarse.geometry.affine)["layers"],
         rows=rows[:-1],
+        VECTORS=layers.vectors,
         CHANNELS=fine.channels,
         COLUMNS=starts(fine.channels),
         FILLED=tuple(filled),
@@ -308,8 +305,29 @@ def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
         WIDTH=width,
         ROWS=ROWS,
         STEP=STEP,
+        MODE=mode_of(s),
         BLOCK_P=TILE.rows,
         BLOCK_C=TILE.columns,
         **options(TILE),
     )
-    return Operands(left, right, table, width, bias if riding is None else None)
+    slices = [slice(*ends) for ends in pairwise(rows)]
+    chosen = [columns[i] for i in projected]
+
+    def run(s: Sampling, head: Linear) -> Operands:
+        weight, bias, _ = head
+        riding = bias if is_riding else None
+        right = weight.new_empty((rows[-1], outputs))
+        coarse = [s.features[i] for i in projected]
+        for x, place, part in zip(coarse, slices, chosen, strict=True):
+            cells, w = x.permute(0, 2, 3, 1).flatten(0, 2), weight[:, part].t()
+            if riding is not None and place is slices[-1]:
+                torch.addmm(riding, cells, w, out=right[place])
+            else:
+                torch.mm(cells, w, out=right[place])
+        left = weight.new_empty(shape)
+        table = weight.new_empty(table_shape, dtype=torch.int32)
+        fine = layers([s.features[i] for i in gathered])
+        launch(left, table, right, matrix(weight), points_of(s), fine, bands(coarse))
+        return Operands(left, right, table, width, None if is_riding else bias)
+
+    return run

@@ -15,7 +15,7 @@ Interpolation and product are both linear, so all are the same function; the pla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,13 +28,14 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bilinear import add_corners, hat, layer_corners, layer_position
 from .blocks import dot
-from .direct import launch
+from .direct import Launch
 from .launch import (
+    Layers,
     capability,
-    layer_arguments,
     matrix,
+    mode_of,
     options,
-    point_arguments,
+    points_of,
     power_of_2,
     precision,
     row_vector,
@@ -45,9 +46,9 @@ from .select import Key, Tile
 __all__ = [
     "Operand",
     "add_projected",
-    "launch_linear",
     "linear_account",
     "linear_key",
+    "linear_like",
     "points_and_outputs",
 ]
 
@@ -213,28 +214,25 @@ def linear_key(operands: Sequence[Operand], s: Sampling, head: Linear) -> Key:
     )
 
 
-def launch_linear(
+def linear_like(
     kernel: Any, operands: Sequence[Operand], s: Sampling, head: Linear, tile: Tile
-) -> Tensor:
-    """Launch either kernel of a first layer: (P, D) in the weight's dtype."""
+) -> Callable[[Sequence[Operand], Sampling, Linear], Tensor]:
+    """A first layer by either kernel, (P, D), for tensors that are laid out as these."""
     weight, bias, activation = head
-    total, outputs = s.total, head.out_features
+    total, outputs, dtype, device = s.total, head.out_features, weight.dtype, weight.device
     strategies = tuple([operand.strategy for operand in operands])
     grouped = "project_product" in strategies
     if grouped and s.batch_index is not None:
         raise ValueError("project_product needs equal numbers of points per image, in order")
     groups = s.batch if grouped else 1
     tiles = -(-(total // groups) // tile.rows)
-    out = torch.empty((total, outputs), dtype=weight.dtype, device=weight.device)
-    launch(
+    layers = Layers([operand.tensor for operand in operands], s.geometry.affine)
+    launch = Launch(
         kernel,
         (tiles * groups * -(-outputs // tile.columns),),
-        out,
-        matrix(weight),
-        weight if bias is None else bias.contiguous(),
-        **point_arguments(s),
+        "out weight bias points layers",
         tiles=tiles,
-        **layer_arguments([operand.tensor for operand in operands], s.geometry.affine),
+        VECTORS=layers.vectors,
         GROUPED=grouped,
         STRATEGIES=strategies,
         CHANNELS=s.channels,
@@ -244,14 +242,27 @@ def launch_linear(
         D=outputs,
         HAS_BIAS=bias is not None,
         ACTIVATION=activation,
+        MODE=mode_of(s),
         BLOCK_P=tile.rows,
         BLOCK_D=tile.columns,
         BLOCK_C=tile.terms,
         BLOCK_S=tile.cells,
-        PRECISION=precision(weight.dtype),
+        PRECISION=precision(dtype),
         **options(tile),
     )
-    return out
+
+    def run(operands: Sequence[Operand], s: Sampling, head: Linear) -> Tensor:
+        out = torch.empty((total, outputs), dtype=dtype, device=device)
+        launch(
+            out,
+            matrix(head.weight),
+            head.weight if head.bias is None else head.bias.contiguous(),
+            points_of(s),
+            layers([operand.tensor for operand in operands]),
+        )
+        return out
+
+    return run
 
 
 @lru_cache(maxsize=1024)

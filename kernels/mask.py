@@ -8,6 +8,7 @@ in one pass over grad and y; without y nothing is masked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..call.sampling import Sampling
 from .blocks import channels_of
-from .direct import launch
+from .direct import Launch
 from .launch import accounted, options, power_of_2
 from .order import Order
 from .select import Tile
@@ -89,38 +91,60 @@ def _sum_kernel(out, sums, rows, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D
     tl.store(out + d, tl.sum(acc, axis=0).to(out.dtype.element_ty), mask=d_mask)
 
 
-def masked(
-    grad: Tensor, output: Tensor | None, order: Order, bias: bool
-) -> tuple[Tensor, Tensor | None]:
-    """(G, db) in grad's dtype, for grad (P, D) and y = `output` (P, D) or None; db if `bias`."""
-    grad = grad.contiguous()
-    total, outputs = grad.shape
+Masked = tuple[Tensor, "Tensor | None"]
+
+
+def masked(grad: Tensor, output: Tensor | None, s: Sampling, order: Order, bias: bool) -> Masked:
+    """(G, db) in grad's dtype, for grad (P, D) and y = `output` (P, D) or None; db if `bias`.
+
+    `order` is that of the points of `s`.
+    """
+    key = ("masked", grad.shape[1], output is None, bias)
+    run = s.once(key, lambda: _masked_like(grad, output is not None, bias))
+    return run(grad.contiguous(), None if output is None else output.contiguous(), order.place)
+
+
+def _masked_like(
+    grad: Tensor, is_masked: bool, bias: bool
+) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
+    """The same for tensors that are laid out as `grad`, and the places of an order."""
+    (total, outputs), dtype, device = grad.shape, grad.dtype, grad.device
     columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)
     shares, blocks = -(-total // share), -(-outputs // columns)
-    out = torch.empty_like(grad)
-    sums = grad
-    if bias:
-        sums = torch.empty((shares, outputs), dtype=torch.float32, device=grad.device)
-    launch(
+    mask = Launch(
         _mask_kernel,
         (shares, blocks),
-        out,
-        sums,
-        grad,
-        grad if output is None else output.contiguous(),
-        order.place,
-        total,
+        "out sums grad output place",
+        total=total,
         D=outputs,
-        MASKED=output is not None,
+        MASKED=is_masked,
         SUMMED=bias,
         SHARE=share,
         BLOCK_P=TILE.rows,
         BLOCK_D=columns,
         **options(TILE),
     )
-    if not bias:
-        return out, None
-    db = grad.new_empty(outputs)
-    launch(_sum_kernel, (-(-outputs // 64),), db, sums, shares, D=outputs, BLOCK_R=32, BLOCK_D=64)
-    return out, db
+    add = Launch(
+        _sum_kernel,
+        (-(-outputs // 64),),
+        "out sums",
+        rows=shares,
+        D=outputs,
+        BLOCK_R=32,
+        BLOCK_D=64,
+    )
+
+    def run(grad: Tensor, output: Tensor | None, place: Tensor) -> Masked:
+        out = torch.empty((total, outputs), dtype=dtype, device=device)
+        output = grad if output is None else output
+        if not bias:
+            mask(out, grad, grad, output, place)
+            return out, None
+        sums = torch.empty((shares, outputs), dtype=torch.float32, device=device)
+        mask(out, sums, grad, output, place)
+        db = torch.empty(outputs, dtype=dtype, device=device)
+        add(db, sums)
+        return out, db
+
+    return run

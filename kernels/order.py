@@ -15,6 +15,7 @@ weigh nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,8 +28,8 @@ from ..call.geometry import Geometry, LayerAffine
 from ..call.sampling import Sampling
 from .bands import MOST_COUNTED
 from .bilinear import load_points
-from .direct import launch
-from .launch import accounted, options, point_arguments, power_of_2
+from .direct import Launch
+from .launch import accounted, mode_of, options, points_of, power_of_2
 from .select import Tile
 
 __all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
@@ -80,7 +81,7 @@ class Order(NamedTuple):
 
     def of(self, s: Sampling) -> Sampling:
         """The same points in this order."""
-        return s._replace(points=self.xy, batch_index=self.image)
+        return s.at(self.xy, self.image)
 
 
 @lru_cache(maxsize=1024)
@@ -195,33 +196,52 @@ def order_points(s: Sampling) -> Order:
 
     One launch for equal shares of at most MOST_COUNTED points; else a key for each, and a sort.
     """
-    ruler = ruler_of(s.sizes, s.geometry.affine)
-    spaces = ruler.spaces
-    arguments = point_arguments(s)
-    per_image, device = arguments["points"].per_image, s.points.device
-    shared = {"ruler": ruler, "SPACES": spaces, "BLOCK_P": TILE.rows, **options(TILE)}
-    if s.batch_index is None and per_image <= MOST_COUNTED:
-        place = torch.empty(s.total, dtype=torch.int64, device=device)
-        xy = torch.empty((s.total, 2), dtype=torch.float32, device=device)
-        starts = torch.empty((s.batch, spaces), dtype=torch.int64, device=device)
-        blocks = -(-per_image // TILE.rows)
-        launch(
-            _order_kernel,
-            (s.batch * blocks,),
-            place,
-            xy,
-            starts,
-            **arguments,
-            blocks=blocks,
-            BLOCK_N=max(TILE.rows, power_of_2(per_image)),
-            **shared,
-        )
+    return s.once("order", lambda: _order_like(s))(s)
+
+
+def _order_like(s: Sampling) -> Callable[[Sampling], Order]:
+    """The order of samplings that are laid out as `s`."""
+    ruler, per_image = ruler_of(s.sizes, s.geometry.affine), s.total // s.batch
+    counted = s.batch_index is None and per_image <= MOST_COUNTED
+    constants = {"ruler": ruler, "SPACES": ruler.spaces, "BLOCK_P": TILE.rows, **options(TILE)}
+    constants["MODE"] = mode_of(s)
+    return (_counted if counted else _sorted)(s, ruler, constants)
+
+
+def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Sampling], Order]:
+    total, batch, device, per_image = s.total, s.batch, s.points.device, s.total // s.batch
+    blocks = -(-per_image // TILE.rows)
+    launch = Launch(
+        _order_kernel,
+        (batch * blocks,),
+        "place xy starts points",
+        blocks=blocks,
+        BLOCK_N=max(TILE.rows, power_of_2(per_image)),
+        **constants,
+    )
+
+    def run(s: Sampling) -> Order:
+        place = torch.empty(total, dtype=torch.int64, device=device)
+        xy = torch.empty((total, 2), dtype=torch.float32, device=device)
+        starts = torch.empty((batch, ruler.spaces), dtype=torch.int64, device=device)
+        launch(place, xy, starts, points_of(s))
         return Order(place, xy, None, starts, ruler)
-    keys = torch.empty(s.total, dtype=torch.int32, device=device)
-    launch(_key_kernel, (-(-s.total // TILE.rows),), keys, **arguments, **shared)
-    keys, place = torch.sort(keys, stable=True)
-    bins = torch.arange(s.batch * spaces, dtype=torch.int32, device=device)
-    starts = torch.searchsorted(keys, bins).view(s.batch, spaces)
-    xy = s.points.index_select(0, place).to(torch.float32)
-    image = None if s.batch_index is None else s.batch_index.index_select(0, place)
-    return Order(place, xy, image, starts, ruler)
+
+    return run
+
+
+def _sorted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Sampling], Order]:
+    total, batch, device = s.total, s.batch, s.points.device
+    launch = Launch(_key_kernel, (-(-total // TILE.rows),), "keys points", **constants)
+
+    def run(s: Sampling) -> Order:
+        keys = torch.empty(total, dtype=torch.int32, device=device)
+        launch(keys, points_of(s))
+        keys, place = torch.sort(keys, stable=True)
+        bins = torch.arange(batch * ruler.spaces, dtype=torch.int32, device=device)
+        starts = torch.searchsorted(keys, bins).view(batch, ruler.spaces)
+        xy = s.points.index_select(0, place).to(torch.float32)
+        image = None if s.batch_index is None else s.batch_index.index_select(0, place)
+        return Order(place, xy, image, starts, ruler)
+
+    return run

@@ -8,7 +8,7 @@ projected, PyTorch's own product does the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import triton
@@ -23,9 +23,9 @@ from .launch import accounted
 from .linear import (
     Operand,
     add_projected,
-    launch_linear,
     linear_account,
     linear_key,
+    linear_like,
     points_and_outputs,
 )
 from .select import Tile, tile_for
@@ -152,7 +152,14 @@ def product(
 
     An operand "gather" is the rows (P, C_i), each of them dense.
     """
-    if tile is None:
-        trial = partial(product, operands, s, head)
-        tile = tile_for("product", TILES, linear_key(operands, s, head), s, trial)
-    return launch_linear(_product_kernel, operands, s, head, tile)
+
+    def like() -> Callable[..., Tensor]:
+        chosen = tile
+        if chosen is None:
+            trial = partial(product, operands, s, head)
+            chosen = tile_for("product", TILES, linear_key(operands, s, head), s, trial)
+        return linear_like(_product_kernel, operands, s, head, chosen)
+
+    strategies = tuple([operand.strategy for operand in operands])
+    run = s.once(("product", strategies, head.layout, tile), like)
+    return run(operands, s, head)

@@ -44,6 +44,8 @@ def _seconds(row: dict[str, Any]) -> float:
     """The model's time of the pass that was measured."""
     both = replace(_shape(row), training=row["pass"] == "backward")
     read, write = tuple(row["read"]), tuple(row["write"])
+    if both.training:  # each backward pass of the table made its own order, as after a gather
+        read = ("gather",) * len(read)
     plan = Plan(tuple(row["plan"]), row["mode"], Route("", "", read, write))
     seconds = CostModel(both, BACKEND, SHIPPED["H200"]).seconds(plan)
     if not both.training:

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.call import CallShape, LayerShape, Options
+from pixelnet_triton.call import CallShape, LayerShape, Options, Sampling, layer_geometry
+from pixelnet_triton.op import forget_calls
+from pixelnet_triton.op.known import Memory
 from pixelnet_triton.op.prepare import prepare
+from pixelnet_triton.op.registration import executor_for
 from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
@@ -44,3 +47,40 @@ def test_only_what_is_left_to_the_planner_keeps_hypercolumns() -> None:
         named = choose(name, call, SHIPPED["cpu"])
         assert named.route is not None
         assert not named.route.by_autograd
+
+
+def test_the_operator_knows_calls_by_all_that_plans_depend_on() -> None:
+    geometry = layer_geometry([(6, 6)], (6, 6))
+    maps, points, weight = torch.randn(2, 8, 6, 6), torch.rand(18, 2), torch.randn(4, 8)
+    s = Sampling([maps], points, None, geometry)
+    rows = maps.contiguous(memory_format=torch.channels_last)
+    calls = [
+        lambda: executor_for(s, weight, "auto", False, False),
+        lambda: executor_for(s._replace(features=[rows]), weight, "auto", False, False),
+        lambda: executor_for(s._replace(points=points[:10]), weight, "auto", False, False),
+        lambda: executor_for(s._replace(points=points.double()), weight, "auto", False, False),
+        lambda: executor_for(s._replace(batch_index=torch.zeros(18)), weight, "auto", False, False),
+        lambda: executor_for(
+            s._replace(geometry=layer_geometry([(6, 6)], (9, 9))), weight, "auto", False, False
+        ),
+        lambda: executor_for(s, weight[:2], "auto", False, False),
+        lambda: executor_for(s, None, "auto", False, False),
+        lambda: executor_for(s, weight, "two_step", False, False),
+        lambda: executor_for(s, weight, "auto", True, False),
+        lambda: executor_for(s, weight, "auto", True, True),
+    ]
+    first, second = ([call() for call in calls] for _ in range(2))
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    assert len({id(executor) for executor in first}) == len(calls)
+    forget_calls()
+    assert calls[0]() is not first[0]
+
+
+def test_a_memory_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelnet_triton.op.known._MOST", 3)
+    memory: Memory[int] = Memory()
+    for i in range(5):
+        assert memory.keep(i, i) == i
+    assert memory == {3: 3, 4: 4}
+    forget_calls()
+    assert not memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -21,6 +21,12 @@ class Linear(NamedTuple):
     def out_features(self) -> int:
         """D."""
         return self.weight.shape[0]
+
+    @property
+    def layout(self) -> tuple[Hashable, ...]:
+        """All but the numbers."""
+        weight, bias, activation = self
+        return (weight.dtype, weight.shape, weight.stride(), bias is None, activation)
 
 
 class Wanted(NamedTuple):

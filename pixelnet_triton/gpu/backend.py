@@ -7,11 +7,11 @@ call.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,14 +115,18 @@ def load() -> ModuleType:
     return steps
 
 
-@dataclass(frozen=True)
 class Launches:
-    """Carries a route out; `steps` is the module of that name."""
+    """Carries a route out; `steps` is the module of that name.
 
-    route: Route
-    steps: ModuleType
+    What follows from the shapes of its calls is worked out by the first of them.
+    """
+
+    def __init__(self, route: Route, steps: ModuleType) -> None:
+        self.route, self.steps = route, steps
+        self._known: dict[Hashable, dict[Hashable, Any]] = {}
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
+        self._recall(s)
         with _on(s.points):
             if head is None:
                 return self.steps.gather(s)
@@ -131,11 +135,16 @@ class Launches:
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
+        self._recall(s)
         with _on(s.points):
             if head is None:
                 return self.steps.hypercolumn_gradients(s, grad, wanted)
             route = routes.scattered(self.route) if wanted.points else self.route
             return self.steps.linear_gradients(s, head, route, grad, output, wanted)
+
+    def _recall(self, s: Sampling) -> None:
+        """What calls of that kind left behind; under other settings there are others."""
+        s.known = self._known.setdefault(self.steps.settings(s.features[0].dtype), {})
 
 
 _HERE = nullcontext()

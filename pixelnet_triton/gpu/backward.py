@@ -5,8 +5,7 @@ With G = dL/dz (P, D):
     scatter    U = G W_i,       dX_i = S_i^T U     dW_i = G^T (S_i X_i)
     collect    Q_i = S_i^T G,   dX_i = Q_i W_i     dW_i = Q_i^T X_i
 
-The order is made anew: kept from the forward pass it would spare some 10 us, and be one tensor
-more that the operator returns.
+The order is that of the forward pass, if it made one.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from ..call.route import Route
 from ..call.sampling import Sampling
 from ..kernels.band import band
 from ..kernels.gather import coordinate_gradient, gather
+from ..kernels.launch import starts
 from ..kernels.mask import masked
 from ..kernels.order import Order, order_points
-from .parts import cells_of, columns_of, layout, weight_of
+from .parts import cells_of, layout, put_columns, weight_of
 from .routes import layers_written
 
 __all__ = ["hypercolumn_gradients", "linear_gradients"]
@@ -32,11 +32,9 @@ __all__ = ["hypercolumn_gradients", "linear_gradients"]
 def hypercolumn_gradients(s: Sampling, grad: Tensor, wanted: Wanted) -> Gradients:
     """Gradients of maps and points, for grad = dL/dh (P, sum C_i)."""
     order = order_points(s)
-    grad, _ = masked(grad, None, order, bias=False)
-    starts = [columns.start for columns in s.columns]
-    features = _scattered(grad, starts, s, wanted.layers, order)
-    points = _coordinates(grad, starts, s, order) if wanted.points else None
-    return _gradients(s, features, points, None, None)
+    grad, _ = masked(grad, None, s, order, bias=False)
+    upstream = s.once(("upstream", wanted), lambda: Upstream(s, range(len(s.channels)), wanted))
+    return Gradients(*upstream(grad, s, order), None, None)
 
 
 def linear_gradients(
@@ -51,100 +49,106 @@ def linear_gradients(
 
     `output` is y after a ReLU, whose zeros mask grad; None if grad is dL/dz.
     """
-    order = order_points(s)
-    grad, bias = masked(grad, output, order, wanted.bias)
-    weight = torch.empty_like(head.weight) if wanted.weight else None
-    features: dict[int, Tensor] = {}
-    points: Tensor | None = None
-    if layers := layers_written(route, "scatter"):
-        if weight is not None:
-            columns = gather(order.of(s).of(layers))
-            _put_product(weight, s, layers, grad.t(), columns)
-            del columns
-        if wanted.points or any(wanted.features[i] for i in layers):
-            upstream = torch.mm(grad, weight_of(head.weight, s, layers))
-            starts = [columns.start for columns in s.of(layers).columns]
-            places = [n for n, i in enumerate(layers) if wanted.features[i]]
-            found = _scattered(upstream, starts, s.of(layers), places, order)
-            features |= {layers[n]: gradient for n, gradient in found.items()}
-            if wanted.points:
-                points = _coordinates(upstream, starts, s.of(layers), order)
-            del upstream
-    layers = layers_written(route, "collect")
-    if layers := [i for i in layers if wanted.features[i] or wanted.weight]:
-        for i, q in zip(layers, _collected(grad, s.of(layers), order), strict=True):
+    steps = s.once((route.write, wanted), lambda: LinearGradients(s, route, wanted))
+    return steps(s, head, grad, output)
+
+
+class LinearGradients:
+    """The steps of a backward pass, settled for calls like one."""
+
+    def __init__(self, s: Sampling, route: Route, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.scatter = layers_written(route, "scatter")
+        self.upstream = Upstream(s, self.scatter, wanted) if self.scatter else None
+        layers = layers_written(route, "collect")
+        self.collect = [i for i in layers if wanted.features[i] or wanted.weight]
+        self.collected = [Collected(s, i, wanted) for i in self.collect]
+
+    def __call__(self, s: Sampling, head: Linear, grad: Tensor, output: Tensor | None) -> Gradients:
+        order = order_points(s) if s.kept is None else s.kept
+        grad, bias = masked(grad, output, s, order, self.wanted.bias)
+        weight = torch.empty_like(head.weight) if self.wanted.weight else None
+        features: list[Tensor | None] = [None] * len(s.features)
+        points = None
+        if self.upstream is not None:
             if weight is not None:
-                _put_product(weight, s, [i], q.t(), cells_of(s.features[i]))
-            if wanted.features[i]:
-                features[i] = _multiplied(q, weight_of(head.weight, s, [i]), s.features[i])
-    return _gradients(s, features, points, weight, bias)
+                rows = gather(order.of(s).of(self.scatter))
+                put_columns(weight, s, self.scatter, grad.t(), rows)
+                del rows
+            if self.upstream.is_wanted:
+                rows = torch.mm(grad, weight_of(head.weight, s, self.scatter))
+                features, points = self.upstream(rows, s, order)
+                del rows
+        if self.collect:
+            qs = [grad.new_empty(layer.cells, grad.shape[1]) for layer in self.collected]
+            maps = [layer.as_map(q) for layer, q in zip(self.collected, qs, strict=True)]
+            band(grad, (0,) * len(qs), s.of(self.collect, maps, "collected"), order)
+            for layer, q in zip(self.collected, qs, strict=True):
+                features[layer.index] = layer(q, s.features[layer.index], head.weight, weight)
+        return Gradients(features, points, weight, bias)
 
 
-def _scattered(
-    rows: Tensor, columns: Sequence[int], s: Sampling, layers: Sequence[int], order: Order
-) -> dict[int, Tensor]:
-    """S_i^T rows of some layers, in the shape, dtype and layout of each map."""
-    if not layers:
-        return {}
-    targets = [torch.empty_like(s.features[i], memory_format=layout(s.features[i])) for i in layers]
-    band(rows, [columns[i] for i in layers], s.of(layers, targets), order)
-    return dict(zip(layers, targets, strict=True))
+class Collected:
+    """From Q_i (B cells, D) to the gradient of map i and its columns of the weight's gradient."""
+
+    def __init__(self, s: Sampling, index: int, wanted: Wanted) -> None:
+        self.index, self.columns = index, s.columns[index]
+        self.is_wanted = wanted.features[index]
+        batch, _, height, width = self.shape = s.features[index].shape
+        self.cells = batch * height * width
+        self.channels_last = layout(s.features[index]) is torch.channels_last
+
+    def as_map(self, rows: Tensor) -> Tensor:
+        """Rows of cells as a map (B, ., H_i, W_i)."""
+        (batch, _, height, width), columns = self.shape, rows.shape[1]
+        strides = (height * width * columns, 1, width * columns, columns)
+        return rows.as_strided((batch, columns, height, width), strides)
+
+    def __call__(
+        self, q: Tensor, feature: Tensor, weight: Tensor, weight_gradient: Tensor | None
+    ) -> Tensor | None:
+        """dX_i in the layout of the map, if it is wanted; dW_i goes where it belongs."""
+        if weight_gradient is not None:
+            torch.mm(q.t(), cells_of(feature), out=weight_gradient[:, self.columns])
+        if not self.is_wanted:
+            return None
+        weight = weight[:, self.columns]
+        if self.channels_last:
+            return self.as_map(torch.mm(q, weight))
+        by_image = q.unflatten(0, (self.shape[0], -1)).transpose(1, 2)
+        return torch.matmul(weight.t(), by_image).view(self.shape)
 
 
-def _collected(grad: Tensor, s: Sampling, order: Order) -> list[Tensor]:
-    """Q_i = S_i^T G of every layer of `s`, (B cells, D), by one launch."""
-    outputs = grad.shape[1]
-    qs = [grad.new_empty(s.batch * height * width, outputs) for height, width in s.sizes]
-    targets = [
-        q.view(s.batch, *size, outputs).permute(0, 3, 1, 2)
-        for q, size in zip(qs, s.sizes, strict=True)
-    ]
-    band(grad, [0] * len(qs), s._replace(features=targets), order)
-    return qs
+class Upstream:
+    """From U, whose columns are those of some layers, to the gradients of their maps and points."""
 
+    def __init__(self, s: Sampling, layers: Sequence[int], wanted: Wanted) -> None:
+        self.layers, self.points = list(layers), wanted.points
+        self.targets = [i for i in self.layers if wanted.features[i]]
+        self.is_wanted = bool(self.targets) or wanted.points
+        self.formats = [layout(s.features[i]) for i in self.targets]
+        start = dict(zip(self.layers, starts(s.of(self.layers).channels), strict=True))
+        self.columns = tuple(start.values())
+        self.target_columns = tuple([start[i] for i in self.targets])
 
-def _put_product(
-    weight: Tensor, s: Sampling, layers: Sequence[int], left: Tensor, right: Tensor
-) -> None:
-    """Write left times right, the gradient of the columns of `layers`, where it belongs."""
-    columns = columns_of(s, layers)
-    if columns is not None:
-        torch.mm(left, right, out=weight[:, columns])
-        return
-    parts = torch.mm(left, right).split([s.channels[i] for i in layers], dim=1)
-    for i, part in zip(layers, parts, strict=True):
-        weight[:, s.columns[i]] = part
+    def __call__(
+        self, rows: Tensor, s: Sampling, order: Order
+    ) -> tuple[list[Tensor | None], Tensor | None]:
+        features: list[Tensor | None] = [None] * len(s.features)
+        if self.targets:
+            gradients = [
+                torch.empty_like(s.features[i], memory_format=memory_format)
+                for i, memory_format in zip(self.targets, self.formats, strict=True)
+            ]
+            band(rows, self.target_columns, s.of(self.targets, gradients, "gradients"), order)
+            for i, gradient in zip(self.targets, gradients, strict=True):
+                features[i] = gradient
+        return features, self._points(rows, s, order) if self.points else None
 
-
-def _multiplied(q: Tensor, weight: Tensor, feature: Tensor) -> Tensor:
-    """dX = Q W in the shape and layout of the map, for Q (B cells, D) and W (D, C)."""
-    batch, channels, height, width = feature.shape
-    if layout(feature) is torch.channels_last:
-        return torch.mm(q, weight).view(batch, height, width, channels).permute(0, 3, 1, 2)
-    by_image = q.view(batch, height * width, -1).transpose(1, 2)
-    return torch.matmul(weight.t(), by_image).view(feature.shape)
-
-
-def _coordinates(rows: Tensor, columns: Sequence[int], s: Sampling, order: Order) -> Tensor:
-    """dL/d(x, y), (P, 2) float32, of rows in order; 0 where nothing is interpolated."""
-    gradient = torch.zeros_like(s.points, dtype=torch.float32)
-    if s.geometry.bilinear:
-        found = coordinate_gradient(rows, columns, order.of(s))
-        gradient.index_copy_(0, order.place, found)
-    return gradient
-
-
-def _gradients(
-    s: Sampling,
-    features: dict[int, Tensor],
-    points: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-) -> Gradients:
-    """The answer; the gradient of the points in their own dtype."""
-    return Gradients(
-        [features.get(i) for i in range(len(s.features))],
-        None if points is None else points.to(s.points.dtype),
-        weight,
-        bias,
-    )
+    def _points(self, rows: Tensor, s: Sampling, order: Order) -> Tensor:
+        """dL/d(x, y), (P, 2) in the dtype of the points; 0 where nothing is interpolated."""
+        gradient = torch.zeros_like(s.points, dtype=torch.float32)
+        if s.geometry.bilinear:
+            found = coordinate_gradient(rows, self.columns, order.of(s).of(self.layers))
+            gradient.index_copy_(0, order.place, found)
+        return gradient.to(s.points.dtype)

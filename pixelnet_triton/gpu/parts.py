@@ -9,23 +9,35 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 
-__all__ = ["cells_of", "columns_of", "layout", "weight_of"]
+__all__ = ["cells_of", "layout", "put_columns", "weight_of"]
 
 
-def columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
+def _columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
     """The columns of `layers` in the weight, if they are neighbours there; else None."""
     if layers[-1] - layers[0] != len(layers) - 1:
         return None
-    columns = s.columns
-    return slice(columns[layers[0]].start, columns[layers[-1]].stop)
+    return slice(s.columns[layers[0]].start, s.columns[layers[-1]].stop)
 
 
 def weight_of(weight: Tensor, s: Sampling, layers: Sequence[int]) -> Tensor:
     """Columns of the weight that belong to `layers`: a view if they are neighbours."""
-    columns = columns_of(s, layers)
+    columns = s.once(("columns", *layers), lambda: _columns_of(s, layers))
     if columns is not None:
         return weight[:, columns]
     return torch.cat([weight[:, s.columns[i]] for i in layers], dim=1)
+
+
+def put_columns(
+    weight: Tensor, s: Sampling, layers: Sequence[int], left: Tensor, right: Tensor
+) -> None:
+    """Write left times right, the gradient of the columns of `layers`, where it belongs."""
+    columns = s.once(("columns", *layers), lambda: _columns_of(s, layers))
+    if columns is not None:
+        torch.mm(left, right, out=weight[:, columns])
+        return
+    parts = torch.mm(left, right).split([s.channels[i] for i in layers], dim=1)
+    for i, part in zip(layers, parts, strict=True):
+        weight[:, s.columns[i]] = part
 
 
 def cells_of(feature: Tensor) -> Tensor:

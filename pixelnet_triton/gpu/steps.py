@@ -5,8 +5,8 @@ y = act( sum_i (S_i X_i) W_i^T + sum_k S_k Z_k + b ),   Z_k = X_k W_k^T the proj
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -18,25 +18,70 @@ from ..call.sampling import Sampling
 from ..kernels.banded import banded
 from ..kernels.fused_linear import fused_linear
 from ..kernels.gather import gather
+from ..kernels.launch import precision
 from ..kernels.linear import Operand
 from ..kernels.order import order_points
 from ..kernels.product import product
+from ..kernels.select import tuner
+from ..tools.alike import must_be_alike
 from .backward import hypercolumn_gradients, linear_gradients
 from .parts import weight_of
 from .routes import GATHERED, PROJECTED, layers_read
 
-__all__ = ["gather", "hypercolumn_gradients", "linear", "linear_gradients"]
+__all__ = ["gather", "hypercolumn_gradients", "linear", "linear_gradients", "settings"]
+
+Step = Callable[[Sampling, Linear], Tensor]
+
+
+def settings(dtype: torch.dtype) -> Hashable:
+    """What else than shapes and options decides how kernels are launched."""
+    asked = tuner()
+    return asked and (asked, must_be_alike()), dtype is torch.float32 and precision(dtype)
 
 
 def linear(s: Sampling, head: Linear, route: Route) -> Tensor:
     """act(h W^T + b), (P, D)."""
+    return s.once(("linear", route.read), lambda: _step(route))(s, head)
+
+
+def _step(route: Route) -> Step:
+    """The function that carries out the route."""
     gathered, projected = layers_read(route, GATHERED), layers_read(route, PROJECTED)
     if not projected and "gather" in route.read:
-        return _multiplied(gather(s), head.weight, head)
+        return _by_rows
     if "project_columns" in route.read:
-        return _by_columns(s, head, gathered, projected)
+        return partial(_by_columns, gathered=gathered, projected=projected)
     if "project_band" in route.read:
-        return _by_bands(s, head, projected)
+        return partial(_by_bands, projected=projected)
+    return partial(_by_operands, route=route, gathered=gathered, projected=projected)
+
+
+def _by_rows(s: Sampling, head: Linear) -> Tensor:
+    """act(h W^T + b) of hypercolumns that are written out."""
+    return _multiplied(gather(s), head.weight, head)
+
+
+def _by_columns(
+    s: Sampling, head: Linear, gathered: Sequence[int], projected: Sequence[int]
+) -> Tensor:
+    """act([h | S Z_1 | S Z_2 ...] [W | I | I ...]^T + b): one gather, one product."""
+    maps = [s.features[i] for i in gathered] + [_projected(s, head, i) for i in projected]
+    one = _identity(head.out_features, head.weight.dtype, head.weight.device)
+    weight = [weight_of(head.weight, s, gathered)] if gathered else []
+    rows = gather(s.of([*gathered, *projected], maps, role="columns"))
+    return _multiplied(rows, torch.cat([*weight, *[one] * len(projected)], 1), head)
+
+
+def _by_bands(s: Sampling, head: Linear, projected: Sequence[int]) -> Tensor:
+    """One product for gathered columns and interpolation weights, of points in order."""
+    s.kept = order_points(s)
+    return banded(s, head, projected, s.kept)
+
+
+def _by_operands(
+    s: Sampling, head: Linear, route: Route, gathered: Sequence[int], projected: Sequence[int]
+) -> Tensor:
+    """One kernel that multiplies, for each layer, what the route says."""
     operands = {i: Operand("gather", s.features[i]) for i in gathered}
     if "gather" in route.read:
         rows = gather(s.of(gathered)).split([s.channels[i] for i in gathered], dim=1)
@@ -45,24 +90,6 @@ def linear(s: Sampling, head: Linear, route: Route) -> Tensor:
         operands[i] = Operand(route.read[i], _projected(s, head, i))
     launch = fused_linear if "fused_linear" in route.read else product
     return launch([operands[i] for i in range(len(route.read))], s, head)
-
-
-def _by_columns(
-    s: Sampling, head: Linear, gathered: Sequence[int], projected: Sequence[int]
-) -> Tensor:
-    """act([h | S Z_1 | S Z_2 ...] [W | I | I ...]^T + b): one gather, one product."""
-    layers = [*gathered, *projected]
-    maps = [s.features[i] for i in gathered] + [_projected(s, head, i) for i in projected]
-    one = _identity(head.out_features, head.weight.dtype, head.weight.device)
-    weight = [weight_of(head.weight, s, gathered)] if gathered else []
-    return _multiplied(
-        gather(s.of(layers, maps)), torch.cat([*weight, *[one] * len(projected)], 1), head
-    )
-
-
-def _by_bands(s: Sampling, head: Linear, projected: Sequence[int]) -> Tensor:
-    """One product for gathered columns and interpolation weights, of points in order."""
-    return banded(s, head, projected, order_points(s))
 
 
 @lru_cache(maxsize=4)

@@ -67,10 +67,12 @@ def _shared(shape: CallShape, read: set[str], write: set[str]) -> Work:
     output = float(shape.points * shape.out_features * shape.itemsize)
     total = Work(streams=output, operators=1 + ("gather" in read))
     if "project_band" in read:
-        total += Work(operators=BAND + _order(shape))
+        total += Work(operators=BAND)
+    if "project_band" in read or shape.training:  # which takes over the order of the forward pass
+        total += Work(operators=_order(shape))
     if shape.training:
         # grad and y read, G written and, for the products, read twice.
-        total += Work(streams=5 * output, operators=2 + _order(shape))
+        total += Work(streams=5 * output, operators=2)
         total += Work(operators=4 * ("scatter" in write) + ("collect" in write))
     return total
 

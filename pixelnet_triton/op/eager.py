@@ -53,15 +53,17 @@ def _forward(
     bias: Tensor | None,
     call: Prepared,
     features: Sequence[Tensor],
-) -> Tensor:
+) -> tuple[Tensor, Any]:
+    """The result, and what its backward pass may take over."""
     s = Sampling(features, _rows(points, points), batch_index, call.geometry)
     head = None if weight is None else Linear(weight, bias, call.activation)
     value = compute_forward(_executor(call, s, weight), s, head)
     if points.dim() == 2:
-        return value
+        return value, s.kept
     # No view in the eyes of autograd, which lets nobody change a function's view in place; and
     # nothing else may hold on to `value`, since their versions are counted apart.
-    return torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
+    view = torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
+    return view, s.kept
 
 
 def _keep(ctx: Any, *tensors: Tensor | None) -> None:
@@ -92,7 +94,7 @@ class SparseHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        output = _forward(points, batch_index, weight, bias, call, features)
+        output, ctx.kept = _forward(points, batch_index, weight, bias, call, features)
         mask = output if call.activation == "relu" else None
         ctx.call = call
         _keep(ctx, points, batch_index, weight, mask, *features)
@@ -111,7 +113,7 @@ class SparseHypercolumn(torch.autograd.Function):
         if torch.is_grad_enabled() or ctx.call.transformed:
             gradients = _SparseHypercolumnBackward.apply(*arguments)
         else:
-            gradients = _backward(*arguments)
+            gradients = _backward(*arguments, kept=ctx.kept)
         points_grad, weight_grad, bias_grad, *feature_grads = gradients
         if points_grad is not None:
             points_grad = points_grad.view(points.shape)
@@ -127,9 +129,11 @@ def _backward(
     call: Prepared,
     wanted: Wanted,
     *features: Tensor,
+    kept: Any = None,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of points (P, 2), weight, bias and features."""
     s = Sampling(features, points, batch_index, call.geometry)
+    s.kept = kept
     head = None if weight is None else Linear(weight, None, call.activation)
     gradients = compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
     return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
@@ -165,11 +169,12 @@ class TransformedHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        return _forward(points, batch_index, weight, bias, call, features)
+        return _forward(points, batch_index, weight, bias, call, features)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         points, batch_index, weight, _, ctx.call, *features = inputs
+        ctx.kept = None
         mask = output if ctx.call.activation == "relu" else None
         _keep(ctx, points, batch_index, weight, mask, *features)
 

@@ -26,14 +26,14 @@ from ..call import (
 )
 from ..call.checks import check_call, check_maps, check_names
 from ..call.shape import bucket, layer_shape
-from ..planner import forget_plans, plan_for
+from ..planner import plan_for
 from .dispatch import backend_for, require
+from .known import Memory
 
 __all__ = [
     "Prepared",
     "autocast_dtype",
     "cast",
-    "forget_calls",
     "prepare",
     "prepare_executor",
     "shape_of",
@@ -72,8 +72,7 @@ JIT_TRACE = (
     "Use pixelnet_triton.integrations.export.export(model, args), which makes a program of plain "
     "operators; its .module() can be traced where TorchScript is needed"
 )
-_KNOWN: dict[object, Prepared] = {}
-_MOST_KNOWN = 1024
+_KNOWN: Memory[Prepared] = Memory()
 _PLAIN = (Tensor, nn.Parameter)
 
 
@@ -98,16 +97,8 @@ def prepare(
     if known is None:
         known = _examined(features, points, batch_index, weight, bias, options, key is not None)
         if key is not None:
-            if len(_KNOWN) >= _MOST_KNOWN:
-                _KNOWN.clear()
-            _KNOWN[key] = known
+            _KNOWN.keep(key, known)
     return known
-
-
-def forget_calls() -> None:
-    """Prepare and plan anew from here on, with the profiles and settings that are there now."""
-    _KNOWN.clear()
-    forget_plans()
 
 
 def _signature(

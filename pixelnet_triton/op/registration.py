@@ -1,7 +1,7 @@
 """The operator `pixelnet_triton::sparse_hypercolumn` and its backward, registered with torch.
 
 For tracing (torch.compile, torch.export, FakeTensor) and for tensor subclasses. What is known of
-the shapes while tracing may be symbols, so the operator plans when it runs.
+the shapes while tracing may be symbols, so the operator plans when it runs, the first of its kind.
 """
 
 from __future__ import annotations
@@ -15,17 +15,30 @@ from torch import Tensor
 from ..call import Executor, Geometry, Linear, Plan, Sampling, Wanted
 from .compute import compute_backward, compute_forward, empty_output
 from .eager import SECOND_DERIVATIVE, refuse_gelu
+from .known import Memory
 from .prepare import Prepared, prepare_executor
 
-__all__ = ["traced"]
+__all__ = ["executor_for", "traced"]
 
 
-def _executor(
+_KNOWN: Memory[Executor] = Memory()
+
+
+def executor_for(
     s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
 ) -> Executor:
+    """What computes calls that are laid out so."""
+    layouts = [(f.shape, f.stride(), f.dtype, f.device) for f in s.features]
+    points = (s.points.shape, s.points.dtype, s.batch_index is None)
+    head = None if weight is None else (weight.shape, weight.dtype)
+    settings = (torch._C._get_deterministic_algorithms(), torch.get_num_threads())
+    key = (*layouts, *points, head, s.geometry, plan, training, moving_points, settings)
+    known = _KNOWN.get(key)
+    if known is not None:
+        return known
     asked = Plan.decode(plan) if ":" in plan else plan
     flags = {"training": training, "moving_points": moving_points}
-    return prepare_executor(asked, s, weight, **flags)[1]
+    return _KNOWN.keep(key, prepare_executor(asked, s, weight, **flags)[1])
 
 
 # Written out: up to torch 2.6 schemata cannot be inferred from list[Tensor].
@@ -55,7 +68,7 @@ def _operator(
     head = None if weight is None else Linear(weight, bias, activation)
     if s.empty:
         return empty_output(s, head)
-    return compute_forward(_executor(s, weight, plan, training, moving_points), s, head)
+    return compute_forward(executor_for(s, weight, plan, training, moving_points), s, head)
 
 
 @_operator.register_fake
@@ -96,7 +109,7 @@ def _operator_backward(
     )
     wanted = Wanted(tuple(needs[3:]), *needs[:3])
     head = None if weight is None else Linear(weight, None, None if output is None else "relu")
-    executor = _executor(s, weight, plan, True, wanted.points)
+    executor = executor_for(s, weight, plan, True, wanted.points)
     gradients = compute_backward(executor, s, head, grad, output, wanted)
     in_order = (gradients.points, gradients.weight, gradients.bias, *gradients.features)
     return [g if g is not None else grad.new_empty(0) for g in in_order]

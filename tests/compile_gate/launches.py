@@ -124,7 +124,7 @@ def _order(a: Problem, tile: Tile | None) -> None:
 
 
 def _mask(a: Problem, tile: Tile | None) -> None:
-    mask.masked(a.outputs_gradient, a.outputs_gradient, a.order, True)
+    mask.masked(a.outputs_gradient, a.outputs_gradient, a.sampling, a.order, True)
 
 
 def _scatter(a: Problem, tile: Tile | None) -> None:

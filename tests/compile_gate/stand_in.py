@@ -11,7 +11,7 @@ from triton.runtime.driver import driver
 
 from .targets import Target
 
-__all__ = ["Call", "Compiled", "Driver", "Ran", "variants"]
+__all__ = ["Call", "Compiled", "Driver", "Ran", "leaves", "variants"]
 
 
 class Call(NamedTuple):

@@ -19,10 +19,10 @@ from triton.runtime.jit import JITFunction
 
 from pixelnet_triton.gpu import backend
 from pixelnet_triton.kernels import direct
-from pixelnet_triton.kernels.direct import launch
+from pixelnet_triton.kernels.direct import Launch, launch
 
 from .launches import KERNELS, Problem
-from .stand_in import Call, Compiled, Driver, Ran, variants
+from .stand_in import Call, Compiled, Driver, Ran, leaves, variants
 from .targets import TARGETS, compiling_for
 
 # By its number: a later version that direct launches do not know is to be noticed.
@@ -62,7 +62,23 @@ def usual(call: Call) -> Ran:
 
 
 def through_launch(call: Call) -> Ran:
-    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    launch(call.kernel, call.grid, **call.named)
+    return driver.active.take()
+
+
+def in_two_steps(call: Call) -> Launch:
+    """What takes the arguments with tensors."""
+    takes = {name for name, value in call.named.items() if has_tensors(value)}
+    others = {name: value for name, value in call.named.items() if name not in takes}
+    return Launch(call.kernel, call.grid, " ".join(sorted(takes)), **others)
+
+
+def has_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) for leaf in leaves(value))
+
+
+def second_step(launch: Launch, call: Call) -> Ran:
+    launch(*[call.named[name] for name in sorted(call.named) if has_tensors(call.named[name])])
     return driver.active.take()
 
 
@@ -97,6 +113,59 @@ def test_the_launcher_gets_what_triton_gives_it(
             for variant, expected in before:
                 assert through_launch(variant).same(expected), variant
         assert not went
+
+
+@takes_direct_launches
+@pytest.mark.parametrize("name", KERNELS)
+def test_in_two_steps_too(
+    name: str,
+    calls: dict[str, list[Call]],
+    stand_in: Driver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With every tensor exchanged for one of another alignment or dtype in turn."""
+    for call in calls[name]:
+        made = in_two_steps(call)
+        numbers = [leaf for leaf in leaves(tuple(call.named.values())) if not has_tensors(leaf)]
+        others = [
+            (variant, usual(variant))
+            for variant in variants(call)
+            if numbers == [v for v in leaves(tuple(variant.named.values())) if not has_tensors(v)]
+        ]
+        assert len({id(ran.compiled) for _, ran in others}) > 2
+        for variant, expected in others:
+            assert second_step(made, variant).same(expected)
+        with monkeypatch.context() as patch:
+            went = count_usual(patch)
+            patch.setattr(direct, "launch", None)
+            for variant, expected in others:
+                assert second_step(made, variant).same(expected)
+        assert not went
+
+
+@takes_direct_launches
+def test_two_steps_look_at_the_device_the_stream_and_the_hooks(
+    call: Call, stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = in_two_steps(call)
+    first = second_step(made, call)
+    stand_in.stream = 8
+    assert second_step(made, call).stream == 8
+    stand_in.device = 1
+    assert second_step(made, call).compiled is not first.compiled
+    stand_in.device = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(knobs.runtime, "debug", True)
+        assert second_step(made, call).compiled is not first.compiled
+    assert second_step(made, call).compiled is first.compiled
+    before = stand_in.hooked
+    hook = knobs.runtime.launch_enter_hook
+    if hook is None:
+        monkeypatch.setattr(knobs.runtime, "launch_enter_hook", print)
+    else:
+        monkeypatch.setattr(hook, "calls", [print])
+    second_step(made, call)
+    assert stand_in.hooked > before
 
 
 @pytest.fixture
@@ -202,11 +271,12 @@ def test_other_callables_are_launched_as_they_are() -> None:
         fn, pre_run_hooks = print, ()
 
         def __getitem__(self, grid: Any) -> Callable[..., None]:
-            return lambda *arguments, **named: went.append((grid, arguments, named))
+            return lambda **named: went.append((grid, named))
 
     for _ in range(2):
-        launch(Kernel(), (1, 2), 3, four=4)
-    assert went == [((1, 2), (3,), {"four": 4})] * 2
+        launch(Kernel(), (1, 2), four=4)
+        Launch(Kernel(), (1, 2), "three", four=4)(3)
+    assert went == [((1, 2), {"four": 4}), ((1, 2), {"three": 3, "four": 4})] * 2
 
 
 @takes_direct_launches
@@ -215,7 +285,7 @@ def test_what_was_only_compiled_is_not_remembered(
 ) -> None:
     (call,) = calls["gather"]
     monkeypatch.setattr(JITFunction, "run", lambda *a, **k: SimpleNamespace(module=None))
-    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    launch(call.kernel, call.grid, **call.named)
     (form,) = direct._FORMS.values()
     assert form is not None
     assert not form.known
@@ -236,9 +306,9 @@ def test_a_kernel_that_was_compiled_in_earnest(
     driver.set_active(active)
     monkeypatch.setattr(direct, "_FORMS", {})
     (call,) = calls["gather"]
-    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    launch(call.kernel, call.grid, **call.named)
     went = count_usual(monkeypatch)
-    launch(call.kernel, call.grid, *call.arguments, **call.named)
+    launch(call.kernel, call.grid, **call.named)
     assert not went
     first, second = given
     assert first[:6] == second[:6] == (*call.grid, 1, 7, 11, first[5])

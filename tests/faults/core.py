@@ -88,6 +88,27 @@ FAULTS = (
         _KNOWN,
     ),
     Fault(
+        "layout-forgotten-by-known-operators",
+        "pixelnet_triton/op/registration.py",
+        "(f.shape, f.stride(), f.dtype, f.device)",
+        "(f.shape, f.dtype, f.device)",
+        _KNOWN,
+    ),
+    Fault(
+        "geometry-forgotten-by-known-operators",
+        "pixelnet_triton/op/registration.py",
+        "head, s.geometry, plan, training",
+        "head, plan, training",
+        _KNOWN,
+    ),
+    Fault(
+        "memories-without-end",
+        "pixelnet_triton/op/known.py",
+        "            self.clear()\n",
+        "            pass\n",
+        _KNOWN,
+    ),
+    Fault(
         "determinism-forgotten-by-known-calls",
         _PREPARE,
         "        torch._C._get_deterministic_algorithms(),\n",

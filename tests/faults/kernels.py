@@ -10,6 +10,7 @@ _LAUNCHES = ("tests/compile_gate/test_direct.py",)
 _CASES = ("tests/interpreter/test_cases.py::test_values_and_gradients",)
 _SPECIAL = ("tests/interpreter/test_special_cases.py",)
 _ROUTES = ("tests/interpreter/test_routes.py",)
+_SETTLED = ("tests/interpreter/test_settled.py",)
 _LIMITS = ("tests/interpreter/test_limits.py",)
 _ORDER = (_GATE + "order.py::test_the_order_is_stable_and_by_image_and_bin",)
 _WINDOW = (_GATE + "order.py::test_a_window_holds_all_that_touch_its_rows",)
@@ -171,7 +172,7 @@ FAULTS = (
     Fault(
         "bias-rides-and-walks",
         "kernels/left.py",
-        "bias if riding is None else None)",
+        "None if is_riding else bias)",
         "bias)",
         _BANDED,
     ),
@@ -208,15 +209,15 @@ FAULTS = (
     Fault(
         "relu-not-masked-on-a-gpu",
         _BACKWARD,
-        "masked(grad, output, order, wanted.bias)",
-        "masked(grad, None, order, wanted.bias)",
+        "masked(grad, output, s, order, self.wanted.bias)",
+        "masked(grad, None, s, order, self.wanted.bias)",
         _CASES,
     ),
     Fault(
         "weight-gradient-of-another-order",
         _BACKWARD,
-        "gather(order.of(s).of(layers))",
-        "gather(s.of(layers))",
+        "gather(order.of(s).of(self.scatter))",
+        "gather(s.of(self.scatter))",
         _CASES,
     ),
     Fault(
@@ -272,15 +273,71 @@ FAULTS = (
     Fault(
         "device-forgotten-by-known-launches",
         "kernels/direct.py",
-        "        device,\n        modes,\n",
-        "        modes,\n",
+        "        device,\n        *_modes",
+        "        *_modes",
         _LAUNCHES,
     ),
     Fault(
         "exit-hooks-untold",
         "kernels/direct.py",
-        "        or _somebody(runtime.launch_exit_hook)\n",
+        '        or (leave is not None and getattr(leave, "calls", True))\n',
         "",
         _LAUNCHES,
+    ),
+    Fault(
+        "device-forgotten-by-settled-launches",
+        "kernels/direct.py",
+        "kind = (active, device, *_modes",
+        "kind = (active, *_modes",
+        _LAUNCHES,
+    ),
+    Fault(
+        "debugging-forgotten-by-settled-launches",
+        "kernels/direct.py",
+        "device, *_modes(kernel), *facts)",
+        "device, *facts)",
+        _LAUNCHES,
+    ),
+    Fault(
+        "alignment-forgotten-by-settled-launches",
+        "kernels/direct.py",
+        "*_modes(kernel), *facts)",
+        "*_modes(kernel))",
+        _LAUNCHES,
+    ),
+    Fault(
+        "maps-of-several-roles-settled-as-one",
+        "pixelnet_triton/call/sampling.py",
+        '("of", role, *layers)',
+        '("of", *layers)',
+        (_SETTLED[0] + "::test_what_is_known_is_told_apart",),
+    ),
+    Fault(
+        "weight-of-the-first-call-for-all",
+        "kernels/linear.py",
+        "launch(\n            out,\n            matrix(head.weight),",
+        "launch(\n            out,\n            matrix(weight),",
+        _SETTLED,
+    ),
+    Fault(
+        "settings-never-looked-at",
+        "pixelnet_triton/gpu/steps.py",
+        "    asked = tuner()\n",
+        "    asked = None\n",
+        _SETTLED,
+    ),
+    Fault(
+        "precision-settled-for-good",
+        "pixelnet_triton/gpu/steps.py",
+        "dtype is torch.float32 and precision(dtype)",
+        "dtype is torch.float32",
+        _SETTLED,
+    ),
+    Fault(
+        "order-of-the-forward-pass-forgotten",
+        "pixelnet_triton/op/eager.py",
+        "    s.kept = kept\n",
+        "",
+        _SETTLED,
     ),
 )

@@ -190,7 +190,7 @@ def test_masked(problem: Problem, dtype: torch.dtype, bias: bool) -> None:
     output = problem.grad.roll(1, 0).relu()
     output[3, 5] = float("nan")
     with poisoned_memory():
-        grad, summed = masked(problem.grad, output, order, bias)
+        grad, summed = masked(problem.grad, output, problem.sampling, order, bias)
     expected = torch.ops.aten.threshold_backward(problem.grad, output, 0)
     assert torch.equal(grad, expected[order.place])
     assert (summed is not None) == bias
@@ -203,7 +203,7 @@ def test_the_bias_gradient_sums_every_share_of_many_points(device: torch.device)
     grad = torch.randint(-8, 9, (1100, 8), device=device).float()  # whose sums are exact
     geometry = layer_geometry([(1, 1)], IMAGE)
     s = Sampling([torch.zeros(1, 8, 1, 1, device=device)], points, None, geometry)
-    _, summed = masked(grad, None, order_points(s), True)
+    _, summed = masked(grad, None, s, order_points(s), True)
     assert summed is not None
     assert torch.equal(summed, grad.sum(0))
 
