@@ -40,8 +40,8 @@ class Grids:
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
-    factor: u = factor * point on both axes, and exactly, as for points in [0, 1]; else None. A tensor
-    (2,) is multiplied two values at a time, which shows where maps have one channel.
+    factor: u = factor * point on both axes, and exactly, as for points in [0, 1]; else None. A
+    tensor (2,) multiplies two values at a time, which shows where maps have one channel.
     """
 
     scale: Tensor
