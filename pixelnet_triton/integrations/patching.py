@@ -108,7 +108,7 @@ def patch(package: str) -> Patch:
 
     Raises:
         ValueError: the package is none of the four.
-        ImportError: it is not installed, or has none of the functions.
+        ImportError: it is not installed, or none of its modules can be imported.
         RuntimeError: a function has another signature, or gives other values: the version is not
             known here. Nothing is replaced then.
 
@@ -123,14 +123,13 @@ def patch(package: str) -> Patch:
     for target in targets:
         try:
             owner = target.owner()
-        except ImportError as error:
-            if not _is_absent(error, target.module):
-                raise
+        except ImportError as error:  # what cannot be imported is not in use
             missing = error
             continue
         prepared[target] = _checked(target, owner)
-    if targets and not prepared:
-        modules = ", ".join(dict.fromkeys(target.module for target in targets))
+    own = [target for target in targets if target.package == package]
+    if own and not any(target in prepared for target in own):
+        modules = ", ".join(dict.fromkeys(target.module for target in own))
         raise ImportError(
             f"patch({package!r}) found none of {modules}; install {package}, in a version that "
             "has them"
@@ -161,16 +160,10 @@ def _targets(package: str) -> tuple[Target, ...]:
     return PACKAGES[package]
 
 
-def _is_absent(error: ImportError, module: str) -> bool:
-    """Is the module itself not there, rather than something that it needs?"""
-    return error.name is not None and (module + ".").startswith(error.name + ".")
-
-
 def _checked(target: Target, owner: Any) -> _Replacement:
     """The replacement, not yet in place, of a function that is what this module knows."""
-    package = target.module.partition(".")[0]
-    version = getattr(sys.modules.get(package), "__version__", "of unknown version")
-    where = f"{target.module}.{target.name} ({package} {version})"
+    version = getattr(sys.modules.get(target.package), "__version__", "of unknown version")
+    where = f"{target.module}.{target.name} ({target.package} {version})"
     remedy = (
         "This version is not known to patch: call the functions of pixelnet_triton.integrations "
         "where they are needed, and report it"

@@ -44,6 +44,10 @@ class Target:
         return getattr(module, holder) if dot else module
 
     @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
+
+    @property
     def attribute(self) -> str:
         return self.name.rpartition(".")[2]
 

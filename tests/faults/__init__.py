@@ -1,6 +1,17 @@
 """The table of faults that `python -m tests.mutate` puts into the code, one at a time."""
 
-from . import core, data, examples, kernels, losses, metrics, models, sampling, training
+from . import (
+    core,
+    data,
+    examples,
+    integrations,
+    kernels,
+    losses,
+    metrics,
+    models,
+    sampling,
+    training,
+)
 from .fault import DoesNotApply, Fault
 
 __all__ = ["FAULTS", "DoesNotApply", "Fault"]
@@ -15,4 +26,5 @@ FAULTS: tuple[Fault, ...] = (
     *models.FAULTS,
     *core.FAULTS,
     *kernels.FAULTS,
+    *integrations.FAULTS,
 )

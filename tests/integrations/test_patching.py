@@ -430,6 +430,26 @@ def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         patch("detectron2")
 
 
+def test_mmcv_alone_is_no_mmseg(
+    mmseg: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = vars(mmseg["mmcv.ops"])["point_sample"]
+    monkeypatch.setitem(sys.modules, "mmseg.models.decode_heads.point_head", None)
+    with pytest.raises(ImportError, match=r"found none of mmseg\.models.*install mmseg"):
+        patch("mmseg")
+    assert vars(mmseg["mmcv.ops"])["point_sample"] is original
+
+
+def test_a_model_that_cannot_be_imported_does_not_keep_others_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setitem(sys.modules, "transformers.models.videomt.modeling_videomt", None)
+    with patch("transformers") as patched:
+        assert "transformers.models.eomt.modeling_eomt.sample_point" in patched.places
+        assert not any("videomt" in place for place in patched.places)
+
+
 def other_signature(input: Tensor, point_coords: Tensor, scale: float, **kwargs: Any) -> Tensor:
     return input
 
