@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
 from pixelnet_triton.call import MODES, PLAN_NAMES, STRATEGIES
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from ..cases import Case, build
 from ..conftest import takes_float64
@@ -127,3 +128,27 @@ def test_centres_of_cells_are_the_cells_to_the_bit(
         feature.requires_grad_(wanted)
         value = sparse_hypercolumn(**inputs.arguments(plan=plan))
         assert torch.equal(value[..., : feature.shape[1]], expected)
+
+
+@given(case=cases(), seed=st.integers(0, 2**16), data=st.data())
+@examples(quick=100, thorough=5000)
+def test_each_of_several_sizes_is_alone(
+    case: Case, seed: int, data: st.DataObject, device: torch.device
+) -> None:
+    """Images of any size on the canvas, and beyond what its maps have cells for."""
+    side, stride = st.integers(1, 45), st.floats(0.25, 9, width=16) | st.integers(1, 8)
+    sizes = [(data.draw(side), data.draw(side)) for _ in range(case.batch)]
+    case = replace(
+        case,
+        strides=tuple(data.draw(stride) for _ in case.layers),
+        align_corners=False,
+        interpolation="bilinear",
+        out_features=None,
+        dtype=torch.float32,
+        point_dtype=torch.float32,
+    )
+    inputs = build(case, device, seed)
+    value = sparse_hypercolumn(**inputs.arguments(image_size=sizes))
+    expected = reference_hypercolumn(**inputs.double().arguments(image_size=torch.tensor(sizes)))
+    # Up to 180 cells from the origin in float32, times differences of neighbouring cells.
+    torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-3)
