@@ -5,6 +5,7 @@
     overhead.jsonl         host time of a call whose work is next to nothing
     table4.jsonl           rows of the paper's Table 4
     planner_regret.jsonl   a call by all its plans
+    ensemble.jsonl         ten first layers in one call, and in ten
 
 Lines are never rewritten: old ones have no times of cold calls (:func:`shown`).
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .call import Options, Plan, Stride
+from .call import ImageSize, Options, Plan, Stride
+from .op.extents import within_extents
 from .op.forward_mode import in_forward_mode, run_in_forward_mode
 from .op.labels import are_labels, labels_at
 from .op.prepare import prepare
@@ -19,7 +20,7 @@ __all__ = ["sparse_hypercolumn"]
 def sparse_hypercolumn(
     features: Sequence[Tensor],
     points: Tensor,
-    image_size: tuple[int, int],
+    image_size: ImageSize,
     *,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -44,7 +45,9 @@ def sparse_hypercolumn(
             on the CPU) and one device, any strides; channels_last is fastest. Integers and bool,
             such as labels, with ``interpolation="nearest"`` and no weight.
         points: ``(B, N, 2)``, or ``(P, 2)`` with `batch_index`: (x, y), integer or floating.
-        image_size: ``(H, W)`` of the input image, in pixels.
+        image_size: ``(H, W)`` of the input image, in pixels. Of images padded on the right and
+            below to one size, ``(B, 2)``, a tensor or pairs, and `strides`: each image is sampled
+            as if it were alone, with its own ceil(H / s) x ceil(W / s) cells.
         weight: ``(D, sum C_i)``, columns in the order of the layers; None returns h itself.
             ``(E, D, sum C_i)`` are an ensemble of E first layers on the same hypercolumns,
             computed as one of E D outputs.
@@ -97,6 +100,10 @@ def sparse_hypercolumn(
         coordinates,
         plan,
     )
+    if type(image_size) is not tuple or (image_size and type(image_size[0]) is not int):
+        alone = within_extents(features, points, batch_index, options)
+        if alone is not None:
+            features, points, options = alone
     if interpolation == "nearest" and are_labels(features, weight):
         return labels_at(features, points, batch_index, options)
     if in_forward_mode():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .call import Plan, Stride
+from .call import ImageSize, Plan, Stride
 from .functional import sparse_hypercolumn
 
 __all__ = ["HypercolumnLinear"]
@@ -89,7 +89,7 @@ class HypercolumnLinear(nn.Module):
         self,
         features: Sequence[Tensor],
         points: Tensor,
-        image_size: tuple[int, int],
+        image_size: ImageSize,
         batch_index: Tensor | None = None,
     ) -> Tensor:
         """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`.

@@ -12,7 +12,9 @@ following the sampled hypercolumns of PixelNet (Bansal et al., arXiv 1609.06694,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ Stride = float | tuple[float, float]
 def sparse_hypercolumn(
     features: Sequence[Tensor],
     points: Tensor,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | Tensor,
     *,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -46,7 +48,9 @@ def sparse_hypercolumn(
     Args:
         features: M maps (B, C_i, H_i, W_i) of one floating dtype.
         points: (B, N, 2), or (P, 2) together with `batch_index`: (x, y), any real dtype.
-        image_size: (H, W) of the image the points lie on, in pixels.
+        image_size: (H, W) of the image the points lie on, in pixels; or (B, 2), those of images
+            that are padded on the right and below: each is a call of its own, on maps that are
+            cut to ceil(H / s) x ceil(W / s) cells.
         weight: (D, sum C_i), or None for the hypercolumns themselves.
         bias: (D,), or None.
         activation: None, "relu" or "gelu" (the exact one).
@@ -72,6 +76,20 @@ def sparse_hypercolumn(
         tensor([[[ 0.,  0.],
                  [ 7., 10.]]])
     """
+    if isinstance(image_size, Tensor):
+        return _each_image(
+            features,
+            points,
+            image_size,
+            batch_index,
+            weight=weight,
+            bias=bias,
+            activation=activation,
+            strides=strides,
+            interpolation=interpolation,
+            padding_mode=padding_mode,
+            coordinates=coordinates,
+        )
     dtype = features[0].dtype
     compute = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -113,6 +131,36 @@ def sparse_hypercolumn(
         z = F.linear(h, weight.to(compute), None if bias is None else bias.to(compute))
         y = {None: lambda t: t, "relu": F.relu, "gelu": F.gelu}[activation](z)
     return y.to(dtype).reshape(*points.shape[:-1], y.shape[1])
+
+
+def _each_image(
+    features: Sequence[Tensor],
+    points: Tensor,
+    sizes: Tensor,
+    batch_index: Tensor | None,
+    *,
+    strides: Sequence[Stride] | None,
+    **options: Any,
+) -> Tensor:
+    """Image after image, each with its own size, and its maps without padding."""
+    assert strides is not None, "sizes of images say nothing of cells"
+    rows: Tensor | None = None
+    for b, (height, width) in enumerate(sizes.tolist()):
+        maps = []
+        for feature, stride in zip(features, strides, strict=True):
+            stride_y, stride_x = stride if isinstance(stride, (tuple, list)) else (stride, stride)
+            cells_y = max(1, math.ceil(height / stride_y - 1e-6))  # 21 / 2.1 is 10
+            cells_x = max(1, math.ceil(width / stride_x - 1e-6))
+            maps.append(feature[b : b + 1, :, :cells_y, :cells_x])
+        mine = b if batch_index is None else batch_index == b
+        of_image = sparse_hypercolumn(
+            maps, points[mine].reshape(1, -1, 2), (height, width), strides=strides, **options
+        )[0]
+        if rows is None:
+            rows = of_image.new_zeros((*points.shape[:-1], of_image.shape[1]))
+        rows = rows.index_put((torch.as_tensor(mine),), of_image)
+    assert rows is not None
+    return rows
 
 
 def layer_positions(

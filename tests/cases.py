@@ -20,9 +20,10 @@ class Case:
 
     spread: where the points lie: "inside" the image, "outside" (over three times its extent),
         "edges" (on and near its borders and corners), "integer" (pixel centres) or "duplicates"
-        (three positions only).
+        (three positions only), or "far" (a half of them at up to 1e30 times the image's extent).
     layout: strides of the maps: "nchw", "channels_last", "sliced" (every second channel and a
-        window of a larger map), "transposed" (columns outermost) or "expanded" (all images
+        window of a larger map), "chunk" (some channels of a larger map), "batch" (every second
+        image of a larger batch), "transposed" (columns outermost) or "expanded" (all images
         share one map's memory).
     contiguous: False also permutes the memory of points, weight, batch_index and of the
         gradient that arrives.
@@ -187,6 +188,10 @@ def _points(case: Case, rows: int, random: torch.Generator) -> Tensor:
         pick = torch.randint(6, (rows, 2), generator=random)
         shift = 0.2 * (uniform() - 0.5) * (uniform() < 0.5)
         share = (ends.gather(0, pick) + shift + 0.5) / size
+    elif case.spread == "far":
+        most = {torch.float16: 2.0}.get(case.point_dtype, 30.0)
+        away = (2 * uniform() - 1).sign() * 10 ** (most * uniform())
+        share = share + away * (uniform() < 0.3)  # on one axis, both, or none
     elif case.spread == "integer":
         share = ((share * size).floor() + 0.5) / size
     elif case.spread != "inside":
@@ -205,6 +210,16 @@ def _with_layout(feature: Tensor, layout: str) -> Tensor:
         return feature.transpose(2, 3).contiguous().transpose(2, 3)
     if layout == "expanded":
         return feature[:1].expand(feature.shape)
+    if layout == "chunk":
+        room = feature.new_full((feature.shape[0], feature.shape[1] + 3, *feature.shape[2:]), 1e4)
+        chunk = room[:, 1:-2]
+        chunk.copy_(feature)
+        return chunk
+    if layout == "batch":
+        room = feature.new_full((2 * feature.shape[0], *feature.shape[1:]), 1e4)
+        images = room[::2]
+        images.copy_(feature)
+        return images
     if layout == "sliced":
         batch, channels, rows, columns = feature.shape
         room = feature.new_full((batch, 2 * channels, rows + 3, columns + 2), 1e4)

@@ -232,7 +232,6 @@ class TestListsOfImages:
             network.predict,
             network.features,
             network.backbone,
-            lambda images: network(images, torch.rand(2, 5, 2)),
         ):
             with pytest.raises(ValueError, match=message):
                 call(images)

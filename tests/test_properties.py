@@ -18,6 +18,7 @@ from .check import check_case
 from .conftest import takes_float64
 
 SIZES = st.integers(1, 9)
+LAYOUTS = ["nchw", "channels_last", "sliced", "chunk", "batch", "transposed", "expanded"]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
@@ -44,7 +45,7 @@ def cases(draw: st.DrawFn) -> Case:
         dtype=dtype,
         point_dtype=torch.float64 if dtype == torch.float64 else torch.float32,
         spread=draw(st.sampled_from(["inside", "outside", "duplicates"])),
-        layout=draw(st.sampled_from(["nchw", "channels_last", "sliced", "transposed", "expanded"])),
+        layout=draw(st.sampled_from(LAYOUTS)),
         contiguous=draw(st.booleans()),
         ragged=ragged,
         strides=strides,

@@ -3,7 +3,7 @@
 from .backend import Backend, DenseLayer, Executor
 from .geometry import Geometry, LayerAffine, Stride, layer_geometry
 from .linear import Gradients, Linear, Wanted
-from .options import Options
+from .options import ImageSize, Options
 from .plan import MODES, PLAN_NAMES, STRATEGIES, Plan
 from .profile import DeviceProfile
 from .route import Route
@@ -22,6 +22,7 @@ __all__ = [
     "Executor",
     "Geometry",
     "Gradients",
+    "ImageSize",
     "LayerAffine",
     "LayerShape",
     "Linear",

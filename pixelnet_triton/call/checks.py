@@ -20,7 +20,14 @@ from .geometry import COORDINATES, INTERPOLATIONS, PADDING_MODES
 from .options import Options
 from .plan import PLAN_NAMES, Plan
 
-__all__ = ["ACTIVATIONS", "check_call", "check_maps", "check_names", "check_values"]
+__all__ = [
+    "ACTIVATIONS",
+    "check_call",
+    "check_maps",
+    "check_names",
+    "check_strides",
+    "check_values",
+]
 
 ACTIVATIONS = (None, "relu", "gelu")
 _FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -49,7 +56,7 @@ def check_call(
     _check_points(points, batch_index, features[0])
     _check_image_size(options.image_size)
     if options.strides is not None:
-        _check_strides(options.strides, len(features), options.align_corners)
+        check_strides(options.strides, len(features), options.align_corners)
     _check_linear(weight, bias, features)
     _check_plan(options.plan, len(features))
     # A warning would break the graph.
@@ -203,14 +210,18 @@ def _check_device(name: str, tensor: Tensor, feature: Tensor) -> None:
 
 def _check_image_size(image_size: tuple[int, int]) -> None:
     if not isinstance(image_size, Sequence) or len(image_size) != 2:
-        raise TypeError(f"image_size={image_size!r}; expected (height, width) in pixels")
+        raise TypeError(
+            f"image_size={image_size!r}; expected (height, width) in pixels, or one such pair for "
+            "each image"
+        )
     if any(not isinstance(n, (int, torch.SymInt)) or isinstance(n, bool) for n in image_size):
         raise TypeError(f"image_size={image_size!r}; expected two integers (height, width)")
     if image_size[0] < 1 or image_size[1] < 1:
         raise ValueError(f"image_size={image_size!r}; height and width must be at least 1 pixel")
 
 
-def _check_strides(strides: Sequence[Any], layers: int, align_corners: bool) -> None:
+def check_strides(strides: Sequence[Any], layers: int, align_corners: bool) -> None:
+    """Raise unless there is a positive number, or a pair of them, for each layer."""
     if align_corners:
         raise ValueError(
             "strides cannot be combined with align_corners=True: a stride defines the half-pixel "

@@ -11,13 +11,15 @@ from torch import Tensor
 from .geometry import Stride
 from .plan import Plan
 
-__all__ = ["Options"]
+__all__ = ["ImageSize", "Options"]
+
+ImageSize = tuple[int, int] | Sequence[tuple[int, int]] | Tensor
 
 
 class Options(NamedTuple):
     """What a caller says besides tensors, as in :func:`pixelnet_triton.sparse_hypercolumn`."""
 
-    image_size: tuple[int, int]
+    image_size: Any  # (H, W), or of each image until op/extents.py brought them to one
     activation: str | None = None
     strides: Sequence[Stride] | None = None
     interpolation: str = "bilinear"

@@ -58,6 +58,13 @@ class Corners:
             self.index[part], weight, None if self.slope is None else self.slope[:, part]
         )
 
+    def blank_outside(self, rows: Tensor) -> Tensor:
+        """`rows` (P, C), 0 where no corner (P, K) has weight: 0 times infinity would be NaN."""
+        if self.weight is None:
+            return rows
+        outside = self.weight.any(1).logical_not_()
+        return rows.masked_fill_(outside.unsqueeze(1), 0) if bool(outside.any()) else rows
+
     def stacked(self) -> Corners:
         """All layers in one list a point, index (P, M * K): S = [S_1 | ... | S_M]."""
         if self.index.shape[0] == 1:

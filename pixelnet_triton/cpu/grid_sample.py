@@ -40,11 +40,14 @@ class Grids:
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
+    factor: u = factor * point on both axes, and exactly, as for points in [0, 1]; else None. A
+    tensor (2,) multiplies two values at a time, which shows where maps have one channel.
     """
 
     scale: Tensor
     offset: Tensor
     one: Tensor  # kept: a number takes longer to become a tensor than to be subtracted
+    factor: float | None
     padding: int
     meeting: Meeting
 
@@ -58,7 +61,9 @@ class Grids:
             scale, offset = scale.float(), offset.float()
         dtype = torch.float64 if shape.itemsize == 8 else torch.float32
         one = torch.ones((), dtype=dtype, device="cpu")
-        return Grids(scale, offset, one, PADDING[geometry.padding_mode], meeting)
+        same = scale.dim() == 1 and bool(scale[0] == scale[1]) and not bool(offset.any())
+        factor = float(scale[0]) if same and meeting.lattice is None else None
+        return Grids(scale, offset, one, factor, PADDING[geometry.padding_mode], meeting)
 
     def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
         """[S_1 X_1 | ...] as (B, sum C_i, 1, N), for points (B, N, 2) or (P, 2)."""
@@ -107,7 +112,11 @@ class Grids:
         """The grid of each layer, (B, 1, N, 2)."""
         batch, dtype = features[0].shape[0], features[0].dtype
         alike = self.scale.dim() == 1
-        u = torch.addcmul(self.offset, self.scale, points if alike else points.reshape(1, -1, 2))
+        if self.factor is not None and points.dtype == self.one.dtype:
+            u = points * self.factor
+        else:
+            by_layer = points if alike else points.reshape(1, -1, 2)
+            u = torch.addcmul(self.offset, self.scale, by_layer)
         if self.padding == PADDING["zeros"]:
             u.clamp_(-FAR, FAR)  # what is infinite has no weights
         grids = u.to(dtype).sub_(self.one)  # which the kernels add again, without loss

@@ -163,6 +163,8 @@ class Projected:
         for points in blocks(self.shape[0], PART_POINTS_OF_ONE_IMAGE):
             corners = self._corners.of_points(points)
             z = gather_rows(table, corners.index, corners.weight)
+            if not self._rides:
+                z = corners.blank_outside(z)
             if bias is not None and not self._rides:
                 z.add_(bias)
             yield points, z.to(self._weight.dtype)

@@ -46,7 +46,7 @@ class Cells(NamedTuple):
             cells = feature.permute(0, 2, 3, 1)
             planes = cells[image, at.div(width, rounding_mode="floor"), at % width].mT
         if self.weight is not None:
-            planes = planes * self.weight.to(planes.dtype)
+            planes = planes.masked_fill(self.weight == 0, 0)  # which may be infinite
         return planes.unsqueeze(2)
 
     def without(self, planes: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Cells(NamedTuple):
         if self.off is not None:
             sent = sent.masked_fill(self.off, 0)
         if self.weight is not None:
-            sent = sent * self.weight.to(sent.dtype)
+            sent = sent.masked_fill(self.weight == 0, 0)
         gradient.flatten(2).scatter_add_(2, self.at.expand(-1, sent.shape[1], -1), sent)
 
 

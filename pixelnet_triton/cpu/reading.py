@@ -84,7 +84,10 @@ class Reading:
     def read(self, layers: Sequence[int]) -> list[Tensor]:
         """S_i X_i, (P, C_i), of each of `layers`."""
         corners = self.corners(layers)
-        return [self._read(i, corners[i]) for i in layers]
+        columns = [self._read(i, corners[i]) for i in layers]
+        if self.s.geometry.border:
+            return columns
+        return [corners[i].blank_outside(c) for i, c in zip(layers, columns, strict=True)]
 
     def _read(self, layer: int, corners: Corners) -> Tensor:
         word = self.route.read[layer]
@@ -115,6 +118,8 @@ class Reading:
             return
         for axis, slope in enumerate(corners.slope):
             moved = self._read(layer, Corners(corners.index, slope))
+            if not self.s.geometry.border:
+                moved = corners.blank_outside(moved)
             out[:, axis] += moved.mul_(columns).sum(1)
 
 

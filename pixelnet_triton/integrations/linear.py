@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..call import ImageSize
 from ..functional import sparse_hypercolumn
 
 __all__ = ["FusedLinear", "linear_parameters"]
@@ -55,7 +56,7 @@ class FusedLinear(nn.Module):
         self,
         features: Sequence[Tensor],
         points: Tensor,
-        image_size: tuple[int, int],
+        image_size: ImageSize,
         batch_index: Tensor | None = None,
     ) -> Tensor:
         """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`."""

@@ -151,10 +151,9 @@ def point_sample_fine_grained_features(
     counts = torch.tensor([len(b) for b in per_image], device=in_image.device)
     image = torch.arange(len(per_image), device=in_image.device).repeat_interleave(counts)
     points_per_box = in_image.shape[1]
-    rows = sparse_hypercolumn(
+    rows = _as_grid_sample(
         features_list,
         in_image.flatten(0, 1) - 0.5,  # from the edge-based coordinate to pixel centres
-        (1, 1),  # of no effect where strides are given
         batch_index=image.repeat_interleave(points_per_box),
         strides=[1 / scale for scale in feature_scales],
         padding_mode="zeros",
@@ -169,23 +168,31 @@ def _sample(
     mode: str,
     padding_mode: str,
 ) -> Tensor:
-    """(N, P, sum C_i), outside of autocast and in the dtype that `grid_sample` would give."""
-    options: dict[str, Any] = {
-        "image_size": (1, 1),  # of no effect for coordinates in [0, 1]
-        "interpolation": mode,
-        "align_corners": bool(align_corners),
-        "padding_mode": padding_mode,
-        "coordinates": "unit",
-    }
+    """(N, P, sum C_i) at points in [0, 1]."""
+    return _as_grid_sample(
+        features,
+        points,
+        interpolation=mode,
+        align_corners=bool(align_corners),
+        padding_mode=padding_mode,
+        coordinates="unit",
+    )
+
+
+def _as_grid_sample(features: Sequence[Tensor], points: Tensor, **options: Any) -> Tensor:
+    """The hypercolumns outside of autocast, in the dtype that `grid_sample` and `cat` would give.
+
+    The size of the image is of no effect for coordinates in [0, 1], nor where strides are given.
+    """
     device = points.device.type
     if autocast_dtype(device) is None:
-        return sparse_hypercolumn(features, points, **options)
+        return sparse_hypercolumn(features, points, (1, 1), **options)
     with torch.autocast(device, enabled=False):
         # grid_sample and cat promote to the widest dtype under autocast
         widest = torch.float16 if not features else features[0].dtype
         for feature in features:
             widest = torch.promote_types(widest, feature.dtype)
-        rows = sparse_hypercolumn([f.to(widest) for f in features], points, **options)
+        rows = sparse_hypercolumn([f.to(widest) for f in features], points, (1, 1), **options)
     return rows.to(torch.promote_types(widest, points.dtype))
 
 

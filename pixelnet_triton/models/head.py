@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..call import Plan, Stride
+from ..call import ImageSize, Plan, Stride
 from ..functional import sparse_hypercolumn
 from ..modules import HypercolumnLinear
 
@@ -136,7 +136,7 @@ class PixelMLP(nn.Module):
         self,
         features: Sequence[Tensor],
         points: Tensor,
-        image_size: tuple[int, int],
+        image_size: ImageSize,
         batch_index: Tensor | None = None,
     ) -> Tensor:
         """Raw scores ``(B, N, K)`` at points ``(B, N, 2)``; ``(P, K)`` with `batch_index`.
@@ -183,7 +183,7 @@ class PixelMLP(nn.Module):
         self,
         features: Sequence[Tensor],
         points: Tensor,
-        image_size: tuple[int, int],
+        image_size: ImageSize,
         batch_index: Tensor | None,
     ) -> Tensor:
         """The first layer on hypercolumns normalised by their own mean and variance."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inference import OUTPUTS, predict
-from ..tools.images import check_images
+from ..tools.images import check_images, padded
 from .backbones import (
     LAYOUTS,
     backbone_channels,
@@ -100,14 +100,38 @@ class PixelNet(nn.Module):
                 "the head's out, and it is given the backbone's"
             )
 
-    def forward(self, images: Tensor, points: Tensor, batch_index: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor | Sequence[Tensor],
+        points: Tensor,
+        batch_index: Tensor | None = None,
+    ) -> Tensor:
         """Raw scores ``(B, N, K)`` of images ``(B, 3, H, W)`` at points ``(B, N, 2)``.
 
         With `batch_index` (P,) and points (P, 2), which may be differently many for each image,
         ``(P, K)``. Arguments as for :func:`pixelnet_triton.sparse_hypercolumn`.
+
+        A list of images ``(3, H_b, W_b)`` is padded with zeros on the right and below; the points
+        of each keep to its own cells. What the backbone makes of the last cells differs a little
+        from an image alone, as in every padded batch: its layers see the padding beside them.
+
+        Raises:
+            ValueError: a list of several sizes, and neither backbone nor head has strides.
         """
-        maps = self.features(images)
-        return self.head(maps, points, (images.shape[2], images.shape[3]), batch_index)
+        if isinstance(images, Tensor):
+            size = (images.shape[2], images.shape[3])
+            return self.head(self.features(images), points, size, batch_index)
+        canvas, sizes = padded(images)
+        maps = self.features(canvas)
+        if all(size == canvas.shape[2:] for size in sizes):
+            return self.head(maps, points, sizes[0], batch_index)
+        if self.head.first.strides is None:
+            raise ValueError(
+                f"images have the sizes {sizes}, and neither backbone nor head has strides, by "
+                "which the cells of each image are known. Set backbone.strides, the image pixels "
+                "per cell of each map, or give them to PixelMLP(..., strides=...)"
+            )
+        return self.head(maps, points, sizes, batch_index)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps ``(B, C_i, H_i, W_i)``, checked against the head.

@@ -5,7 +5,7 @@ its labels and without waiting for it. No pixel is drawn twice, unless an image 
 valid ones: then each of those is drawn n // count times or once more.
 """
 
-from .pixels import SampledPixels
+from .pixels import SampledPixels, pixels_of_images
 from .samplers import BiasedSampler, ClassBalancedSampler, StratifiedSampler, UniformSampler
 from .uncertainty import UncertaintySampler, margin_uncertainty
 
@@ -17,4 +17,5 @@ __all__ = [
     "UncertaintySampler",
     "UniformSampler",
     "margin_uncertainty",
+    "pixels_of_images",
 ]

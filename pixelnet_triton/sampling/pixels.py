@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from .checks import check_settings, check_take, indexable
 from .draw import nth_cyclic, z_order
 
-__all__ = ["SampledPixels", "SamplerSettings"]
+__all__ = ["SampledPixels", "SamplerSettings", "pixels_of_images"]
 
 
 class SampledPixels(NamedTuple):
@@ -98,3 +99,42 @@ class SamplerSettings:
         valid_points = (count > 0)[:, None].expand(-1, self.n)
         points = torch.stack([x, y], dim=-1)
         return SampledPixels(points, valid_points, (height, width), self.ignore_index)
+
+
+def pixels_of_images(
+    image_sizes: Tensor | Sequence[tuple[int, int]], canvas: tuple[int, int]
+) -> Tensor:
+    """Which pixels of a canvas belong to its image, of images padded on the right and below.
+
+    For the argument `valid` of a sampler; combine it with other masks by ``&``.
+
+    Args:
+        image_sizes: ``(B, 2)``, height and width of each image, as a tensor or pairs.
+        canvas: ``(H, W)``.
+
+    Returns:
+        ``(B, H, W)`` bool, on the device of the sizes.
+
+    Raises:
+        ValueError: the sizes are not (B, 2).
+
+    Example:
+        >>> from pixelnet_triton.sampling import UniformSampler, pixels_of_images
+        >>> valid = pixels_of_images([(32, 40), (21, 17)], (32, 40))
+        >>> valid.sum((1, 2)).tolist()
+        [1280, 357]
+        >>> UniformSampler(100)(valid=valid).points.shape
+        torch.Size([2, 100, 2])
+    """
+    if not isinstance(image_sizes, Tensor):
+        image_sizes = torch.tensor(image_sizes, device="cpu")
+    if image_sizes.dim() != 2 or image_sizes.shape[1] != 2:
+        raise ValueError(
+            f"image_sizes has shape {tuple(image_sizes.shape)}; expected (B, 2), height and width "
+            "of each image"
+        )
+    inside = [
+        torch.arange(length, device=image_sizes.device) < image_sizes[:, axis, None]
+        for axis, length in enumerate(canvas)
+    ]
+    return inside[0].unsqueeze(2) & inside[1].unsqueeze(1)

@@ -5,6 +5,7 @@ from . import (
     core,
     data,
     examples,
+    integrations,
     kernels,
     losses,
     metrics,
@@ -28,5 +29,6 @@ FAULTS: tuple[Fault, ...] = (
     *core.FAULTS,
     *kernels.FAULTS,
     *shared.FAULTS,
+    *integrations.FAULTS,
     *bench.FAULTS,
 )

@@ -229,3 +229,21 @@ def test_bad_boxes(changes: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         point_sample_fine_grained_features(**good | changes)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)], ids=["square", "oblong"])
+def test_many_points_of_one_channel_are_the_bits_of_grid_sample(size: tuple[int, int]) -> None:
+    """Mask2Former's loss: one mask an image, thousands of points. The grid is exact, or 2 p - 1."""
+    masks, points = torch.randn(40, 1, *size), 1.2 * torch.rand(40, 12544, 2) - 0.1
+    expected = with_gradients(detectron2_point_sample, masks, points, align_corners=False)
+    actual = with_gradients(point_sample, masks, points)
+    assert torch.equal(actual[0], expected[0])
+    assert_close_to_reference(
+        actual[1],
+        with_gradients(
+            detectron2_point_sample, masks.double(), points.double(), align_corners=False
+        )[1],
+        expected[1],
+        dtype=torch.float32,
+        name="masks",
+    )
