@@ -3,7 +3,7 @@
     python -m examples.train_depth --out out/depth --small --accelerator cpu
     python -m examples.train_depth --out out/depth --data NYU --pretrained vgg16.pth ...
 
-Without --data it trains on rooms that examples/scenes.py renders, whose depths are exact; with
+Without --data it trains on rooms that the library renders, whose depths are exact; with
 it on NYUv2 at 224 x 224.
 """
 

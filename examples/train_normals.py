@@ -3,7 +3,7 @@
     python -m examples.train_normals --out out/normals --small --accelerator cpu
     python -m examples.train_normals --out out/normals --data NYU --pretrained vgg16.pth ...
 
-Without --data it trains on rooms that examples/scenes.py renders, whose normals are exact; with
+Without --data it trains on rooms that the library renders, whose normals are exact; with
 it on NYUv2 and the normals of Ladicky et al. at 224 x 224, as the paper.
 """
 

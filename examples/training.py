@@ -21,11 +21,9 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from pixelnet_triton.data import Sample, collate
+from pixelnet_triton.data import RenderedScenes, Sample, collate
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.training import PixelNetModule, Recipe, StepLoader, Task, Transform, fit
-
-from .scenes import RenderedScenes
 
 __all__ = [
     "PAPER", "SMALL", "Samples", "Setup", "Share", "data_folder", "evaluate", "first_process",

@@ -27,7 +27,7 @@ from examples.experiments.report import markdown
 from examples.experiments.tables import TABLES, configurations, with_seed
 from examples.measure import METHODS, Inputs
 from examples.training import PAPER, SMALL, network, parser, read_setup
-from pixelnet_triton.data import Sample
+from pixelnet_triton.data import RenderedScenes, Sample
 from pixelnet_triton.training import Segmentation
 
 RESULTS = Path(__file__).resolve().parent.parent / "examples" / "results"
@@ -173,8 +173,6 @@ def _call(script: Any, options: list[str], out: Path, monkeypatch: pytest.Monkey
 
 
 def _few_rooms(kind: str, *, small: bool) -> tuple[list[Sample], list[Sample]]:
-    from examples.scenes import RenderedScenes
-
     rooms = RenderedScenes(5, kind, size=(32, 48), seed=1)
     return [rooms[i] for i in range(4)], [rooms[4]]
 

@@ -16,7 +16,6 @@ from examples import (
     boundaries,
     demo,
     demo_training,
-    scenes,
     train_depth,
     train_edges,
     train_normals,
@@ -34,7 +33,7 @@ SCRIPTS = {
     "normals": train_normals,
     "depth": train_depth,
 }
-PRINTING = [*SCRIPTS.values(), demo, demo_training, scenes, experiments]
+PRINTING = [*SCRIPTS.values(), demo, demo_training, experiments]
 
 
 class Split:
@@ -261,7 +260,7 @@ class TestHelp:
         line = r"[^\\\n]*"  # up to its end, or to the backslash by which it goes on
         start = "    (?:make|python|torchrun) "
         commands = re.findall(rf"^{start}{line}(?:\\\n{line})*$", text, re.MULTILINE)
-        assert commands or script is scenes
+        assert commands
         options = {o for action in parser("", data="x")._actions for o in action.option_strings}
         options |= {"--nproc-per-node", "--boundaries"}
         for command in commands:

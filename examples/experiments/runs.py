@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from examples.boundaries import boundary_scores
-from examples.scenes import RenderedScenes
 from examples.training import SMALL, Samples, Setup, data_folder, evaluate, network
 from pixelnet_triton.data import (
     BSDS500,
@@ -24,6 +23,7 @@ from pixelnet_triton.data import (
     RandomCrop,
     RandomHorizontalFlip,
     RandomScale,
+    RenderedScenes,
     Resize,
     Sample,
 )
