@@ -117,6 +117,8 @@ class TestPreset:
             "backbone": "vgg16",  # section 4
             "pretrained": None,  # a file that the user has
             "frozen": False,  # section 4: fine-tuned
+            "layers": (),  # section 4: conv-{1_2 ... 5_3}, VGG16's own
+            "fixed_statistics": False,
             "width": 1.0,
             "batch_norm": False,  # section 4: fine-tuned from ImageNet, which has none
             "hidden": (4096, 4096),  # section 4: fc layers of 4,096

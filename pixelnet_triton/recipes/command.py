@@ -67,7 +67,8 @@ def _train(arguments: argparse.Namespace) -> None:
         data, root = find(arguments.task, arguments.data)
         setup = setup_of(arguments, data.setup(PRESETS[arguments.preset]))
     if arguments.init_from is not None and (named := given(arguments, NETWORK_FIELDS)):
-        named.pop("frozen", None)
+        for free in ("frozen", "fixed_statistics"):
+            named.pop(free, None)
         if named:
             raise Refused(
                 f"--{next(iter(named)).replace('_', '-')} is a property of the network, which "

@@ -56,7 +56,7 @@ _EVALUATE = f"""Measure a checkpoint on the images of a data set, at their own s
   {PROGRAM} evaluate --checkpoint out/camvid/model.safetensors
   {PROGRAM} evaluate --checkpoint out/voc/model.safetensors --data /data/VOCdevkit \\
       --scales 0.5 1 2 --flip --official
-  {PROGRAM} evaluate --checkpoint out/edges/model.safetensors --images 25 --thresholds 15
+  {PROGRAM} evaluate --checkpoint out/edges/model.safetensors --test-images 25 --thresholds 15
 
 Segmentation: pixel accuracy, AC (mean class accuracy), mean IU, each class, the confusion matrix.
 Edges: ODS, OIS and AP of the boundary benchmark, and the precision-recall curve as a picture.
@@ -75,8 +75,8 @@ on white. Normals: in colours, (n + 1) / 2. Depth: millimetres in 16 bits, and i
 
 """
 NETWORK_FIELDS = (
-    "backbone", "pretrained", "frozen", "width", "batch_norm", "hidden", "head_batch_norm",
-    "dropout", "init",
+    "backbone", "pretrained", "frozen", "layers", "fixed_statistics", "width", "batch_norm",
+    "hidden", "head_batch_norm", "dropout", "init",
 )  # fmt: skip
 
 

@@ -32,6 +32,10 @@ class Setup:
         None, "its weights: a file, or 'imagenet' where a package has them", str
     )
     frozen: bool = _option(False, "the backbone is not trained")
+    layers: tuple[str, ...] = _option((), "names of its maps; none takes the backbone's own", str)
+    fixed_statistics: bool = _option(
+        False, "batch normalisation of a pretrained backbone keeps its statistics"
+    )
     width: float = _option(1.0, "factor on VGG-16's numbers of channels")
     batch_norm: bool = _option(False, "VGG-16 with batch normalisation after every convolution")
     hidden: tuple[int, ...] = _option((4096, 4096), "widths of the head's hidden layers", int)
