@@ -66,6 +66,17 @@ PRESETS = {
     "multi-scale": dataclasses.replace(
         _PAPER, epochs=24.0, decay_at=(8 / 24, 16 / 24), random_scales=(0.25, 0.5, 1.0)
     ),
+    # The head alone, on ImageNet features that come as a package.
+    "frozen": dataclasses.replace(
+        _PAPER,
+        backbone="efficientnet-lite0",
+        pretrained="imagenet",
+        frozen=True,
+        hidden=(512, 512),
+        head_batch_norm=True,
+        init="kaiming",
+        lr=0.02,
+    ),
     # Two CPU cores and minutes: an eighth of the width, from scratch.
     "small": dataclasses.replace(
         _PAPER,
