@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..models import PixelNet
+from ..models.checkpoint import KEY, read_lightning
 from .lightning import LightningModule, OptimizerLRSchedulerConfig
 from .loader import derived_seed
 from .recipe import Recipe, parameter_groups, step_decay
+from .saved import describe, parts
 from .tasks import Task
 
 __all__ = ["PixelNetModule"]
@@ -114,3 +119,33 @@ class PixelNetModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration of network, task and recipe, from which both are built again."""
+        checkpoint[KEY] = describe(self)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: torch.device | str | None = "cpu",
+        **given: Any,
+    ) -> PixelNetModule:
+        """The module of a checkpoint, which is enough by itself; nothing is downloaded.
+
+        Args:
+            checkpoint_path: a file that :func:`pixelnet_triton.training.fit` or the Trainer
+                wrote; it is read with ``weights_only=True``.
+            map_location: the device.
+            **given: arguments of this class, in the place of the checkpoint's: a model or task
+                that the checkpoint cannot describe, another recipe.
+
+        Raises:
+            ValueError: the file is another one, or does not describe a part that is not given.
+            ModuleNotFoundError: the backbone's package is not installed.
+        """
+        checkpoint = read_lightning(checkpoint_path, map_location)
+        module = cls(**parts(checkpoint[KEY], given))
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        return module if map_location is None else module.to(map_location)
