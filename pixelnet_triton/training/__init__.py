@@ -4,6 +4,8 @@
 """
 
 from .edge_metrics import PixelEdgeMetrics
+from .feature_batches import collate_features, predict_features
+from .features import CachedFeatures
 from .fit import fit
 from .loader import StepLoader, Transform, derived_seed
 from .module import PixelNetModule
@@ -12,6 +14,7 @@ from .tasks import Depth, Edges, Normals, Sampler, Segmentation, Task
 
 __all__ = [
     "EDGE_RECIPE",
+    "CachedFeatures",
     "Depth",
     "Edges",
     "Normals",
@@ -23,8 +26,10 @@ __all__ = [
     "StepLoader",
     "Task",
     "Transform",
+    "collate_features",
     "derived_seed",
     "fit",
     "parameter_groups",
+    "predict_features",
     "step_decay",
 ]
