@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..tools.images import check_images
+from ..tools.modes import evaluation_mode
 from ..tools.progress import progress_bar
 from .tiles import head_at_every_pixel
 
@@ -92,7 +92,7 @@ def predict(
     )
     views = len(sizes) * (2 if flip else 1)
     pixels = sum(h * w for h, w in sizes) * views // len(sizes) * images.shape[0]
-    with _evaluation(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
+    with evaluation_mode(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
         for b in range(images.shape[0]):
             image, total = images[b : b + 1], out[b : b + 1]
             for view_size in sizes:
@@ -142,18 +142,6 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; after that, each module's own mode again."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _check(images: Tensor, scales: Sequence[float], memory_budget: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..tools.values import values_at_hand
 
-__all__ = ["ImageNormalization"]
+__all__ = ["NORMALIZATIONS", "ImageNormalization", "named_normalization"]
 
 # Images in [0, 1] stay between these, whatever colours and noise a transform adds.
 LOWEST, HIGHEST = -0.5, 2.0
@@ -27,10 +27,12 @@ class ImageNormalization(nn.Module):
     ================  =======  ============  ===========================  ==================
     ``torchvision``   RGB      1             0.485, 0.456, 0.406          0.229, 0.224, 0.225
     ``caffe``         **BGR**  255           103.939, 116.779, 123.68     1
+    ``lite``          RGB      255           127, 127, 127                128, 128, 128
     ================  =======  ============  ===========================  ==================
 
     The paper's networks start from the Caffe VGG-16, hence the second row; its mean is in the
-    order blue, green, red.
+    order blue, green, red. The third row is EfficientNet-lite's (``MEAN_RGB`` and ``STDDEV_RGB`` of
+    Google's efficientnet_lite_builder.py).
 
     Images of 0 to 255, or normalised before, would come out far from what the weights know. Where
     their values can be read without waiting (on the CPU; on a GPU with
@@ -81,6 +83,11 @@ class ImageNormalization(nn.Module):
         """For the weights of the Caffe VGG-16, from which the paper's networks start."""
         return cls((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), scale=255.0, bgr=True)
 
+    @classmethod
+    def lite(cls) -> ImageNormalization:
+        """For the weights of EfficientNet-lite."""
+        return cls((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), scale=255.0)
+
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)``, RGB in [0, 1], to the same shape and dtype, normalised."""
         self._look_at(images)
@@ -110,3 +117,25 @@ class ImageNormalization(nn.Module):
     def extra_repr(self) -> str:
         mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
         return f"mean={mean}, std={std}, scale={self.scale}, bgr={self.bgr}"
+
+
+NORMALIZATIONS = {
+    "torchvision": ImageNormalization.torchvision,
+    "caffe": ImageNormalization.caffe,
+    "lite": ImageNormalization.lite,
+}
+
+
+def named_normalization(name: str | None) -> ImageNormalization | None:
+    """The row of that name in :class:`ImageNormalization`'s table; None for None.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name is None:
+        return None
+    if name not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization={name!r} is unknown; use None or one of {tuple(NORMALIZATIONS)}"
+        )
+    return NORMALIZATIONS[name]()

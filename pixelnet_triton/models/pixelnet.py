@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ..inference import OUTPUTS, predict
@@ -16,7 +18,11 @@ from .backbones import (
     check_patches,
     feature_maps,
 )
+from .checkpoint import load, save
 from .head import PixelMLP
+
+if TYPE_CHECKING:
+    from .config import NetworkConfig
 
 __all__ = ["PixelNet"]
 
@@ -46,6 +52,8 @@ class PixelNet(nn.Module):
             ``"sigmoid"``, ``"normals"`` (3 scores, divided by their length), or ``"depth"``
             (1 score, the logarithm of the depth: its exponential).
         layout: ``"NCHW"``, or ``"NHWC"`` for backbones that return channels last as a shape.
+        config: what :meth:`save` writes beside the weights; :func:`build` gives it. Without one the
+            model cannot be saved by itself.
 
     Raises:
         ValueError: backbone and head do not fit, or the output does not fit the head.
@@ -70,6 +78,7 @@ class PixelNet(nn.Module):
         *,
         output: str | None = None,
         layout: str = "NCHW",
+        config: NetworkConfig | None = None,
     ) -> None:
         super().__init__()
         _check_parts(backbone, head, output, layout)
@@ -77,6 +86,7 @@ class PixelNet(nn.Module):
         self.head = head
         self.output = output
         self.layout = layout
+        self.config = config
         strides = backbone_strides(backbone)
         # Strides concluded from a patch size are compared with the maps once there are any.
         self._patches = None if hasattr(backbone, "strides") else strides
@@ -134,6 +144,42 @@ class PixelNet(nn.Module):
             memory_budget=memory_budget,
             progress=progress,
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and configuration to a file of safetensors, from which :meth:`load` reads.
+
+        A frozen backbone's weights are in it too. The file is replaced as a whole.
+
+        Raises:
+            ValueError: the model has no `config`.
+            ModuleNotFoundError: safetensors is not installed.
+        """
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> PixelNet:
+        """The network of a file, in evaluation mode; nothing is downloaded.
+
+        Args:
+            path: a file of :meth:`save`, or a checkpoint of
+                :class:`pixelnet_triton.training.PixelNetModule`, read with ``weights_only=True``.
+            device: where the network goes.
+
+        Raises:
+            ValueError: the file has no configuration or weights that do not fit it, or is
+                something else; the message says what to do.
+            ModuleNotFoundError: the backbone's package, or safetensors, is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from pixelnet_triton.models import NetworkConfig, PixelNet, build
+            >>> model = build(NetworkConfig("vgg16", {"width": 1 / 16}, {"out_features": 2}))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save(f"{folder}/model.safetensors")
+            ...     PixelNet.load(f"{folder}/model.safetensors").config == model.config
+            True
+        """
+        return load(path, device)
 
     def extra_repr(self) -> str:
         return f"output={self.output!r}, layout={self.layout!r}"

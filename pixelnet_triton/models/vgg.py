@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..tools.images import check_images
-from .normalization import ImageNormalization
+from .normalization import named_normalization
 from .vgg_weights import load_torchvision
 
 __all__ = ["VGG16"]
@@ -35,10 +35,6 @@ _LAYERS = tuple(
     for block, (channels, convolutions) in enumerate(_BLOCKS, start=1)
     for n in range(1, convolutions + 1)
 ) + (_Layer("conv6", 4096, 7, 32), _Layer("conv7", 4096, 1, 32))
-_NORMALIZATIONS = {
-    "torchvision": ImageNormalization.torchvision,
-    "caffe": ImageNormalization.caffe,
-}
 
 
 class VGG16(nn.Module):
@@ -106,7 +102,7 @@ class VGG16(nn.Module):
         self.strides = tuple(by_name[name].stride for name in layers)
         self.batch_norm = batch_norm
         self.dropout = dropout
-        self.normalization = None if normalization is None else _NORMALIZATIONS[normalization]()
+        self.normalization = named_normalization(normalization)
         self.in_channels = before = in_channels
         for layer in self._built:
             channels = _scaled(layer.channels, width)
@@ -236,11 +232,6 @@ def _check_options(
         raise ValueError(f"width={width!r}; expected a positive factor, 1 for the whole network")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r}; expected a probability in [0, 1)")
-    if normalization is not None and normalization not in _NORMALIZATIONS:
-        raise ValueError(
-            f"normalization={normalization!r} is unknown; use None or one of "
-            f"{tuple(_NORMALIZATIONS)}"
-        )
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"in_channels={channels!r}; expected an integer of at least 1")
     if normalization is not None and channels != 3:

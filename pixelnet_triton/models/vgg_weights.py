@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from .weights import read_weights
 
 if TYPE_CHECKING:
     from .vgg import VGG16
@@ -79,19 +80,7 @@ def _read(source: Source, batch_norm: bool) -> Mapping[str, Tensor]:
         return source
     if source is None:
         return _from_torchvision(batch_norm)
-    path = pathlib.Path(source)
-    if path.suffix == ".safetensors":
-        try:
-            from safetensors.torch import load_file
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{path} needs safetensors, which is not installed: pip install safetensors"
-            ) from error
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}; expected a state dict")
-    return state
+    return read_weights(source)
 
 
 def _from_torchvision(batch_norm: bool) -> Mapping[str, Tensor]:

@@ -1,0 +1,214 @@
+"""`TappedBackbone`: the outputs of named modules inside any network, as a backbone's maps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..tools.images import check_images
+from .probe import probe
+from .wrapped import WrappedBackbone
+
+__all__ = ["TappedBackbone"]
+
+
+class _AllMapsSeen(Exception):
+    """Ends a network's forward pass after the last tap."""
+
+
+class TappedBackbone(WrappedBackbone):
+    r"""Any network, in the place of :class:`VGG16`: its maps are outputs of modules inside it.
+
+    The network stays as it is. Hooks on the named modules keep what these return, and an exception
+    that is caught here ends the forward pass after the last of them: what lies behind, a
+    classifier for example, is not computed. Outside this backbone the network gives what it
+    always gave.
+
+    **Placement.** Point x falls on cell t = (x - (s - 1) / 2) / s of a map of stride s, as
+    everywhere in this library: cell i stands for the pixels s i to s i + s - 1. Convolutions that
+    halve a map with odd kernels place cells elsewhere, half a cell off in the deepest maps:
+
+    =============================================  ===================  ========================
+    padding of each stride-2 layer, kernel k       centre of cell i     its distance to the above
+    =============================================  ===================  ========================
+    (k - 1) / 2 on both sides (torchvision, timm)  s i                  -(s - 1) / 2 pixels
+    one less in front (TensorFlow's "same")        s i + s - 1          (s - 1) / 2 pixels
+    poolings of 2 x 2 (VGG)                        s i + (s - 1) / 2    0
+    =============================================  ===================  ========================
+
+    `shift` p puts p rows and columns of zeros in front of the normalised images, and cuts the cells
+    that lie wholly within them off the maps. It moves the cells of stride s by -(p mod s) pixels
+    against the image, another distance in each map: 10 leaves distances of at most s / 4 in
+    networks of the second row, 22 in those of the first, for the strides 2, 4, 8, 16 and 32.
+
+    Args:
+        network: takes images ``(B, 3, H, W)``; its output is not used.
+        layers: names of modules, as in ``network.named_modules()``, in the order of the maps. Each
+            returns a map, and is called once in a forward pass.
+        channels, strides: C_i and image pixels per cell of each map. Without them the network is
+            run, in evaluation mode, on zeros of 128 and 192 pixels square; and parameters that no
+            map depends on cease to require gradients, for which ``DistributedDataParallel`` would
+            wait. With both nothing is run.
+        normalization: a module for images that are RGB in [0, 1], such as
+            ``ImageNormalization.torchvision()``; None takes them as they come.
+        frozen: whether the network is a fixed function: no gradients, no graph, and evaluation mode
+            even after ``.train()``.
+        fixed_statistics: whether batch normalisation stays in evaluation mode even after
+            ``.train()``, for fine-tuning with few images in a mini-batch.
+        shift: p above.
+        layout: ``"NCHW"``, or ``"NHWC"`` for modules that return channels last as a shape.
+
+    Attributes:
+        layers, channels, strides: name, C_i and image pixels per cell of each map returned.
+
+    Raises:
+        ValueError: an unknown layer; a layer that is called more than once, or whose output is
+            changed in place later, or is no map of the image.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from pixelnet_triton.models import TappedBackbone
+        >>> network = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(),
+        ...     nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+        ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+        ... )
+        >>> backbone = TappedBackbone(network, ("1", "3"), frozen=True)
+        >>> backbone.channels, backbone.strides
+        ((8, 16), (2, 4))
+        >>> [tuple(m.shape) for m in backbone(torch.rand(1, 3, 48, 64))]
+        [(1, 8, 24, 32), (1, 16, 12, 16)]
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[float, ...]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: Sequence[str],
+        *,
+        channels: Sequence[int] | None = None,
+        strides: Sequence[float] | None = None,
+        normalization: nn.Module | None = None,
+        frozen: bool = False,
+        fixed_statistics: bool = False,
+        shift: int = 0,
+        layout: str = "NCHW",
+    ) -> None:
+        _check_options(network, layers, channels, strides, shift)
+        if frozen:
+            network.requires_grad_(False)
+        if channels is None or strides is None:
+            found = probe(network, layers, layout, normalization)
+            channels = found.channels if channels is None else channels
+            strides = found.strides if strides is None else strides
+            for parameter in found.unused:
+                parameter.requires_grad_(False)
+        super().__init__(
+            network,
+            normalization,
+            frozen=frozen,
+            fixed_statistics=fixed_statistics,
+            layout=layout,
+        )
+        self.layers = tuple(layers)
+        self.channels = tuple(channels)
+        self.strides = tuple(strides)
+        self.shift = shift
+        self._maps: dict[str, Tensor] | None = None  # None while the network is not run from here
+        for name in self.layers:
+            network.get_submodule(name).register_forward_hook(partial(self._keep, name))
+
+    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._maps is None:
+            return
+        self._maps.setdefault(name, output)
+        if len(self._maps) == len(self.layers):
+            raise _AllMapsSeen
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps ``(B, C_i, H_i, W_i)`` of images ``(B, 3, H, W)``, as `layers` asks.
+
+        Raises:
+            ValueError: images of another shape, or smaller than a cell of the deepest map.
+        """
+        check_images(images)
+        coarsest = max(self.strides)
+        if min(images.shape[2:]) < coarsest:
+            raise ValueError(
+                f"images is {images.shape[2]} x {images.shape[3]} pixels; a map has a stride of "
+                f"{coarsest} and needs at least as many in height and width. Enlarge the images, "
+                "or ask for shallower layers"
+            )
+        maps = super().forward(images)
+        if self.shift:
+            cuts = [int(self.shift // stride) for stride in self.strides]
+            maps = [m[:, :, cut:, cut:] for m, cut in zip(maps, cuts, strict=True)]
+        return maps
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return F.pad(super()._normalized(images), (self.shift, 0, self.shift, 0))
+
+    def _output(self, images: Tensor) -> list[Tensor]:
+        """The outputs of the layers, with the cells of the shift."""
+        maps: dict[str, Tensor] = {}
+        self._maps = maps
+        try:
+            self.network(images)
+        except _AllMapsSeen:
+            pass
+        finally:
+            self._maps = None
+        missing = [name for name in self.layers if name not in maps]
+        if missing:
+            raise ValueError(
+                f"layers: the network does not call {missing} in its forward pass; name modules "
+                "that it calls"
+            )
+        return [maps[name] for name in self.layers]
+
+    def extra_repr(self) -> str:
+        return (
+            f"layers={self.layers}, channels={self.channels}, strides={self.strides}, "
+            f"frozen={self.frozen}, shift={self.shift}"
+        )
+
+
+def _check_options(
+    network: nn.Module,
+    layers: Sequence[str],
+    channels: Sequence[int] | None,
+    strides: Sequence[float] | None,
+    shift: int,
+) -> None:
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network is a {type(network).__name__}; expected a torch.nn.Module")
+    if isinstance(layers, str) or len(layers) == 0:
+        raise ValueError(f"layers={layers!r}; expected a sequence of names of modules")
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"layers={tuple(layers)} repeats a name; ask for each map once")
+    known = [name for name, _ in network.named_modules() if name]
+    for name in layers:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=3, cutoff=0) or known[:3]
+            raise ValueError(
+                f"layers: {name!r} is no module of {type(network).__name__}; expected names of "
+                f"network.named_modules(), such as {similar}"
+            )
+    for what, numbers in (("channels", channels), ("strides", strides)):
+        if numbers is None:
+            continue
+        if len(numbers) != len(layers) or not all(n > 0 for n in numbers):
+            raise ValueError(
+                f"{what}={numbers!r}; expected a positive number for each of the {len(layers)} "
+                "layers, or None to find them out"
+            )
+    if isinstance(shift, bool) or not isinstance(shift, int) or shift < 0:
+        raise ValueError(f"shift={shift!r}; expected a number of pixels, 0 or more")
