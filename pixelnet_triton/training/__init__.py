@@ -9,7 +9,7 @@ from .features import CachedFeatures
 from .fit import fit
 from .loader import StepLoader, Transform, derived_seed
 from .module import PixelNetModule
-from .recipe import EDGE_RECIPE, Recipe, parameter_groups, step_decay
+from .recipe import EDGE_RECIPE, Recipe, parameter_groups, rate_factor, step_decay
 from .tasks import Depth, Edges, Normals, Sampler, Segmentation, Task
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "fit",
     "parameter_groups",
     "predict_features",
+    "rate_factor",
     "step_decay",
 ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.resizing import FILL
 from ..inference import OUTPUTS, head_at_every_pixel
 from ..models import PixelNet
+from ..tools.modes import evaluation_mode
 
-__all__ = ["check_frozen", "collate_features", "evaluation", "predict_features"]
+__all__ = ["check_frozen", "collate_features", "predict_features"]
 
 Sample = dict[str, Any]
 
@@ -97,7 +97,7 @@ def predict_features(
         True
     """
     weight = model.head.first.weight
-    with torch.no_grad(), evaluation(model):
+    with torch.no_grad(), evaluation_mode(model):
         scores = torch.stack(
             [
                 head_at_every_pixel(
@@ -141,15 +141,3 @@ def _stacked(tensors: Sequence[Tensor], fill: int | None = None) -> Tensor:
             place[..., :h, w:] = place[..., :h, w - 1 : w]
             place[..., h:, :] = place[..., h - 1 : h, :]
     return out
-
-
-@contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; after that, each module's own mode again."""
-    training = [one for one in module.modules() if one.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for one in training:
-            one.training = True

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from ..data import RandomHorizontalFlip
 from ..models import PixelNet
 from ..tools.cache import write_json
+from ..tools.modes import evaluation_mode
 from ..tools.progress import progress_bar
-from .feature_batches import check_frozen, collate_features, evaluation
+from .feature_batches import check_frozen, collate_features
 
 try:
     from safetensors import safe_open
@@ -210,7 +211,7 @@ class CachedFeatures(Dataset[Sample]):
 def _maps(model: PixelNet, image: Tensor) -> list[Tensor]:
     """One image's maps (C_i, H_i, W_i), with the backbone in evaluation mode."""
     device = next((p.device for p in model.parameters()), image.device)
-    with torch.no_grad(), evaluation(model.backbone):
+    with torch.no_grad(), evaluation_mode(model.backbone):
         maps = model.features(image[None].to(device, memory_format=torch.channels_last))
         return [one[0] for one in maps]
 

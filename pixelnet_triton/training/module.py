@@ -9,7 +9,7 @@ from ..models import PixelNet
 from .feature_batches import check_frozen, predict_features
 from .lightning import LightningModule, OptimizerLRSchedulerConfig
 from .loader import derived_seed
-from .recipe import Recipe, parameter_groups, step_decay
+from .recipe import Recipe, parameter_groups, rate_factor
 from .tasks import Task
 
 __all__ = ["PixelNetModule"]
@@ -119,13 +119,13 @@ class PixelNetModule(LightningModule):
                 self.log(f"val/{name}", value, prog_bar=name == self.task.monitor)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD over the paper's parameter groups; its decay in steps of the whole training."""
+        """SGD over the paper's parameter groups; its schedule in steps of the whole training."""
         optimizer = torch.optim.SGD(
             parameter_groups(self.model, self.recipe),
             lr=self.recipe.lr,
             momentum=self.recipe.momentum,
         )
-        factor = step_decay(self.recipe, int(self.trainer.estimated_stepping_batches))
+        factor = rate_factor(self.recipe, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
