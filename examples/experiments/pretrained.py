@@ -64,7 +64,7 @@ class Pretrained:
         schedule, backbone_lr_multiplier, warmup: as in :class:`pixelnet_triton.training.Recipe`.
         sampling: ``"uniform"``, ``"balanced"`` over the classes, or the share of edges, ``"50%"``.
         test: ``"points"`` (600 pixels of each of CamVid's 233 test images), ``"some"`` (every
-            eighth of BSDS500's 200 test images with 15 thresholds, every fifth of CamVid's),
+            eighth of BSDS500's 200 test images with 15 thresholds, every tenth of CamVid's),
             ``"scales"`` (the same at several scales, and mirrored) or ``"all"`` (every pixel of
             every image, 99 thresholds).
     """
