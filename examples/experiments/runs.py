@@ -51,7 +51,7 @@ from pixelnet_triton.training import (
     fit,
 )
 
-__all__ = ["Configuration", "run"]
+__all__ = ["Configuration", "Losses", "run"]
 
 SIZE = (90, 120)  # of CamVid, a quarter of 360 x 480, and of the rooms
 BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 25, 15  # of 200 test images, of 99 thresholds
@@ -97,7 +97,7 @@ def run(configuration: Configuration) -> dict[str, Any]:
     model = _model(configuration, task)
     edges = configuration.task == "edges"
     recipe = dataclasses.replace(EDGE_RECIPE if edges else Recipe(), lr=configuration.lr)
-    losses = _Losses()
+    losses = Losses()
     loader = StepLoader(
         train,
         configuration.images,
@@ -239,7 +239,9 @@ def _augmentation(task: str) -> Compose:
     return Compose([RandomHorizontalFlip()])
 
 
-class _Losses(Callback):
+class Losses(Callback):
+    """The loss of every step."""
+
     def __init__(self) -> None:
         self.values: list[float] = []
 
