@@ -17,6 +17,7 @@ import pytest
 from examples import (
     demo,
     demo_training,
+    figures,
     train_depth,
     train_edges,
     train_normals,
@@ -34,7 +35,7 @@ SCRIPTS = {
     "normals": train_normals,
     "depth": train_depth,
 }
-PRINTING = [*SCRIPTS.values(), demo, demo_training, experiments]
+PRINTING = [*SCRIPTS.values(), demo, demo_training, figures, experiments]
 COMMANDS = ("train", "evaluate", "predict")
 
 
@@ -128,7 +129,7 @@ class TestHelp:
         known = options_of(parsers()["train"]) | {"--nproc-per-node"}
         for words in commands:
             unknown = {word for word in words if word.startswith("--")} - known
-            assert not unknown or script is experiments, words
+            assert not unknown or script in (experiments, figures), words
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
