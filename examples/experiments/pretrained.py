@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from examples.training import Samples, data_folder
 from pixelnet_triton.data import (
     BSDS500,
     CamVid,
@@ -24,6 +23,8 @@ from pixelnet_triton.data import (
     Sample,
 )
 from pixelnet_triton.models import NetworkConfig, PixelNet, build
+from pixelnet_triton.recipes import TaskCard, View, find
+from pixelnet_triton.recipes.ranks import Samples
 from pixelnet_triton.sampling import BiasedSampler, ClassBalancedSampler, UniformSampler
 from pixelnet_triton.tools.cache import cache_folder
 from pixelnet_triton.training import (
@@ -151,7 +152,15 @@ def _network(c: Pretrained, task: Task) -> NetworkConfig:
             "batch_norm": c.head_batch_norm,
         },
         output=task.output,
+        task=_card(c.task).as_dict(),
     )
+
+
+def _card(task: str) -> TaskCard:
+    """What a checkpoint says of its task, for the commands."""
+    if task == "edges":
+        return TaskCard(task, "bsds500", View())
+    return TaskCard(task, "camvid", View(), CamVid.CLASSES, CamVid.PALETTE)
 
 
 def _training_data(c: Pretrained) -> tuple[Samples, int]:
@@ -164,7 +173,7 @@ def _augmentation(c: Pretrained) -> Compose | None:
     """Of images; kept features have their mirror images among them."""
     if not c.finetuned:
         return None
-    colour_and_flip = [RandomHorizontalFlip(), ColourScale()]
+    colour_and_flip: list[Any] = [RandomHorizontalFlip(), ColourScale()]
     return Compose([RandomCrop(CROP), *colour_and_flip] if c.task == "edges" else colour_and_flip)
 
 
@@ -181,9 +190,8 @@ def _test(c: Pretrained, model: PixelNet) -> dict[str, Any]:
 @cache
 def _images(task: str, part: str) -> Any:
     name = "camvid" if task == "segmentation" else "bsds500"
-    folder = data_folder(name)
-    if folder is None:
-        raise FileNotFoundError(f"no folder {name}: set PIXELNET_DATA to the folder that holds it")
+    folder = find(task, name)[1]
+    assert folder is not None
     if task == "segmentation":
         return CamVid(folder, part, cache=True)
     return BSDS500(folder, "trainval" if part == "train" else part, cache=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from examples.training import Samples
 from pixelnet_triton.data import BSDS500, CamVid
 from pixelnet_triton.metrics import SegmentationMetrics, edge_nms, evaluate_boundaries
 from pixelnet_triton.models import PixelNet
+from pixelnet_triton.recipes.ranks import Samples
 from pixelnet_triton.sampling import UniformSampler
 
 __all__ = ["evaluate_edges", "evaluate_segmentation"]

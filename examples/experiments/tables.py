@@ -181,7 +181,7 @@ _TABLES = (
         "Surface normals of rendered rooms",
         _predictors(Configuration("normals", steps=250)),
         NORMAL_METRICS,
-        "100 rooms of examples/scenes.py that are not among the 400 of the training.",
+        "100 rendered rooms that are not among the 400 of the training.",
     ),
     Table(
         "depth",

@@ -1,4 +1,4 @@
-"""Readers of the public data sets, and joint transforms of images and targets.
+"""Readers of the public data sets, rendered rooms, and joint transforms of images and targets.
 
 >>> from pixelnet_triton.data import CamVid, Compose, RandomCrop, RandomHorizontalFlip
 """
@@ -8,6 +8,7 @@ from .camvid import CamVid
 from .context import PascalContext
 from .folders import PixelDataset, Sample
 from .nyu import NYUDepth, NYUNormals
+from .scenes import RenderedScenes
 from .transforms import (
     ColourScale,
     Compose,
@@ -36,6 +37,7 @@ __all__ = [
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomScale",
+    "RenderedScenes",
     "Resize",
     "RotatedBSDS500",
     "Sample",

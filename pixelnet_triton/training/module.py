@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..models import PixelNet
+from ..models.checkpoint import KEY, read_lightning
 from .feature_batches import check_frozen, predict_features
 from .lightning import LightningModule, OptimizerLRSchedulerConfig
 from .loader import derived_seed
 from .recipe import Recipe, parameter_groups, rate_factor
+from .saved import describe, parts
 from .tasks import Task
 
 __all__ = ["PixelNetModule"]
@@ -78,7 +83,7 @@ class PixelNetModule(LightningModule):
         """Dense prediction ``(B, K, H, W)``, after the output activation."""
         return self.model.predict(images.contiguous(memory_format=self.memory_format))
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """The loss of one mini-batch: ``image (M, 3, H, W)``, ``target`` as the task has it.
 
         In the place of ``image`` there may be ``features``, the backbone's maps, as
@@ -100,7 +105,7 @@ class PixelNetModule(LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=target.shape[0])
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Update the task's metrics with the dense prediction, of images or of their features."""
         target = batch["target"]
         if "features" in batch:
@@ -131,3 +136,33 @@ class PixelNetModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration of network, task and recipe, from which both are built again."""
+        checkpoint[KEY] = describe(self)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        map_location: torch.device | str | None = "cpu",
+        **given: Any,
+    ) -> PixelNetModule:
+        """The module of a checkpoint, which is enough by itself; nothing is downloaded.
+
+        Args:
+            checkpoint_path: a file that :func:`pixelnet_triton.training.fit` or the Trainer
+                wrote; it is read with ``weights_only=True``.
+            map_location: the device.
+            **given: arguments of this class, in the place of the checkpoint's: a model or task
+                that the checkpoint cannot describe, another recipe.
+
+        Raises:
+            ValueError: the file is another one, or does not describe a part that is not given.
+            ModuleNotFoundError: the backbone's package is not installed.
+        """
+        checkpoint = read_lightning(checkpoint_path, map_location)
+        module = cls(**parts(checkpoint[KEY], given))
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        return module if map_location is None else module.to(map_location)

@@ -1,13 +1,13 @@
 """The table of faults that `python -m tests.mutate` puts into the code, one at a time."""
 
-from . import core, data, examples, kernels, losses, metrics, models, sampling, training
+from . import core, data, kernels, losses, metrics, models, recipes, sampling, training
 from .fault import DoesNotApply, Fault
 
 __all__ = ["FAULTS", "DoesNotApply", "Fault"]
 
 FAULTS: tuple[Fault, ...] = (
     *training.FAULTS,
-    *examples.FAULTS,
+    *recipes.FAULTS,
     *data.FAULTS,
     *sampling.FAULTS,
     *losses.FAULTS,
