@@ -18,10 +18,11 @@ from pathlib import Path
 from . import pretrained, runs
 from .harness import read, run_all
 from .pretrained_tables import PRETRAINED_TABLES
-from .report import draw, markdown
+from .report import draw, draw_boundaries, markdown
 from .tables import TABLES, configurations
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures"
 SETS = (
     ("runs.jsonl", runs.run, TABLES),
     ("pretrained.jsonl", pretrained.run, PRETRAINED_TABLES),
@@ -62,6 +63,7 @@ def main() -> int:
     finished = [line for file, _, _ in SETS for line in read(arguments.results / file)]
     for table in known.values():
         draw(table, finished, arguments.results)
+    draw_boundaries(finished, FIGURES / "bsds500_pr.png")
     (arguments.results / "README.md").write_text(markdown(known.values(), finished))
     print(f"{len(finished)} runs; tables and plots in {arguments.results}")
     return 0

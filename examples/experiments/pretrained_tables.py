@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pixelnet_triton.data import CamVid
+
 from .pretrained import Pretrained
 from .tables import Table
 
@@ -55,6 +57,10 @@ def _n_by_m(points: int, images: int, **changes: Any) -> tuple[str, Pretrained]:
     return label, _with(CAMVID, points=points, images=images, **changes)
 
 
+WHOLE_CAMVID = (
+    ("frozen", _with(CAMVID, steps=1500, schedule="cosine", test="all")),
+    ("fine-tuned", _with(CAMVID, points=700, images=3, test="all", **FINETUNING)),
+)
 _TABLES = (
     Table(
         "pretrained_table1",
@@ -139,12 +145,16 @@ _TABLES = (
     Table(
         "pretrained_camvid",
         "CamVid on a pretrained backbone: all pixels of all 233 test images",
-        (
-            ("frozen", _with(CAMVID, steps=1500, schedule="cosine", test="all")),
-            ("fine-tuned", _with(CAMVID, points=700, images=3, test="all", **FINETUNING)),
-        ),
+        WHOLE_CAMVID,
         SEGMENTATION_METRICS,
         "efficientnet-lite0, head 256-256, images of 360 x 480 at a single scale.",
+    ),
+    Table(
+        "pretrained_classes",
+        "CamVid on a pretrained backbone: IU of each class",
+        WHOLE_CAMVID,
+        {f"iu/{name}": name for name in CamVid.CLASSES},
+        "As above. The confusion matrices stand in `pretrained.jsonl`.",
     ),
     Table(
         "pretrained_bsds500",

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pixelnet_triton.recipes.curves import draw_curves
+
 from .harness import plain
 from .tables import Table, with_seed
 
-__all__ = ["draw", "markdown"]
+__all__ = ["draw", "draw_boundaries", "markdown"]
 
 Run = dict[str, Any]
 Rows = list[tuple[str, list[Run]]]
@@ -76,6 +78,17 @@ def draw(table: Table, runs: list[Run], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{table.name}.png", dpi=110)
     plt.close(figure)
+
+
+def draw_boundaries(runs: list[Run], path: Path) -> None:
+    """Figure 4 of the paper: precision over recall of whole BSDS500, and the human point."""
+    curves = {
+        "fine-tuned" if run["configuration"]["finetuned"] else "frozen": run["metrics"]
+        for run in runs
+        if "precision" in run["metrics"]
+    }
+    if curves:
+        draw_curves(path, dict(sorted(curves.items(), reverse=True)))
 
 
 def _rows(table: Table, runs: list[Run]) -> Rows:
