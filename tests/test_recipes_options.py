@@ -36,6 +36,7 @@ SCRIPTS = {
     "depth": train_depth,
 }
 PRINTING = [*SCRIPTS.values(), demo, demo_training, figures, experiments]
+ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "predict")
 
 
@@ -171,7 +172,25 @@ def test_runs_as_a_module(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=ROOT,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("python -m pixelnet_triton evaluate: error: ")
+
+
+class TestDocuments:
+    @pytest.mark.parametrize("name", ["README.md", "docs/cli.md"])
+    def test_their_commands_can_be_copied(self, name: str) -> None:
+        asked = [
+            words[words.index("pixelnet_triton") + 1 :]
+            for words in commands_in(re.sub(r" +#.*", "", (ROOT / name).read_text()))
+            if "pixelnet_triton" in words
+        ]
+        assert len(asked) >= 3
+        for words in asked:
+            command_line().parse_args(words)
+
+    def test_presets_and_data_sets_are_all_described(self) -> None:
+        page = (ROOT / "docs" / "cli.md").read_text()
+        for name in [*PRESETS, *(row.name for row in DATASETS)]:
+            assert f"`{name}`" in page, name
