@@ -16,7 +16,8 @@ from .setup import Setup
 
 __all__ = ["train"]
 
-VALIDATIONS = 10  # in a run, whatever an epoch's length
+VALIDATIONS = 10  # in a run, whatever an epoch's length ...
+BETWEEN = 20  # ... but for short ones: fewest steps between two
 
 
 def train(
@@ -75,7 +76,7 @@ def train(
         steps=steps,
         resume=resume,
         checkpoint_every=checkpoint_every,
-        val_check_interval=max(1, steps // VALIDATIONS),
+        val_check_interval=max(BETWEEN, steps // VALIDATIONS),
         check_val_every_n_epoch=None,
         log_every_n_steps=log_every,
         **options,
