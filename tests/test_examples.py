@@ -22,7 +22,9 @@ RESULTS = Path(__file__).resolve().parent.parent / "examples" / "results"
 #: Whole benchmarks, and trainings that take half an hour, are run with one seed.
 ONE_SEED = {
     "pretrained_camvid",
+    "pretrained_classes",
     "pretrained_bsds500",
+    "pretrained_ap",
     "pretrained_scales",
     "pretrained_scales_edges",
 }

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton.integrations.export import export
 from pixelnet_triton.models import (
     ImageNormalization,
     PixelMLP,
@@ -254,6 +255,18 @@ def test_state_dict_and_compile() -> None:
     expected = backbone(images)
     compiled = torch.compile(other, backend="eager", fullgraph=True)
     assert all(map(torch.equal, compiled(images), expected))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_network_on_it_is_compiled_and_exported(frozen: bool) -> None:
+    backbone = tapped(frozen=frozen, shift=3)
+    model = PixelNet(backbone, PixelMLP(backbone.channels, (5,), out_features=2)).eval()
+    images, points = torch.rand(1, 3, 33, 47), torch.rand(1, 9, 2) * 30
+    expected = model(images, points)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images, points), expected)
+    program = export(model, (images, points))
+    torch.testing.assert_close(program.module()(images, points), expected)
 
 
 def test_two_backbones_share_a_network() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from .probe import probe
 from .wrapped import WrappedBackbone
 
 __all__ = ["TappedBackbone"]
+
+# torch 2.6 cannot tell.
+_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class _AllMapsSeen(Exception):
@@ -28,7 +32,7 @@ class TappedBackbone(WrappedBackbone):
     The network stays as it is. Hooks on the named modules keep what these return, and an exception
     that is caught here ends the forward pass after the last of them: what lies behind, a
     classifier for example, is not computed. Outside this backbone the network gives what it
-    always gave.
+    always gave. One thread at a time may call the backbone, or others that tap the same network.
 
     **Placement.** Point x falls on cell t = (x - (s - 1) / 2) / s of a map of stride s, as
     everywhere in this library: cell i stands for the pixels s i to s i + s - 1. Convolutions that
@@ -39,12 +43,12 @@ class TappedBackbone(WrappedBackbone):
     =============================================  ===================  ========================
     (k - 1) / 2 on both sides (torchvision, timm)  s i                  -(s - 1) / 2 pixels
     one less in front (TensorFlow's "same")        s i + s - 1          (s - 1) / 2 pixels
-    poolings of 2 x 2 (VGG)                        s i + (s - 1) / 2    0
+    none, k = 2 (VGG's poolings, ConvNeXt)         s i + (s - 1) / 2    0
     =============================================  ===================  ========================
 
-    `shift` p moves the cells of stride s by p mod s pixels, another distance in each map: against
-    the image if it is positive, with it (by -p mod s) if it is negative. For strides of 2, 4, 8, 16
-    and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
+    `shift` p moves the cells of stride s by |p| mod s pixels, another distance in each map: to the
+    left and up if p is positive, to the right and down if it is negative. For strides of 2, 4, 8,
+    16 and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
     those of the first. It is done by rows and columns of zeros in front of the normalised images,
     and by cutting the cells over them off the maps.
 
@@ -133,7 +137,8 @@ class TappedBackbone(WrappedBackbone):
         if self._maps is None:
             return
         self._maps.setdefault(name, output)
-        if len(self._maps) == len(self.layers):
+        # torch.export has to see every module return.
+        if len(self._maps) == len(self.layers) and not _exporting():
             raise _AllMapsSeen
 
     def forward(self, images: Tensor) -> list[Tensor]:
