@@ -158,6 +158,12 @@ def test_context_is_trained_at_two_scales_and_seen_at_half() -> None:
     assert context.seen(setup) == View(scale=0.5)
 
 
+def test_a_scale_replaces_the_data_sets_size() -> None:
+    half = dataclasses.replace(SMALL, scale=0.5)
+    assert CAMVID.seen(half) == View(scale=0.5)
+    assert CAMVID.training(ROOT, half)[0].transform == RandomScale((0.5,))  # type: ignore[attr-defined]
+
+
 def test_crops_have_a_height_and_a_width() -> None:
     with pytest.raises(ValueError, match=r"crop=\(3,\); expected a height and a width"):
         CAMVID.training(ROOT, dataclasses.replace(PAPER, crop=(3,)))

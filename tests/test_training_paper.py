@@ -135,6 +135,7 @@ class TestPreset:
             "positives": 0.5,  # Table 6, 50%
             "random_scales": (),
             "reduced": False,
+            "scale": None,
             "turned": False,
             "crop": (),
             "mirror": True,  # the authors' data layer, as colours

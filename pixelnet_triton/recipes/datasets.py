@@ -1,7 +1,8 @@
 """The data sets that recipes know: of which task, from which splits, at which size.
 
-A row of the table says all that differs between data sets; the commands say nothing of it. Another
-data set is another row::
+A row of the table says all that differs between data sets; the commands say nothing of it. Labelled
+images of one's own need no more than the layout of :class:`~pixelnet_triton.data.LabelledFolder`;
+another layout, or another task, is another row::
 
     DATASETS.append(DataSet("mine", "segmentation", MyReader, folder="mine"))
 """
@@ -20,6 +21,7 @@ from ..data import (
     CamVid,
     ColourScale,
     Compose,
+    LabelledFolder,
     NYUDepth,
     NYUNormals,
     PascalContext,
@@ -83,6 +85,8 @@ class DataSet:
 
     def seen(self, setup: Setup) -> View:
         """The size at which a network of this setup sees the images."""
+        if setup.scale is not None:
+            return View(scale=setup.scale)
         return self.reduced if setup.reduced else self.view
 
     def read(
@@ -213,6 +217,7 @@ DATASETS = [
             "finetuned": _CROPPED,
         },
     ),
+    DataSet("own", "segmentation", LabelledFolder, "own", splits=("train", "val", "val")),
     _NYU(reader=NYUNormals, **_NORMALS),
     _NYU(reader=NYUDepth, **_DEPTH),
     _ROOMS(reader=partial(_rooms, "normals"), **_NORMALS),

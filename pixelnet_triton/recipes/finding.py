@@ -55,6 +55,8 @@ def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataS
             f"{root} has the layout of no data set for {rows[0].task}.\n  "
             + "\n  ".join(f"{name}: {reason}" for name, reason in reasons.items())
         )
+    # Only a folder of one's own has a list of its classes; CamVid's folders fit its layout too.
+    fitting = [row for row in fitting if row.name == "own"] or fitting
     names = [row.name for row in fitting]
     if len(fitting) > 1 and usual not in names:
         raise ValueError(

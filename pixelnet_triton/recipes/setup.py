@@ -60,6 +60,9 @@ class Setup:
     images: int = _option(_BASELINE.images, "images of a mini-batch, on each rank")
     positives: float = _option(0.5, "fraction of edges among the drawn pixels (edges only)")
     reduced: bool = _option(False, "images of the reduced size that the data set's row names")
+    scale: float | None = _option(
+        None, "factor on the size of images, instead of the data set's", float
+    )
     random_scales: tuple[float, ...] = _option(
         (), "training images are resized by one of these factors, drawn anew each time", float
     )
