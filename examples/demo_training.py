@@ -33,22 +33,19 @@ from torch import Tensor
 
 from pixelnet_triton.data import CamVid, Compose, RandomCrop, RandomHorizontalFlip, Resize, Sample
 from pixelnet_triton.models import PixelNet
-from pixelnet_triton.sampling import UniformSampler
+from pixelnet_triton.recipes import PRESETS, Setup, TaskCard, find, network
+from pixelnet_triton.recipes.ranks import Samples
 from pixelnet_triton.training import (
-    Depth,
     PixelNetModule,
     Recipe,
-    Segmentation,
     StepLoader,
-    Task,
     Transform,
     fit,
 )  # fmt: skip
 
-from .training import SMALL, Samples, Setup, data_folder, network
-
 PICTURE = Path(__file__).resolve().parent.parent / "out" / "demo_training.png"
 REPORTS = 10  # lines of progress
+SMALL = PRESETS["small"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,9 @@ class Lesson:
     """What is learned, from what, and how it is shown."""
 
     title: str
-    task: Task
+    card: TaskCard
     setup: Setup
+    steps: int
     train: Samples
     transform: Transform
     test: list[Sample]
@@ -76,11 +74,11 @@ def camvid(folder: Path) -> Lesson:
     classes = len(CamVid.CLASSES)
     palette = np.zeros((256, 3))
     palette[:classes] = np.array(CamVid.PALETTE) / 255
-    setup = dataclasses.replace(SMALL, steps=700)
     return Lesson(
         f"CamVid, {classes} classes, {len(train)} images at 120 x 160",
-        Segmentation(classes, UniformSampler(setup.points)),
-        setup,
+        TaskCard("segmentation", "camvid", classes=CamVid.CLASSES),
+        SMALL,
+        700,
         train,
         RandomHorizontalFlip(),
         [test[index] for index in range(0, len(test), 4)],
@@ -110,13 +108,14 @@ def motorcycle() -> Lesson:
     left = {**half, "image": half["image"][..., :border], "target": half["target"][..., :border]}
     right = half["target"].clone()
     right[:, :border] = 0  # unknown, so not tested
-    setup = dataclasses.replace(SMALL, steps=400, lr=0.02)
+    setup = dataclasses.replace(SMALL, lr=0.02)
     known = left["target"][left["target"] > 0]
     return Lesson(
         f"depth of Middlebury's Motorcycle from one view: trained on columns 0 to {border - 1}, "
         f"tested on {border} to 369",
-        Depth(UniformSampler(setup.points)),
+        TaskCard("depth", "motorcycle"),
         setup,
+        400,
         [left] * setup.images,
         Compose([RandomCrop((160, 160))]),
         [{**half, "tested": right}],
@@ -150,11 +149,12 @@ class Progress(Callback):
 
 def score(lesson: Lesson, predictions: list[Tensor]) -> float:
     """The task's metric over the test."""
-    metric = lesson.task.metrics()
+    task = lesson.card.task(lesson.setup)
+    metric = task.metrics()
     for sample, prediction in zip(lesson.test, predictions, strict=True):
         tested = sample["tested"] if "tested" in sample else sample["target"]
         metric.update(prediction, tested[None])
-    return float(metric.compute()[lesson.task.monitor])
+    return float(metric.compute()[task.monitor])
 
 
 def draw(lesson: Lesson, predictions: list[Tensor], caption: str) -> None:
@@ -190,15 +190,16 @@ def draw(lesson: Lesson, predictions: list[Tensor], caption: str) -> None:
 def learn(lesson: Lesson) -> tuple[PixelNet, list[float]]:
     """Train, printing the loss; returns the network and the losses of all steps."""
     setup = lesson.setup
-    model = network(setup, lesson.task)
-    progress = Progress(setup.steps)
+    task = lesson.card.task(setup)
+    model = network(setup, lesson.card)
+    progress = Progress(lesson.steps)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            PixelNetModule(model, lesson.task, recipe=Recipe(lr=setup.lr), seed=setup.seed),
+            PixelNetModule(model, task, recipe=Recipe(lr=setup.lr), seed=setup.seed),
             StepLoader(lesson.train, setup.images, seed=setup.seed, transform=lesson.transform),
             folder=folder,
-            steps=setup.steps,
+            steps=lesson.steps,
             callbacks=[progress],
             accelerator="cpu",
             enable_progress_bar=False,
@@ -219,15 +220,17 @@ def main() -> int:
 
 def learn_and_test() -> int:
     """The lesson that the machine has data for; returns the exit status."""
-    folder = data_folder("camvid")
-    if folder is None:
+    try:
+        folder = find("segmentation", "camvid")[1]
+    except FileNotFoundError:
+        folder = None
         print("no CamVid below PIXELNET_DATA: learning from scikit-image's photograph instead")
     lesson = motorcycle() if folder is None else camvid(folder)
     setup = lesson.setup
     print(
         f"training a PixelNet: {lesson.title}\n"
         f"VGG-16 of {setup.width:g} the width, MLP {'-'.join(map(str, setup.hidden))}, "
-        f"{setup.points} pixels of each of {setup.images} images a step, {setup.steps} steps"
+        f"{setup.points} pixels of each of {setup.images} images a step, {lesson.steps} steps"
     )
     model, losses = learn(lesson)
     predictions = [model.predict(sample["image"][None]) for sample in lesson.test]
@@ -235,8 +238,9 @@ def learn_and_test() -> int:
     reached, constant = score(lesson, predictions), score(lesson, constants)
     tenth = len(losses) // 10
     before, after = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    monitor = lesson.card.task(setup).monitor
     caption = (
-        f"{lesson.title}\ntest: {lesson.task.monitor} {reached:.3f} after {setup.steps} steps; "
+        f"{lesson.title}\ntest: {monitor} {reached:.3f} after {lesson.steps} steps; "
         f"the training set's constant has {constant:.3f}"
     )
     draw(lesson, predictions, caption)

@@ -23,7 +23,8 @@ FLOORS = (
     {"metrics", "inference"},
     {"models"},
     {"integrations", "training", "selfcheck"},
-    {"__init__"},
+    {"recipes"},
+    {"__init__", "__main__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: What stands beside others on one floor knows nothing of them.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from examples.scenes import WALLS, RenderedScenes, camera_rays, render
-from pixelnet_triton.data import RandomHorizontalFlip
+from pixelnet_triton.data import RandomHorizontalFlip, RenderedScenes
+from pixelnet_triton.data.scenes import WALLS, camera_rays, render
 
 SEEDS = range(12)
 SIZE = (120, 160)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from pixelnet_triton.training import (
     derived_seed,
     fit,
     parameter_groups,
+    rate_factor,
     step_decay,
 )
 
@@ -82,12 +84,57 @@ class TestRecipe:
         rates = {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()}
         assert rates == {"weights": (1e-3, 5e-4), "biases": (2e-3, 0.0), "scales": (1e-3, 0.0)}
 
+    def test_the_backbone_may_have_a_rate_of_its_own(self) -> None:
+        backbone = VGG16(("conv1_2",), width=1 / 16, batch_norm=True)
+        model = PixelNet(backbone, PixelMLP(backbone.channels, (4,), out_features=2))
+        recipe = Recipe(lr=0.1, backbone_lr_multiplier=0.25)
+        groups = {group["name"]: group for group in parameter_groups(model, recipe)}
+        whole = {group["name"]: group for group in parameter_groups(model, Recipe(lr=0.1))}
+        own = {id(p) for p in backbone.parameters()}
+        for kind, group in whole.items():
+            ids = {id(p) for p in group["params"]}
+            for name, there, factor in (
+                (kind, ids - own, 1),
+                (f"backbone {kind}", ids & own, 0.25),
+            ):
+                assert {id(p) for p in groups.get(name, {"params": ()})["params"]} == there
+                if there:
+                    assert groups[name]["lr"] == pytest.approx(factor * group["lr"])
+                    assert groups[name]["weight_decay"] == group["weight_decay"]
+        # The head of this network has no scales.
+        assert set(groups) == {
+            "weights", "biases", "backbone weights", "backbone biases", "backbone scales",
+        }  # fmt: skip
+
+    def test_cosine_falls_to_zero_after_the_warm_up(self) -> None:
+        factor = rate_factor(Recipe(schedule="cosine", warmup=0.1), 100)
+        cosine = [(1 + math.cos(math.pi * step / 100)) / 2 for step in range(100)]
+        rising = [min(1.0, (step + 1) / 10) for step in range(100)]
+        expected = [c * r for c, r in zip(cosine, rising, strict=True)]
+        assert [factor(step) for step in range(100)] == pytest.approx(expected)
+        assert factor(100) == 0
+
+    def test_the_default_schedule_is_the_papers(self) -> None:
+        ours, papers = rate_factor(Recipe(), 96), step_decay(Recipe(), 96)
+        assert [ours(step) for step in range(97)] == [papers(step) for step in range(97)]
+
     @pytest.mark.parametrize(
-        ("field", "value"), [("lr", -1.0), ("decay_at", (0.9, 0.1)), ("decay_at", (0.5, 2.0))]
+        ("field", "value"),
+        [
+            ("lr", -1.0),
+            ("decay_at", (0.9, 0.1)),
+            ("decay_at", (0.5, 2.0)),
+            ("backbone_lr_multiplier", -0.1),
+            ("warmup", 1.0),
+        ],
     )
     def test_names_what_is_out_of_range(self, field: str, value: object) -> None:
         with pytest.raises(ValueError, match=f"{field}=.*expected"):
             Recipe(**{field: value})
+
+    def test_an_unknown_schedule_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="schedule='linear' is unknown; use one of"):
+            Recipe(schedule="linear")
 
 
 class TestStepLoader:

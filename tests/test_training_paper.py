@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from examples.training import PAPER, SMALL
-from examples.training import network as network_of
 from pixelnet_triton.data import ColourScale, RandomHorizontalFlip
 from pixelnet_triton.losses import balanced_sigmoid_cross_entropy, cross_entropy
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+from pixelnet_triton.recipes import PRESETS, TaskCard
+from pixelnet_triton.recipes import network as network_of
 from pixelnet_triton.sampling import BiasedSampler, SampledPixels, UniformSampler
 from pixelnet_triton.training import (
     EDGE_RECIPE,
@@ -29,6 +29,8 @@ from pixelnet_triton.training import (
     StepLoader,
     Task,
 )
+
+PAPER, SMALL = PRESETS["paper"], PRESETS["small"]
 
 
 class OfSteps:
@@ -112,23 +114,43 @@ class TestPreset:
     def test_is_the_papers(self) -> None:
         """Every field: a new one needs its number here."""
         assert vars(PAPER) == {
-            "steps": 7000,  # scripts replace it: epochs times the data set's mini-batches
-            "width": 1.0,  # section 4: a VGG-16
+            "backbone": "vgg16",  # section 4
+            "pretrained": None,  # a file that the user has
+            "normalization": "torchvision",  # of its weights
+            "frozen": False,  # section 4: fine-tuned
+            "layers": (),  # section 4: conv-{1_2 ... 5_3}, VGG16's own
+            "fixed_statistics": False,
+            "width": 1.0,
             "batch_norm": False,  # section 4: fine-tuned from ImageNet, which has none
             "hidden": (4096, 4096),  # section 4: fc layers of 4,096
             "head_batch_norm": False,
             "dropout": 0.5,  # section 4: dropout; its probability from the authors' nets
             "init": "gaussian",  # section 4
+            "epochs": 96,  # section 4: 80 + 8 + 8
+            "steps": None,
             "lr": 1e-3,  # section 4
+            "decay_at": (80 / 96, 88 / 96),  # section 4
             "points": 2000,  # section 4.1, baseline 2000 x 5
             "images": 5,  # section 4.1
+            "positives": 0.5,  # Table 6, 50%
+            "random_scales": (),
+            "reduced": False,
+            "scale": None,
+            "turned": False,
+            "crop": (),
+            "mirror": True,  # the authors' data layer, as colours
+            "colours": True,
+            "backbone_lr": 1.0,  # section 4: one rate
+            "schedule": "step",  # section 4
+            "warmup": 0.0,
             "seed": 1989,  # solver
         }
 
     def test_network_has_the_papers_sizes(self) -> None:
         """Section 4: conv-{1_2, 2_2, 3_3, 4_3, 5_3}, 1,472 channels, Gaussian of 1e-3."""
+        card = TaskCard("segmentation", "context59", classes=tuple(map(str, range(59))))
         with torch.device("meta"):
-            model = network_of(PAPER, Segmentation(59))
+            model = network_of(PAPER, card)
         backbone, head = model.backbone, model.head
         assert backbone.layers == ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
         weights = [m.weight.shape for m in (head.first, head.rest[1], head.rest[4])]

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from examples.training import Share, evaluate, first_process, print_metrics
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+from pixelnet_triton.recipes import TaskCard, evaluate
+from pixelnet_triton.recipes.ranks import Batches, Share, first_process
 from pixelnet_triton.sampling import SampledPixels, UniformSampler
 from pixelnet_triton.training import PixelNetModule, Segmentation, StepLoader
 
@@ -126,35 +127,30 @@ def test_ranks_share_the_evaluation(world: int, as_rank: Any) -> None:
     shares = []
     for rank in range(world):
         as_rank(rank, world)
-        share = Share(data)
-        shares.append([int(batch["target"][0, 0, 0]) for batch in share])
-        assert len(share) == len(shares[-1])
+        shares.append([int(batch["target"][0, 0, 0]) for batch in Batches(data)])
+        assert len(Batches(data)) == len(Share(7)) == len(shares[-1])
     assert sorted(image for share in shares for image in share) == list(range(7))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_fewer_images_than_ranks_leave_none_without(as_rank: Any) -> None:
     as_rank(3, 4)
-    assert len(list(Share(samples(2)))) == 2
+    assert list(Share(2)) == [0, 1]
 
 
 def test_evaluation_sees_each_image_of_its_share(
-    as_rank: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    as_rank: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second of two ranks predicts two of five images, and prints nothing."""
+    """The second of two ranks predicts two of five images, and is not the one that reports."""
     backbone = VGG16(("conv1_1",), width=1 / 16)
     model = PixelNet(backbone, PixelMLP(backbone.channels, (), out_features=5), output="softmax")
-    predicted = []
-    predict = model.predict
-    monkeypatch.setattr(model, "predict", lambda images: predicted.append(1) or predict(images))
+    card = TaskCard("segmentation", "toy", classes=tuple("abcde"))
+    kept: list[str] = []
     as_rank(1, 2)
     assert not first_process()
     # The metric would gather from the other rank, which is not there.
     monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: False)
-    metrics = evaluate(model, Segmentation(5), samples(5), progress=False)
-    assert len(predicted) == 2
-    print_metrics("test", metrics)
-    assert capsys.readouterr().out == ""
+    evaluate(model, card, samples(5), keep=lambda name, _: kept.append(name), progress=False)
+    assert kept == ["1", "3"]
     as_rank(0, 2)
-    print_metrics("test", metrics)
-    assert "mean_iu" in capsys.readouterr().out
+    assert first_process()

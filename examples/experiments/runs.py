@@ -14,9 +14,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from examples.boundaries import boundary_scores
-from examples.scenes import RenderedScenes
-from examples.training import SMALL, Samples, Setup, data_folder, evaluate, network
 from pixelnet_triton.data import (
     BSDS500,
     CamVid,
@@ -24,10 +21,22 @@ from pixelnet_triton.data import (
     RandomCrop,
     RandomHorizontalFlip,
     RandomScale,
+    RenderedScenes,
     Resize,
     Sample,
 )
 from pixelnet_triton.models import PixelMLP, PixelNet
+from pixelnet_triton.recipes import (
+    PRESETS,
+    Setup,
+    TaskCard,
+    View,
+    evaluate,
+    evaluate_boundaries,
+    find,
+    network,
+)
+from pixelnet_triton.recipes.ranks import Samples
 from pixelnet_triton.sampling import BiasedSampler, UniformSampler
 from pixelnet_triton.training import (
     EDGE_RECIPE,
@@ -42,12 +51,13 @@ from pixelnet_triton.training import (
     fit,
 )
 
-__all__ = ["Configuration", "run"]
+__all__ = ["Configuration", "Losses", "run"]
 
 SIZE = (90, 120)  # of CamVid, a quarter of 360 x 480, and of the rooms
 BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 25, 15  # of 200 test images, of 99 thresholds
 SCENES = (400, 100)  # rendered rooms for training and for the test
 CURVE = 25  # points of the recorded loss curve
+SMALL = PRESETS["small"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Configuration:
     head_batch_norm: bool = False
     points: int = SMALL.points
     images: int = SMALL.images
-    steps: int = SMALL.steps
+    steps: int = 400
     lr: float = SMALL.lr
     seed: int = 0
     positives: float | None = None
@@ -87,7 +97,7 @@ def run(configuration: Configuration) -> dict[str, Any]:
     model = _model(configuration, task)
     edges = configuration.task == "edges"
     recipe = dataclasses.replace(EDGE_RECIPE if edges else Recipe(), lr=configuration.lr)
-    losses = _Losses()
+    losses = Losses()
     loader = StepLoader(
         train,
         configuration.images,
@@ -107,17 +117,20 @@ def run(configuration: Configuration) -> dict[str, Any]:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    metrics = evaluate(model, task, test, progress=False)
+    card = _card(configuration.task)
+    measured = evaluate(model, card, test, progress=False).metrics
+    metrics = {name: value for name, value in measured.items() if "/" not in name}
     if edges:
-        metrics |= boundary_scores(
+        scores = evaluate_boundaries(
             model,
-            _needed("bsds500"),
-            scale=BSDS_SCALE,
+            dataclasses.replace(card, view=View(scale=BSDS_SCALE)),
+            BSDS500(_needed("bsds500"), "test"),
             images=BSDS_TESTED,
             thresholds=BSDS_THRESHOLDS,
             workers=1,
             progress=False,
-        )
+        ).metrics
+        metrics |= {name: scores[name] for name in ("ods", "ois", "ap")}
     curve = losses.curve()
     metrics["last_loss"] = curve[-1]
     return {name: round(value, 5) for name, value in metrics.items()} | {"losses": curve}
@@ -139,6 +152,12 @@ def _task(configuration: Configuration) -> Task:
     raise ValueError(f"task={configuration.task!r} is unknown")
 
 
+def _card(task: str) -> TaskCard:
+    """Of images that have been reduced before, and are seen as they are."""
+    classes = CamVid.CLASSES if task == "segmentation" else ()
+    return TaskCard(task, task, classes=classes)
+
+
 def _model(configuration: Configuration, task: Task) -> PixelNet:
     setup = dataclasses.replace(
         SMALL,
@@ -148,7 +167,7 @@ def _model(configuration: Configuration, task: Task) -> PixelNet:
     )
     if configuration.features in ("colour", "none"):
         return _shallow_network(setup, task, float(configuration.features == "colour"))
-    model = network(setup, task)
+    model = network(setup, _card(configuration.task))
     if configuration.features == "random":
         # Its batch normalisations still follow the statistics of the images.
         model.backbone.requires_grad_(False)
@@ -196,10 +215,9 @@ def _data(task: str) -> tuple[Samples, Samples]:
 
 
 def _needed(name: str) -> Path:
-    folder = data_folder(name)
-    if folder is None:
-        raise FileNotFoundError(f"no folder {name}: set PIXELNET_DATA to the folder that holds it")
-    return folder
+    root = find("edges" if name == "bsds500" else "segmentation", name)[1]
+    assert root is not None
+    return root
 
 
 class _Loaded:
@@ -221,7 +239,9 @@ def _augmentation(task: str) -> Compose:
     return Compose([RandomHorizontalFlip()])
 
 
-class _Losses(Callback):
+class Losses(Callback):
+    """The loss of every step."""
+
     def __init__(self) -> None:
         self.values: list[float] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,19 @@ class Table:
 
     name: str
     title: str
-    rows: tuple[tuple[str, Configuration], ...]
+    rows: tuple[tuple[str, Any], ...]
     metrics: dict[str, str]
     note: str
 
 
-def with_seed(configuration: Configuration, seed: int) -> Configuration:
+def with_seed(configuration: Any, seed: int) -> Any:
     """The same run with another seed."""
     return dataclasses.replace(configuration, seed=seed)
 
 
-def configurations(names: Sequence[str], seeds: int) -> list[Configuration]:
+def configurations(tables: Iterable[Table], seeds: int) -> list[Any]:
     """The runs of the tables, each once, the first seed of all of them first."""
-    rows = [row for name in names for _, row in TABLES[name].rows]
+    rows = [row for table in tables for _, row in table.rows]
     return list(dict.fromkeys(with_seed(row, seed) for seed in range(seeds) for row in rows))
 
 
@@ -181,7 +181,7 @@ _TABLES = (
         "Surface normals of rendered rooms",
         _predictors(Configuration("normals", steps=250)),
         NORMAL_METRICS,
-        "100 rooms of examples/scenes.py that are not among the 400 of the training.",
+        "100 rendered rooms that are not among the 400 of the training.",
     ),
     Table(
         "depth",

@@ -1,4 +1,4 @@
-"""Readers of the public data sets, and joint transforms of images and targets.
+"""Readers of the public data sets, rendered rooms, and joint transforms of images and targets.
 
 >>> from pixelnet_triton.data import CamVid, Compose, RandomCrop, RandomHorizontalFlip
 """
@@ -7,7 +7,9 @@ from .bsds import BSDS500, RotatedBSDS500
 from .camvid import CamVid
 from .context import PascalContext
 from .folders import PixelDataset, Sample
+from .labelled import LabelledFolder
 from .nyu import NYUDepth, NYUNormals
+from .scenes import RenderedScenes
 from .transforms import (
     ColourScale,
     Compose,
@@ -26,6 +28,7 @@ __all__ = [
     "CamVid",
     "ColourScale",
     "Compose",
+    "LabelledFolder",
     "NYUDepth",
     "NYUNormals",
     "Normalize",
@@ -36,6 +39,7 @@ __all__ = [
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomScale",
+    "RenderedScenes",
     "Resize",
     "RotatedBSDS500",
     "Sample",

@@ -4,14 +4,17 @@
 """
 
 from .edge_metrics import PixelEdgeMetrics
+from .feature_batches import collate_features, predict_features
+from .features import CachedFeatures
 from .fit import fit
 from .loader import StepLoader, Transform, derived_seed
 from .module import PixelNetModule
-from .recipe import EDGE_RECIPE, Recipe, parameter_groups, step_decay
+from .recipe import EDGE_RECIPE, Recipe, parameter_groups, rate_factor, step_decay
 from .tasks import Depth, Edges, Normals, Sampler, Segmentation, Task
 
 __all__ = [
     "EDGE_RECIPE",
+    "CachedFeatures",
     "Depth",
     "Edges",
     "Normals",
@@ -23,8 +26,11 @@ __all__ = [
     "StepLoader",
     "Task",
     "Transform",
+    "collate_features",
     "derived_seed",
     "fit",
     "parameter_groups",
+    "predict_features",
+    "rate_factor",
     "step_decay",
 ]

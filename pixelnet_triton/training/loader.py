@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from ..data import collate
+from ..data import collate as pad_and_stack
 
 __all__ = ["Sample", "StepLoader", "Transform", "derived_seed"]
 
@@ -56,8 +56,10 @@ class StepLoader:
         seed: of permutations and transforms.
         transform: a joint transform called as ``transform(sample, generator=...)``.
         workers: processes that read and transform; 0 does so in this one.
-        collate: makes a mini-batch of a list of samples; the default pads images of different
-            sizes, with pixels that the samplers do not choose.
+        collate: makes a mini-batch of a list of samples. By default the data set's own method of
+            that name, where it has one (:class:`CachedFeatures`), else
+            :func:`pixelnet_triton.data.collate`, which pads images of different sizes, with pixels
+            that the samplers do not choose.
 
     Raises:
         ValueError: `images_per_batch` or `workers` out of range, or fewer images than one
@@ -81,7 +83,7 @@ class StepLoader:
         seed: int = 1989,
         transform: Transform | None = None,
         workers: int = 0,
-        collate: Callable[[Sequence[Sample]], dict[str, Any]] = collate,
+        collate: Callable[[Sequence[Sample]], dict[str, Any]] | None = None,
     ) -> None:
         if images_per_batch < 1:
             raise ValueError(f"images_per_batch={images_per_batch}; expected at least 1")
@@ -92,7 +94,7 @@ class StepLoader:
         self.seed = seed
         self.transform = transform
         self.workers = workers
-        self.collate = collate
+        self.collate = getattr(dataset, "collate", pad_and_stack) if collate is None else collate
         self._epoch = 0
         self._batch = 0  # of the next mini-batch
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..models import PixelNet
 from ..models.checkpoint import KEY, read_lightning
+from .feature_batches import check_frozen, predict_features
 from .lightning import LightningModule, OptimizerLRSchedulerConfig
 from .loader import derived_seed
-from .recipe import Recipe, parameter_groups, step_decay
+from .recipe import Recipe, parameter_groups, rate_factor
 from .saved import describe, parts
 from .tasks import Task
 
@@ -82,21 +83,37 @@ class PixelNetModule(LightningModule):
         """Dense prediction ``(B, K, H, W)``, after the output activation."""
         return self.model.predict(images.contiguous(memory_format=self.memory_format))
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """The loss of one mini-batch: ``image (M, 3, H, W)``, ``target`` as the task has it."""
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """The loss of one mini-batch: ``image (M, 3, H, W)``, ``target`` as the task has it.
+
+        In the place of ``image`` there may be ``features``, the backbone's maps, as
+        :class:`CachedFeatures` gives them: then the head alone is computed.
+        """
         step_seed = derived_seed(self.seed, self.global_rank, self.global_step, batch_index)
         torch.manual_seed(step_seed)  # dropout, on every device
         generator = torch.Generator(device=self.device).manual_seed(step_seed)
-        images, target = batch["image"], batch["target"]
+        target = batch["target"]
         pixels = self.task.sample(target, generator=generator)
-        scores = self.model(images.contiguous(memory_format=self.memory_format), pixels.points)
+        if "features" in batch:
+            check_frozen(self.model)
+            size = (target.shape[-2], target.shape[-1])
+            scores = self.model.head(batch["features"], pixels.points, size)
+        else:
+            images = batch["image"].contiguous(memory_format=self.memory_format)
+            scores = self.model(images, pixels.points)
         loss = self.task.loss(scores, target, pixels)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=images.shape[0])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=target.shape[0])
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        """Update the task's metrics with the dense prediction."""
-        self.metrics.update(self(batch["image"]), batch["target"])
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Update the task's metrics with the dense prediction, of images or of their features."""
+        target = batch["target"]
+        if "features" in batch:
+            size = (target.shape[-2], target.shape[-1])
+            prediction = predict_features(self.model, batch["features"], size)
+        else:
+            prediction = self(batch["image"])
+        self.metrics.update(prediction, target)
 
     def on_validation_epoch_end(self) -> None:
         """Log each scalar of the metrics as ``val/NAME``, over all ranks."""
@@ -107,13 +124,13 @@ class PixelNetModule(LightningModule):
                 self.log(f"val/{name}", value, prog_bar=name == self.task.monitor)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD over the paper's parameter groups; its decay in steps of the whole training."""
+        """SGD over the paper's parameter groups; its schedule in steps of the whole training."""
         optimizer = torch.optim.SGD(
             parameter_groups(self.model, self.recipe),
             lr=self.recipe.lr,
             momentum=self.recipe.momentum,
         )
-        factor = step_decay(self.recipe, int(self.trainer.estimated_stepping_batches))
+        factor = rate_factor(self.recipe, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,

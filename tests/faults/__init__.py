@@ -4,12 +4,12 @@ from . import (
     bench,
     core,
     data,
-    examples,
     integrations,
     kernels,
     losses,
     metrics,
     models,
+    recipes,
     sampling,
     shared,
     training,
@@ -20,7 +20,7 @@ __all__ = ["FAULTS", "DoesNotApply", "Fault"]
 
 FAULTS: tuple[Fault, ...] = (
     *training.FAULTS,
-    *examples.FAULTS,
+    *recipes.FAULTS,
     *data.FAULTS,
     *sampling.FAULTS,
     *losses.FAULTS,

@@ -8,9 +8,62 @@ _IGNORE = ("tests/test_ignore_index.py",)
 _RECIPE = "pixelnet_triton/training/recipe.py"
 _MODULE = "pixelnet_triton/training/module.py"
 _LOADER = "pixelnet_triton/training/loader.py"
+_CACHE = "pixelnet_triton/training/features.py"
+_BATCHES = "pixelnet_triton/training/feature_batches.py"
+_FEATURES = ("tests/test_training_features.py",)
+_RECIPE_TESTS = ("tests/test_training.py::TestRecipe",)
 _TASKS = "pixelnet_triton/training/tasks.py"
 
 FAULTS = (
+    Fault(
+        "backbone-at-the-heads-rate",
+        _RECIPE,
+        '("backbone ", recipe.backbone_lr_multiplier)',
+        '("backbone ", 1.0)',
+        _RECIPE_TESTS,
+    ),
+    Fault(
+        "cosine-over-half-the-training",
+        _RECIPE,
+        "math.pi * min(step / total_steps, 1.0)",
+        "math.pi * min(2 * step / total_steps, 1.0)",
+        _RECIPE_TESTS,
+    ),
+    Fault(
+        "features-padded-with-the-first-cells",
+        _BATCHES,
+        "place[..., :h, w - 1 : w]",
+        "place[..., :h, :1]",
+        _FEATURES,
+    ),
+    Fault(
+        "no-mirrored-features",
+        _CACHE,
+        "RandomHorizontalFlip(1.0)(sample) if mirrored else sample",
+        "sample",
+        _FEATURES,
+    ),
+    Fault(
+        "stale-images-not-noticed",
+        _CACHE,
+        'if file.metadata()["image"] != _digest(image):',
+        "if False:",
+        _FEATURES,
+    ),
+    Fault(
+        "stale-weights-not-noticed",
+        _CACHE,
+        "        digest.update(_bytes(tensor))\n",
+        "",
+        _FEATURES,
+    ),
+    Fault(
+        "features-of-a-backbone-that-learns",
+        _MODULE,
+        "            check_frozen(self.model)\n",
+        "",
+        _FEATURES,
+    ),
     Fault("momentum-half", _MODULE, "momentum=self.recipe.momentum", "momentum=0.5", _PAPER),
     Fault("momentum-none", _MODULE, "            momentum=self.recipe.momentum,\n", "", _PAPER),
     Fault("momentum-default", _RECIPE, "momentum: float = 0.9", "momentum: float = 0.99", _PAPER),
@@ -25,8 +78,8 @@ FAULTS = (
     Fault(
         "biases-decay",
         _RECIPE,
-        '"lr": recipe.lr * recipe.bias_lr_multiplier,\n            "weight_decay": 0.0',
-        '"lr": recipe.lr * recipe.bias_lr_multiplier,\n            "weight_decay": 5e-4',
+        '"biases": (recipe.bias_lr_multiplier, 0.0)',
+        '"biases": (recipe.bias_lr_multiplier, 5e-4)',
         _PAPER,
     ),
     Fault(
@@ -39,8 +92,8 @@ FAULTS = (
     Fault(
         "scales-decay",
         _RECIPE,
-        '"name": "scales", "lr": recipe.lr, "weight_decay": 0.0',
-        '"name": "scales", "lr": recipe.lr, "weight_decay": 5e-4',
+        '"scales": (1.0, 0.0)',
+        '"scales": (1.0, 5e-4)',
         _PAPER,
     ),
     Fault("decay-by-half", _RECIPE, "decay: float = 0.1", "decay: float = 0.5", _PAPER),

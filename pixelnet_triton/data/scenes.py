@@ -1,7 +1,5 @@
 """Rendered rooms with exact normals and depths: data for regression tasks that needs no download.
 
-    python examples/scenes.py --out out/scenes.png
-
 A scene is a room with spheres and boxes in it, seen through a pinhole camera, with a texture on
 each surface, Lambert's shading by one lamp, and a little noise. One ray goes through the centre of
 each pixel, so normal and depth are those of exactly one surface, to rounding: nothing is averaged
@@ -17,17 +15,14 @@ so depth is the distance along z, as a depth camera gives it, and normals face t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pixelnet_triton.data import Sample
-from pixelnet_triton.data.folders import position
+from .folders import Sample, position
 
 __all__ = ["RenderedScenes", "Scene", "camera_rays", "render"]
 
@@ -53,7 +48,7 @@ class Scene:
 
 
 class RenderedScenes(Dataset[Sample]):
-    """Scenes as samples of :class:`pixelnet_triton.data.PixelDataset`, rendered when asked for.
+    """Scenes as samples of :class:`~pixelnet_triton.data.PixelDataset`, rendered when asked for.
 
     Args:
         count: how many.
@@ -63,7 +58,7 @@ class RenderedScenes(Dataset[Sample]):
         transform: a joint transform, dict -> dict.
 
     Example:
-        >>> from examples.scenes import RenderedScenes
+        >>> from pixelnet_triton.data import RenderedScenes
         >>> sample = RenderedScenes(10, size=(60, 80))[3]
         >>> sample["image"].shape, sample["target"].shape, sample["kind"]
         (torch.Size([3, 60, 80]), torch.Size([3, 60, 80]), 'normals')
@@ -277,28 +272,3 @@ def _shade(hits: _Hits, rays: Array, count: int, random: np.random.Generator) ->
     image = np.minimum(albedo * light[:, None], 1).astype(np.float32) ** np.float32(1 / 2.2)
     noise = random.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image + np.float32(NOISE) * noise, 0, 1)
-
-
-def main() -> None:
-    """Write a picture: a row for each scene with image, normals and depth."""
-    from PIL import Image
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/scenes.png"), help="the picture")
-    parser.add_argument("--scenes", type=int, default=4, help="rooms in the picture")
-    parser.add_argument("--seed", type=int, default=0, help="of the rooms (0)")
-    arguments = parser.parse_args()
-    rows = []
-    for index in range(arguments.scenes):
-        scene = render((arguments.seed, index))
-        # The usual colours: red to the right, green up, blue towards the camera.
-        normals = scene.normals * (1, -1, -1) / 2 + 0.5
-        depth = np.repeat(1 - scene.depth[..., None] / scene.depth.max(), 3, axis=2)
-        rows.append(np.concatenate([scene.image, normals, depth], axis=1))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(arguments.out)
-    print(f"{arguments.out}: {arguments.scenes} scenes; image, normals, depth")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,134 @@
+"""Images in, files out: predictions, overlays, edges, normals and depths of one's own pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..data.folders import IMAGE_SUFFIXES, read_rgb
+from ..data.voc import listed_names
+from ..metrics import edge_nms
+from ..models import PixelNet
+from ..tools.progress import progress_bar
+from .card import TaskCard
+from .files import official_folder, write_official, write_picture
+from .pictures import overlay, picture
+from .view import predict_image
+
+__all__ = ["find_images", "predict_files"]
+
+
+def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
+    """Image files, and those in folders, in order.
+
+    Args:
+        paths: files and folders.
+        names: a list of names, one a line, such as VOC's ``ImageSets/Segmentation/test.txt``; of
+            the images in folders those are taken that it lists. None takes all.
+
+    Raises:
+        FileNotFoundError: a path is missing, or a name of the list, or there is no image.
+        ValueError: two images have the same name, so that one prediction would replace the other.
+    """
+    listed = None if names is None else listed_names(names)
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is no file and no folder; expected images")
+            found.append(path)
+            continue
+        files = {f.stem: f for f in sorted(path.iterdir()) if f.suffix.lower() in IMAGE_SUFFIXES}
+        missing = [name for name in listed or () if name not in files]
+        if missing:
+            raise FileNotFoundError(
+                f"{path} has no image {missing[0]!r}, which {names} lists ({len(missing)} of "
+                f"{len(listed or ())} are missing)"
+            )
+        found += files.values() if listed is None else [files[name] for name in listed]
+    if not found:
+        raise FileNotFoundError(f"no images: expected files, or folders of {IMAGE_SUFFIXES}")
+    name, count = Counter(path.stem for path in found).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"{count} images are named {name!r}, so that one prediction would replace the other; "
+            "predict them into different folders"
+        )
+    return found
+
+
+def predict_files(
+    model: PixelNet,
+    card: TaskCard,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    official: str | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Predict image files, each at its own size, and write what came out to `out`.
+
+    ============  ================================================================================
+    segmentation  ``NAME.png``: class indices under the palette; ``NAME_overlay.jpg``
+    edges         ``NAME.png``: 8 bits, 255 = certain; ``NAME_thin.png``: after non-maximum
+                  suppression; ``NAME_edges.jpg``: dark on white
+    normals       ``NAME.png``: (n + 1) / 2 in 8 bits
+    depth         ``NAME.png``: millimetres in 16 bits; ``NAME_depth.jpg``: in colours
+    ============  ================================================================================
+
+    Args:
+        model, card: of a checkpoint.
+        images: files.
+        out: a folder, made if it is missing.
+        scales, flip: as for :func:`pixelnet_triton.inference.predict`.
+        official: a split. Files are written for the data set's own evaluation instead, below `out`,
+            as :func:`~pixelnet_triton.recipes.official_folder` says.
+        progress: show a bar.
+
+    Returns:
+        the files written.
+    """
+    written = []
+    with progress_bar(len(images), progress, unit="image", desc="prediction") as done:
+        for path in images:
+            image = read_rgb(path).permute(2, 0, 1).float() / 255
+            output = predict_image(model, image, card.view, scales=scales, flip=flip)
+            if official is None:
+                written += _write(out, card, path.stem, image, output)
+            else:
+                if card.name == "edges":
+                    output = edge_nms(output)
+                folder = out / official_folder(card, official)
+                written.append(write_official(folder, card, path.stem, output))
+            done(1)
+    return written
+
+
+def _write(out: Path, card: TaskCard, name: str, image: Tensor, output: Tensor) -> list[Path]:
+    """The files of one image."""
+    main = out / f"{name}.png"
+    if card.name == "segmentation":
+        main = write_official(out, card, name, output)
+        second = out / f"{name}_overlay.jpg"
+        write_picture(second, overlay(image, picture(card, output)))
+        return [main, second]
+    if card.name == "edges":
+        thin, second = out / f"{name}_thin.png", out / f"{name}_edges.jpg"
+        write_official(out, card, name, output)
+        write_official(out, card, f"{name}_thin", edge_nms(output))
+        write_picture(second, picture(card, output))
+        return [main, thin, second]
+    if card.name == "normals":
+        write_picture(main, picture(card, output))
+        return [main]
+    millimetres = (output[0] * 1000).round().clamp(0, 65535).numpy().astype(np.uint16)
+    second = out / f"{name}_depth.jpg"
+    write_picture(main, millimetres)
+    write_picture(second, picture(card, output))
+    return [main, second]

@@ -1,0 +1,265 @@
+"""Faults of the recipes: presets, splits, sizes, what is reported and what is written."""
+
+from .fault import Fault
+
+_DATASETS = ("tests/test_recipes_datasets.py",)
+_EVALUATION = ("tests/test_recipes_evaluation.py",)
+_COMMANDS = ("tests/test_recipes_commands.py",)
+_OPTIONS = ("tests/test_recipes_options.py",)
+_FILES = ("tests/test_recipes_files.py",)
+_PAPER = ("tests/test_training_paper.py",)
+_RANKS = ("tests/test_training_ranks.py",)
+
+
+def _in(module: str) -> str:
+    return f"pixelnet_triton/recipes/{module}.py"
+
+
+FAULTS = (
+    Fault(
+        "preset-halved",
+        _in("setup"),
+        "points: int = _option(2000,",
+        "points: int = _option(1000,",
+        _PAPER,
+    ),
+    Fault(
+        "preset-of-four-images",
+        "pixelnet_triton/training/presets.py",
+        "images: int = 5",
+        "images: int = 4",
+        _PAPER,
+    ),
+    Fault(
+        "preset-narrow",
+        "pixelnet_triton/models/presets.py",
+        "_WIDTH = 4096",
+        "_WIDTH = 2048",
+        _PAPER,
+    ),
+    Fault(
+        "preset-without-dropout",
+        "pixelnet_triton/models/presets.py",
+        "_DROPOUT = 0.5",
+        "_DROPOUT = 0.0",
+        _PAPER,
+    ),
+    Fault(
+        "preset-rate",
+        _in("setup"),
+        "lr: float = _option(_BASELINE.recipe.lr",
+        "lr: float = _option(0.01",
+        _PAPER,
+    ),
+    Fault(
+        "preset-80-epochs",
+        "pixelnet_triton/training/presets.py",
+        "epochs: int = 96",
+        "epochs: int = 80",
+        _PAPER,
+    ),
+    Fault(
+        "preset-of-quarter-edges",
+        _in("setup"),
+        "positives: float = _option(0.5,",
+        "positives: float = _option(0.25,",
+        _PAPER,
+    ),
+    Fault(
+        "fine-tuning-at-two-scales",
+        "pixelnet_triton/training/presets.py",
+        "scales=(0.25, 0.5, 1.0),\n        test_scales",
+        "scales=(0.5, 1.0),\n        test_scales",
+        _DATASETS,
+    ),
+    Fault(
+        "preset-caffe-colours",
+        _in("setup"),
+        '_option("torchvision", "of VGG',
+        '_option("caffe", "of VGG',
+        _PAPER,
+    ),
+    Fault(
+        "random-features-frozen",
+        _in("network"),
+        "if setup.frozen and setup.pretrained is None:",
+        "if False:",
+        _FILES,
+    ),
+    Fault(
+        "another-seed",
+        _in("network"),
+        "torch.manual_seed(setup.seed)",
+        "torch.manual_seed(0)",
+        _FILES,
+    ),
+    Fault(
+        "fine-tuning-forgets-the-weights",
+        _in("network"),
+        "    model.load_state_dict(before.state_dict())\n",
+        "",
+        _COMMANDS,
+    ),
+    Fault(
+        "split-of-training-is-tested",
+        _in("datasets"),
+        'zip(("train", "val", "test"), self.splits',
+        'zip(("test", "val", "train"), self.splits',
+        _DATASETS,
+    ),
+    Fault(
+        "validation-on-vocs-test",
+        _in("datasets"),
+        "or self.splits[1] == self.splits[2]",
+        "",
+        _DATASETS,
+    ),
+    Fault(
+        "validation-at-full-size",
+        _in("datasets"),
+        'self.read(root, "val", self.seen(setup))',
+        'self.read(root, "val")',
+        _DATASETS,
+    ),
+    Fault(
+        "segmentation-without-flips",
+        _in("datasets"),
+        "    if setup.mirror:\n        transforms.append(RandomHorizontalFlip())\n",
+        "",
+        _DATASETS,
+    ),
+    Fault(
+        "normals-of-plain-gaussians",
+        _in("datasets"),
+        '{"paper": {"init": "normals"}}',
+        "{}",
+        _DATASETS,
+    ),
+    Fault("depth-at-the-others-rate", _in("datasets"), '{"small": {"lr": 0.02}}', "{}", _DATASETS),
+    Fault(
+        "rendered-test-is-the-training",
+        _in("datasets"),
+        '"test": (100, 2)',
+        '"test": (100, 1)',
+        _DATASETS,
+    ),
+    Fault(
+        "edges-with-the-default-schedule",
+        _in("datasets"),
+        '{"decay_at": _EDGES.recipe.decay_at}',
+        "{}",
+        _DATASETS,
+    ),
+    Fault(
+        "edges-96-epochs", _in("datasets"), '    "epochs": float(_EDGES.epochs),\n', "", _DATASETS
+    ),
+    Fault(
+        "edges-trained-on-test",
+        _in("datasets"),
+        'splits=("trainval", None, "test")',
+        'splits=("test", None, "test")',
+        _DATASETS,
+    ),
+    Fault(
+        "edges-not-turned", _in("datasets"), '    "turned": True,  # and mirrored\n', "", _DATASETS
+    ),
+    Fault(
+        "edges-at-one-scale",
+        _in("datasets"),
+        '    "random_scales": _EDGES.scales,\n',
+        "",
+        _DATASETS,
+    ),
+    Fault(
+        "no-nms-before-ods",
+        _in("evaluation"),
+        "thin.append(edge_nms(edges[0]))",
+        "thin.append(edges[0])",
+        _EVALUATION,
+    ),
+    Fault(
+        "nine-thresholds",
+        _in("evaluation"),
+        "thresholds: int = 99",
+        "thresholds: int = 9",
+        _EVALUATION,
+    ),
+    Fault(
+        "another-image's-annotators",
+        _in("evaluation"),
+        "data.annotations(index) for index in indices",
+        "data.annotations(0) for index in indices",
+        _EVALUATION,
+    ),
+    Fault(
+        "scales-forgotten",
+        _in("view"),
+        "model.predict(images, scales=scales, flip=flip)",
+        "model.predict(images)",
+        _EVALUATION,
+    ),
+    Fault(
+        "normals-not-unit-again",
+        _in("view"),
+        'outputs = OUTPUTS["normals"](outputs)',
+        "pass",
+        _EVALUATION,
+    ),
+    Fault(
+        "every-rank-evaluates-all",
+        _in("ranks"),
+        "range(rank, count, world) if count >= world else range(count)",
+        "range(count)",
+        _RANKS,
+    ),
+    Fault(
+        "every-rank-reports",
+        _in("ranks"),
+        "return not _has_ranks() or dist.get_rank() == 0",
+        "return True",
+        _RANKS,
+    ),
+    Fault(
+        "human-point-elsewhere", _in("curves"), "(0.7235, 0.9014)", "(0.6235, 0.9014)", _EVALUATION
+    ),
+    Fault(
+        "confusion-transposed",
+        _in("tables"),
+        "zip(names, confusion, strict=True)",
+        "zip(names, zip(*confusion), strict=True)",
+        _EVALUATION,
+    ),
+    Fault(
+        "context-numbered-from-0",
+        _in("files"),
+        "first = 1 if card.data in _CONTEXT else 0",
+        "first = 0",
+        _COMMANDS,
+    ),
+    Fault("voc-competition-5", _in("files"), "comp6_{split}", "comp5_{split}", _COMMANDS),
+    Fault(
+        "thin-edges-as-they-were",
+        _in("prediction"),
+        'f"{name}_thin", edge_nms(output))',
+        'f"{name}_thin", output)',
+        _FILES,
+    ),
+    Fault(
+        "depths-in-centimetres", _in("prediction"), "output[0] * 1000", "output[0] * 100", _FILES
+    ),
+    Fault(
+        "unknown-classes-in-colour",
+        _in("pictures"),
+        "UNKNOWN = (0, 0, 0)",
+        "UNKNOWN = (9, 9, 9)",
+        _FILES,
+    ),
+    Fault(
+        "a-preset's-steps-win",
+        _in("options"),
+        'changes.setdefault("steps", None)',
+        "pass",
+        _OPTIONS,
+    ),
+    Fault("demo-ignores-help", "examples/demo.py", "    ).parse_args()\n", "    )\n", _OPTIONS),
+)
