@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch.distributed as dist
+from torch import nn
 
 from ..data import Sample, collate
 from ..data.folders import position
 
-__all__ = ["Batches", "First", "Samples", "Share", "first_process"]
+__all__ = ["Batches", "First", "Samples", "Share", "first_process", "share_statistics"]
 
 
 class Samples(Protocol):
@@ -66,6 +67,13 @@ class Batches:
 def first_process() -> bool:
     """Whether this process is the one that reports: rank 0, or the only one."""
     return not _has_ranks() or dist.get_rank() == 0
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Give every rank the buffers of the first: running statistics are each rank's own."""
+    if _has_ranks():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def _has_ranks() -> bool:

@@ -10,7 +10,7 @@ from ..training import CachedFeatures, PixelNetModule, StepLoader, Transform, fi
 from .card import TaskCard
 from .datasets import DataSet
 from .network import network, trained
-from .ranks import Batches, Samples, first_process
+from .ranks import Batches, Samples, first_process, share_statistics
 from .refusal import refusing
 from .setup import Setup
 
@@ -83,6 +83,7 @@ def train(
     )
     # Lightning takes the model to the CPU at the end, where the evaluation would be slow.
     model.to(trainer.strategy.root_device)
+    share_statistics(model)  # one network is saved, and all ranks are to measure that
     if first_process():
         model.save(out / "model.safetensors")
     return model
