@@ -103,11 +103,12 @@ def run(configuration: Pretrained) -> dict[str, Any]:
         backbone_lr_multiplier=c.backbone_lr_multiplier,
         warmup=c.warmup,
     )
+    loader = StepLoader(*_training_data(c), seed=c.seed, transform=_augmentation(c))
     kept = os.environ.get("PIXELNET_CHECKPOINTS")
     with tempfile.TemporaryDirectory() as temporary:
         fit(
             PixelNetModule(model, task, recipe=recipe, seed=c.seed),
-            StepLoader(*_training_data(c), seed=c.seed, transform=_augmentation(c)),
+            loader,
             folder=temporary,
             steps=c.steps,
             checkpoint_every=c.steps,
@@ -116,6 +117,7 @@ def run(configuration: Pretrained) -> dict[str, Any]:
             devices=1,
             enable_progress_bar=False,
             enable_model_summary=False,
+            log_every_n_steps=min(50, len(loader)),  # Lightning warns of fewer batches than that
         )
     if kept and c.test in ("all", "scales"):
         kind = "finetuned" if c.finetuned else "frozen"
