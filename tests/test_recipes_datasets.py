@@ -17,8 +17,7 @@ from pixelnet_triton.data import (
     RenderedScenes,
     Resize,
 )
-from pixelnet_triton.recipes import DATASETS, PRESETS, DataSet, Setup, TaskCard, View, find
-from pixelnet_triton.recipes import datasets as module
+from pixelnet_triton.recipes import DATASETS, PRESETS, DataSet, TaskCard, View, find, finding
 from pixelnet_triton.sampling import BiasedSampler, UniformSampler
 from pixelnet_triton.training import EDGE_RECIPE, Depth, Edges, Normals, Recipe, Segmentation
 from tests.data_files import small_bsds, small_camvid, small_context, small_nyu, small_voc
@@ -48,33 +47,33 @@ BSDS = row("edges", "bsds500", reader=Split)
 ROOT = Path("folder")
 
 
-@pytest.mark.parametrize("preset", [PAPER, SMALL])
-def test_segmentation_trains_validates_and_tests_on_its_splits(preset: Setup) -> None:
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_segmentation_trains_validates_and_tests_on_its_splits(preset: str) -> None:
     setup = CAMVID.setup(preset)
     data, transform = CAMVID.training(ROOT, setup)
     validation = CAMVID.validation(ROOT, setup)
-    resize = Resize((120, 160)) if preset is SMALL else None
+    resize = Resize((120, 160)) if preset == "small" else None
     assert isinstance(data, Split)
     assert isinstance(validation, Split)
     assert (data.split, validation.split) == ("train", "val")
     assert data.transform == validation.transform == resize
     assert CAMVID.read(ROOT, "test").split == "test"  # type: ignore[attr-defined]
-    assert transform.transforms[0].transforms == [RandomHorizontalFlip(), ColourScale()]  # type: ignore[attr-defined]
+    assert transform.transforms == [RandomHorizontalFlip(), ColourScale()]  # type: ignore[attr-defined]
 
 
 def test_edges_train_on_trainval_and_validate_on_test() -> None:
     """Section 4.3: trainval turned and mirrored, scales 0.5 and 1, half of the pixels edges."""
-    setup = BSDS.setup(PAPER)
+    setup = BSDS.setup("paper")
     data, transform = BSDS.training(ROOT, setup)
     assert (data.dataset.split, len(data)) == ("trainval", 9600)  # type: ignore[attr-defined]
     assert transform.transforms == [RandomScale((0.5, 1.0))]  # type: ignore[attr-defined]
     validation: Any = BSDS.validation(ROOT, setup)
     assert (validation.dataset.split, len(validation)) == ("test", 20)
     assert (setup.epochs, setup.decay_at) == (25, EDGE_RECIPE.decay_at)
-    few, transform = BSDS.training(ROOT, BSDS.setup(SMALL))
+    few, transform = BSDS.training(ROOT, BSDS.setup("small"))
     assert few.split == "trainval"  # type: ignore[attr-defined]
     assert few.transform == RandomScale((0.5,))  # type: ignore[attr-defined]
-    assert [type(t) for t in transform.transforms[0].transforms] == [  # type: ignore[attr-defined]
+    assert [type(t) for t in transform.transforms] == [  # type: ignore[attr-defined]
         RandomCrop, RandomHorizontalFlip,
     ]  # fmt: skip
 
@@ -82,7 +81,7 @@ def test_edges_train_on_trainval_and_validate_on_test() -> None:
 @pytest.mark.parametrize("name", ["normals", "depth"])
 def test_nyu_is_seen_at_224(name: str) -> None:
     nyu = row(name, "nyu", reader=Split)
-    data, _ = nyu.training(ROOT, nyu.setup(PAPER))
+    data, _ = nyu.training(ROOT, nyu.setup("paper"))
     assert (data.split, data.transform) == ("train", Resize((224, 224)))  # type: ignore[attr-defined]
     assert nyu.validation(ROOT, PAPER) is None
     assert nyu.read(ROOT, "test").split == "test"  # type: ignore[attr-defined]
@@ -93,7 +92,7 @@ def test_nyu_is_seen_at_224(name: str) -> None:
 @pytest.mark.parametrize("name", ["normals", "depth"])
 def test_rendered_rooms_of_the_test_are_others(name: str) -> None:
     rooms, root = find(name, None)
-    data, _ = rooms.training(root, rooms.setup(SMALL))
+    data, _ = rooms.training(root, rooms.setup("small"))
     test = rooms.read(root, "test")
     assert isinstance(data, RenderedScenes)
     assert isinstance(test, RenderedScenes)
@@ -119,28 +118,55 @@ def test_vocs_validation_images_are_kept_for_the_test(tmp_path: Path) -> None:
         (
             "edges",
             "bsds500",
-            {"epochs": 25.0, "decay_at": (15 / 25, 20 / 25), "random_scales": (0.5, 1.0)},
+            {
+                "epochs": 25.0,
+                "decay_at": (15 / 25, 20 / 25),
+                "random_scales": (0.5, 1.0),
+                "turned": True,
+                "mirror": False,
+                "colours": False,
+            },
         ),
     ],
 )
 def test_what_a_data_set_changes_in_the_papers_preset(
     task: str, name: str, changed: dict[str, Any]
 ) -> None:
-    assert vars(row(task, name).setup(PAPER)) == {**vars(PAPER), **changed}
+    assert vars(row(task, name).setup("paper")) == {**vars(PAPER), **changed}
 
 
 @pytest.mark.parametrize(
     ("task", "changed"),
     [
         ("segmentation", {}),
-        ("edges", {"decay_at": (15 / 25, 20 / 25)}),
+        ("edges", {"decay_at": (15 / 25, 20 / 25), "crop": (144, 144), "colours": False}),
         ("normals", {}),
         ("depth", {"lr": 0.02}),
     ],
 )
 def test_what_a_data_set_changes_in_the_small_one(task: str, changed: dict[str, Any]) -> None:
     names = {"segmentation": "camvid", "edges": "bsds500"}
-    assert vars(row(task, names.get(task, "nyu")).setup(SMALL)) == {**vars(SMALL), **changed}
+    assert vars(row(task, names.get(task, "nyu")).setup("small")) == {**vars(SMALL), **changed}
+
+
+def test_context_is_trained_at_two_scales_and_seen_at_half() -> None:
+    """Table 3, the row of conv-7: trained at 0.25 and 0.5, tested at 0.5."""
+    context = row("segmentation", "context59", reader=Split)
+    setup = context.setup("paper-conv7")
+    assert setup.layers == ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "conv7")
+    assert setup.random_scales == (0.25, 0.5)
+    assert context.seen(setup) == View(scale=0.5)
+
+
+def test_a_scale_replaces_the_data_sets_size() -> None:
+    half = dataclasses.replace(SMALL, scale=0.5)
+    assert CAMVID.seen(half) == View(scale=0.5)
+    assert CAMVID.training(ROOT, half)[0].transform == RandomScale((0.5,))  # type: ignore[attr-defined]
+
+
+def test_crops_have_a_height_and_a_width() -> None:
+    with pytest.raises(ValueError, match=r"crop=\(3,\); expected a height and a width"):
+        CAMVID.training(ROOT, dataclasses.replace(PAPER, crop=(3,)))
 
 
 def test_multi_scale_fine_tuning_is_the_papers_everywhere() -> None:
@@ -148,7 +174,7 @@ def test_multi_scale_fine_tuning_is_the_papers_everywhere() -> None:
     setup = PRESETS["multi-scale"]
     assert (setup.lr, setup.epochs, setup.decay_at) == (1e-3, 24, (8 / 24, 16 / 24))
     assert setup.random_scales == (0.25, 0.5, 1.0)
-    assert BSDS.setup(setup).epochs == 24
+    assert BSDS.setup("multi-scale") == CAMVID.setup("multi-scale") == setup
     data, transform = CAMVID.training(ROOT, setup)
     assert data.transform is None  # type: ignore[attr-defined]
     assert transform.transforms[0] == RandomScale((0.25, 0.5, 1.0))  # type: ignore[attr-defined]
@@ -162,7 +188,7 @@ def test_tasks_are_the_papers() -> None:
     assert task("edges") == Edges(BiasedSampler(2000, positive_fraction=0.5))
     assert task("normals") == Normals(UniformSampler(2000))
     assert task("depth") == Depth(UniformSampler(2000))
-    assert Recipe(lr=PAPER.lr, decay_at=PAPER.decay_at) == Recipe()
+    assert PAPER.recipe() == Recipe()
 
 
 class TestFind:
@@ -214,7 +240,7 @@ class TestFind:
 def test_a_new_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the module's docstring promises."""
     mine = DataSet("mine", "segmentation", Split, "mine")
-    monkeypatch.setattr(module, "DATASETS", [*DATASETS, mine])
+    monkeypatch.setattr(finding, "DATASETS", [*DATASETS, mine])
     assert find("segmentation", "mine=folder") == (mine, ROOT)
 
 

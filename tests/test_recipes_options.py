@@ -17,6 +17,7 @@ import pytest
 from examples import (
     demo,
     demo_training,
+    figures,
     train_depth,
     train_edges,
     train_normals,
@@ -34,7 +35,8 @@ SCRIPTS = {
     "normals": train_normals,
     "depth": train_depth,
 }
-PRINTING = [*SCRIPTS.values(), demo, demo_training, experiments]
+PRINTING = [*SCRIPTS.values(), demo, demo_training, figures, experiments]
+ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "predict")
 
 
@@ -128,7 +130,7 @@ class TestHelp:
         known = options_of(parsers()["train"]) | {"--nproc-per-node"}
         for words in commands:
             unknown = {word for word in words if word.startswith("--")} - known
-            assert not unknown or script is experiments, words
+            assert not unknown or script in (experiments, figures), words
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
@@ -170,7 +172,25 @@ def test_runs_as_a_module(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=ROOT,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("python -m pixelnet_triton evaluate: error: ")
+
+
+class TestDocuments:
+    @pytest.mark.parametrize("name", ["README.md", "docs/cli.md"])
+    def test_their_commands_can_be_copied(self, name: str) -> None:
+        asked = [
+            words[words.index("pixelnet_triton") + 1 :]
+            for words in commands_in(re.sub(r" +#.*", "", (ROOT / name).read_text()))
+            if "pixelnet_triton" in words
+        ]
+        assert len(asked) >= 3
+        for words in asked:
+            command_line().parse_args(words)
+
+    def test_presets_and_data_sets_are_all_described(self) -> None:
+        page = (ROOT / "docs" / "cli.md").read_text()
+        for name in [*PRESETS, *(row.name for row in DATASETS)]:
+            assert f"`{name}`" in page, name

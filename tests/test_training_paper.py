@@ -116,6 +116,7 @@ class TestPreset:
         assert vars(PAPER) == {
             "backbone": "vgg16",  # section 4
             "pretrained": None,  # a file that the user has
+            "normalization": "torchvision",  # of its weights
             "frozen": False,  # section 4: fine-tuned
             "layers": (),  # section 4: conv-{1_2 ... 5_3}, VGG16's own
             "fixed_statistics": False,
@@ -134,6 +135,14 @@ class TestPreset:
             "positives": 0.5,  # Table 6, 50%
             "random_scales": (),
             "reduced": False,
+            "scale": None,
+            "turned": False,
+            "crop": (),
+            "mirror": True,  # the authors' data layer, as colours
+            "colours": True,
+            "backbone_lr": 1.0,  # section 4: one rate
+            "schedule": "step",  # section 4
+            "warmup": 0.0,
             "seed": 1989,  # solver
         }
 

@@ -7,6 +7,7 @@ from .bsds import BSDS500, RotatedBSDS500
 from .camvid import CamVid
 from .context import PascalContext
 from .folders import PixelDataset, Sample
+from .labelled import LabelledFolder
 from .nyu import NYUDepth, NYUNormals
 from .scenes import RenderedScenes
 from .transforms import (
@@ -27,6 +28,7 @@ __all__ = [
     "CamVid",
     "ColourScale",
     "Compose",
+    "LabelledFolder",
     "NYUDepth",
     "NYUNormals",
     "Normalize",

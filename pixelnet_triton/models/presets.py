@@ -36,8 +36,8 @@ def paper_network(
         out_features: K, classes or values a pixel.
         conv7: whether the hypercolumns have VGG's fc7, 1/32 of the resolution, as well.
         init: of the head: ``"gaussian"``, deviation 1e-3, or the authors' ``"normals"``.
-        weights: a file that :meth:`VGG16.load_torchvision` takes, ``"imagenet"`` for torchvision to
-            fetch it, or None for random ones.
+        weights: a ``.caffemodel``, a file that :meth:`VGG16.load_torchvision` takes, ``"imagenet"``
+            for torchvision to fetch it, or None for random ones.
         normalization: of the images for these weights: ``"caffe"`` for those converted from the
             authors' models (:func:`load_caffe`), ``"torchvision"`` for torchvision's.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from .caffe import load_caffe
 from .efficientnet import efficientnet_lite
 from .normalization import ImageNormalization, named_normalization
 from .vgg import VGG16
@@ -21,9 +22,11 @@ Maker = Callable[..., nn.Module]
 
 
 def _vgg16(weights: str | None = None, **options: Any) -> nn.Module:
-    """:class:`VGG16` with its options; `weights` is "imagenet" or what `load_torchvision` takes."""
+    """:class:`VGG16`; `weights` is a .caffemodel, another file, or "imagenet" for torchvision's."""
     backbone = VGG16(**options)
-    if weights is not None:
+    if weights is not None and weights.endswith(".caffemodel"):
+        load_caffe(backbone, weights)
+    elif weights is not None:
         backbone.load_torchvision(None if weights == "imagenet" else weights)
     return backbone
 

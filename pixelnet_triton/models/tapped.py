@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +17,9 @@ from .probe import probe
 from .wrapped import WrappedBackbone
 
 __all__ = ["TappedBackbone"]
+
+# torch 2.6 cannot tell.
+_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class _AllMapsSeen(Exception):
@@ -27,7 +32,7 @@ class TappedBackbone(WrappedBackbone):
     The network stays as it is. Hooks on the named modules keep what these return, and an exception
     that is caught here ends the forward pass after the last of them: what lies behind, a
     classifier for example, is not computed. Outside this backbone the network gives what it
-    always gave.
+    always gave. One thread at a time may call the backbone, or others that tap the same network.
 
     **Placement.** Point x falls on cell t = (x - (s - 1) / 2) / s of a map of stride s, as
     everywhere in this library: cell i stands for the pixels s i to s i + s - 1. Convolutions that
@@ -38,13 +43,14 @@ class TappedBackbone(WrappedBackbone):
     =============================================  ===================  ========================
     (k - 1) / 2 on both sides (torchvision, timm)  s i                  -(s - 1) / 2 pixels
     one less in front (TensorFlow's "same")        s i + s - 1          (s - 1) / 2 pixels
-    poolings of 2 x 2 (VGG)                        s i + (s - 1) / 2    0
+    none, k = 2 (VGG's poolings, ConvNeXt)         s i + (s - 1) / 2    0
     =============================================  ===================  ========================
 
-    `shift` p puts p rows and columns of zeros in front of the normalised images, and cuts the cells
-    that lie wholly within them off the maps. It moves the cells of stride s by -(p mod s) pixels
-    against the image, another distance in each map: 10 leaves distances of at most s / 4 in
-    networks of the second row, 22 in those of the first, for the strides 2, 4, 8, 16 and 32.
+    `shift` p moves the cells of stride s by |p| mod s pixels, another distance in each map: to the
+    left and up if p is positive, to the right and down if it is negative. For strides of 2, 4, 8,
+    16 and 32 a shift of 10 leaves distances of at most s / 4 in networks of the second row, -10 in
+    those of the first. It is done by rows and columns of zeros in front of the normalised images,
+    and by cutting the cells over them off the maps.
 
     Args:
         network: takes images ``(B, 3, H, W)``; its output is not used.
@@ -122,6 +128,7 @@ class TappedBackbone(WrappedBackbone):
         self.channels = tuple(channels)
         self.strides = tuple(strides)
         self.shift = shift
+        self._padding, self._cuts = _shifting(shift, self.strides)
         self._maps: dict[str, Tensor] | None = None  # None while the network is not run from here
         for name in self.layers:
             network.get_submodule(name).register_forward_hook(partial(self._keep, name))
@@ -130,7 +137,8 @@ class TappedBackbone(WrappedBackbone):
         if self._maps is None:
             return
         self._maps.setdefault(name, output)
-        if len(self._maps) == len(self.layers):
+        # torch.export has to see every module return.
+        if len(self._maps) == len(self.layers) and not _exporting():
             raise _AllMapsSeen
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -148,13 +156,17 @@ class TappedBackbone(WrappedBackbone):
                 "or ask for shallower layers"
             )
         maps = super().forward(images)
-        if self.shift:
-            cuts = [int(self.shift // stride) for stride in self.strides]
-            maps = [m[:, :, cut:, cut:] for m, cut in zip(maps, cuts, strict=True)]
-        return maps
+        if not self.shift:
+            return maps
+        cut_maps = []
+        for one, stride, cut in zip(maps, self.strides, self._cuts, strict=True):
+            rows, columns = (int(-(-size // stride)) for size in images.shape[2:])
+            cut_maps.append(one[:, :, cut : cut + rows, cut : cut + columns])
+        return cut_maps
 
     def _normalized(self, images: Tensor) -> Tensor:
-        return F.pad(super()._normalized(images), (self.shift, 0, self.shift, 0))
+        x = super()._normalized(images)
+        return F.pad(x, self._padding * 2) if self.shift else x
 
     def _output(self, images: Tensor) -> list[Tensor]:
         """The outputs of the layers, with the cells of the shift."""
@@ -179,6 +191,17 @@ class TappedBackbone(WrappedBackbone):
             f"layers={self.layers}, channels={self.channels}, strides={self.strides}, "
             f"frozen={self.frozen}, shift={self.shift}"
         )
+
+
+def _shifting(shift: int, strides: Sequence[float]) -> tuple[tuple[int, int], list[int]]:
+    """Pixels in front of the images and behind, and cells to cut off each map, for a shift."""
+    if shift >= 0:
+        return (shift, 0), [int(shift // stride) for stride in strides]
+    # A shift of the other sign, modulo every stride that divides the coarsest. What is cut in front
+    # is more than what is put there, so that the last cell needs room behind.
+    coarsest = math.ceil(max(strides))
+    front = shift % coarsest
+    return (front, coarsest - front), [math.ceil(front / stride) for stride in strides]
 
 
 def _check_options(
@@ -210,5 +233,5 @@ def _check_options(
                 f"{what}={numbers!r}; expected a positive number for each of the {len(layers)} "
                 "layers, or None to find them out"
             )
-    if isinstance(shift, bool) or not isinstance(shift, int) or shift < 0:
-        raise ValueError(f"shift={shift!r}; expected a number of pixels, 0 or more")
+    if isinstance(shift, bool) or not isinstance(shift, int):
+        raise ValueError(f"shift={shift!r}; expected a whole number of pixels")

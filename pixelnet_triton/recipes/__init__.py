@@ -7,9 +7,10 @@
 
 from .card import TaskCard
 from .curves import draw_curves
-from .datasets import DATASETS, TASKS, DataSet, find
+from .datasets import DATASETS, TASKS, DataSet
 from .evaluation import Evaluation, evaluate, evaluate_boundaries
 from .files import official_folder, write_official
+from .finding import find
 from .network import card_of, load, network
 from .prediction import find_images, predict_files
 from .setup import PRESETS, Setup

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,18 @@ import torch
 from ..models import PixelNet
 from .card import TaskCard
 from .curves import draw_curves
-from .datasets import DataSet, find
+from .datasets import DataSet
 from .evaluation import Evaluation, evaluate, evaluate_boundaries
 from .files import official_folder, write_official
+from .finding import find
 from .network import card_of, load
 from .options import NETWORK_FIELDS, PROGRAM, command_line, given, setup_of
 from .prediction import find_images, predict_files
-from .ranks import First, first_process
-from .setup import PRESETS
+from .ranks import First, Samples, first_process
+from .refusal import Refused, refusing
 from .tables import as_json, as_text
 from .training import train
+from .view import View
 
 __all__ = ["main"]
 
@@ -49,23 +50,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-class Refused(Exception):
-    """What was asked for cannot be; the message says the remedy."""
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What the library says of an argument, without the way to where it says so."""
-    try:
-        yield
-    except ValueError as error:
-        raise Refused(str(error)) from error
-
-
 def _train(arguments: argparse.Namespace) -> None:
-    with _refusing():
+    with refusing():
         data, root = find(arguments.task, arguments.data)
-        setup = setup_of(arguments, data.setup(PRESETS[arguments.preset]))
+        setup = setup_of(arguments, data.setup(arguments.preset))
     if arguments.init_from is not None and (named := given(arguments, NETWORK_FIELDS)):
         for free in ("frozen", "fixed_statistics"):
             named.pop(free, None)
@@ -83,6 +71,7 @@ def _train(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
         workers=arguments.workers,
+        features=arguments.features,
         accelerator=arguments.accelerator,
         devices=arguments.devices,
         strategy=arguments.strategy,
@@ -93,9 +82,16 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    model, card = _loaded(arguments)
-    with _refusing():
-        data, root = find(card.name, arguments.data or card.data, card.data)
+    model = _loaded(arguments)
+    with refusing():
+        card = card_of(model) if _described(model) else None
+        task = arguments.task if card is None else card.name
+        if task is None or (card is None and arguments.data is None):
+            raise Refused(
+                f"{arguments.checkpoint} does not say what its task is; give --task and --data"
+            )
+        usual = None if card is None else card.data
+        data, root = find(task, arguments.data or usual, usual)
     out = arguments.out or arguments.checkpoint.parent
     _measure(
         arguments, model, data, root, split=arguments.split, out=out, official=arguments.official
@@ -103,9 +99,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    with _refusing():
+    with refusing():
         images = find_images(arguments.images, arguments.names)
-    model, card = _loaded(arguments)
+        model = _loaded(arguments)
+        card = card_of(model)
     written = predict_files(
         model,
         card,
@@ -129,12 +126,9 @@ def _measure(
     official: bool = False,
 ) -> None:
     """Measure a split; print the table and write JSON, curve and predictions."""
-    card = card_of(model)
-    with _refusing():
+    with refusing():
         samples = data.read(root, split)
-    if official and data.name != card.data:
-        # The layout of the files is that of the data set measured.
-        card = dataclasses.replace(card, data=data.name)
+        card = _card_for(model, data, samples)
     folder = out / official_folder(card, split)
     count = min(arguments.test_images or len(samples), len(samples))
     how: dict[str, Any] = {"scales": arguments.scales, "flip": arguments.flip}
@@ -175,16 +169,33 @@ def _report(
     print()
 
 
-def _loaded(arguments: argparse.Namespace) -> tuple[PixelNet, TaskCard]:
+def _card_for(model: PixelNet, data: DataSet, samples: Samples) -> TaskCard:
+    """The network's card, for the data set that is measured; of one without, that data set's."""
+    measured = TaskCard.of(data.task, data.name, View(), samples)
+    if not _described(model):
+        return measured
+    card = card_of(model)
+    if card.classes != measured.classes:
+        raise Refused(
+            f"the network knows the {len(card.classes)} classes of {card.data}, but {data.name} "
+            f"has {len(measured.classes)} others; measure it on data of the same classes"
+        )
+    return dataclasses.replace(card, data=data.name)
+
+
+def _loaded(arguments: argparse.Namespace) -> PixelNet:
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with _refusing():
+    with refusing():
         model = load(arguments.checkpoint, device)
-    card = card_of(model)
-    if arguments.task not in (None, card.name):
+    if _described(model) and arguments.task not in (None, card_of(model).name):
         raise Refused(
-            f"--task {arguments.task}, but {arguments.checkpoint} was trained for {card.name}; "
-            "leave --task out"
+            f"--task {arguments.task}, but {arguments.checkpoint} was trained for "
+            f"{card_of(model).name}; leave --task out"
         )
-    return model, card
+    return model
+
+
+def _described(model: PixelNet) -> bool:
+    return model.config is not None and model.config.task is not None

@@ -36,7 +36,14 @@ def draw_curves(path: Path, curves: Mapping[str, Mapping[str, Any]]) -> None:
     for f in np.arange(0.1, 1.0, 0.1):
         r = np.linspace(f / (2 - f), 1, 200)  # from where the precision is 1
         axes.plot(r, f * r / (2 * r - f), color="0.8", linewidth=0.8, zorder=0)
-        axes.annotate(f"{f:.1f}", (1.005, f / (2 - f)), color="0.6", size=7, va="center")
+        axes.annotate(
+            f"{f:.1f}",
+            (1.005, f / (2 - f)),
+            color="0.6",
+            size=7,
+            va="center",
+            annotation_clip=False,
+        )
     recall, precision = HUMAN
     human = 2 * recall * precision / (recall + precision)
     axes.plot(recall, precision, "o", color="tab:green", label=f"[F={human:.2f}] human")

@@ -1,7 +1,8 @@
 """The data sets that recipes know: of which task, from which splits, at which size.
 
-A row of the table says all that differs between data sets; the commands say nothing of it. Another
-data set is another row::
+A row of the table says all that differs between data sets; the commands say nothing of it. Labelled
+images of one's own need no more than the layout of :class:`~pixelnet_triton.data.LabelledFolder`;
+another layout, or another task, is another row::
 
     DATASETS.append(DataSet("mine", "segmentation", MyReader, folder="mine"))
 """
@@ -9,8 +10,7 @@ data set is another row::
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..data import (
     CamVid,
     ColourScale,
     Compose,
+    LabelledFolder,
     NYUDepth,
     NYUNormals,
     PascalContext,
@@ -34,16 +35,15 @@ from ..data import (
 )
 from ..data.folders import check_split
 from ..training import Transform
+from ..training.presets import PRESETS as PAPERS
 from .ranks import First, Samples
 from .setup import PRESETS, Setup
 from .view import View
 
-__all__ = ["DATASETS", "TASKS", "DataSet", "find"]
+__all__ = ["DATASETS", "TASKS", "DataSet"]
 
 TASKS = ("segmentation", "edges", "normals", "depth")
 VALIDATED = 20  # of BSDS500's test images; 300 train, and none are left
-
-_AUGMENTATION = Compose([RandomHorizontalFlip(), ColourScale()])  # the authors'
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,8 @@ class DataSet:
         splits: the reader's words for train, validation (None: there is none) and test.
         view: the size at which a network sees the images.
         reduced: that of the presets for two CPU cores.
-        augmentation, reduced_augmentation: of training images of that size.
-        enlarged: makes the training set of the full size from the images that were read.
         cached: whether decoded files are kept in memory, where they are few.
-        changes, reduced_changes: fields of :class:`~pixelnet_triton.recipes.Setup` in which the
-            data set differs from the preset.
+        changes: by the name of a preset, what this data set changes in it.
     """
 
     name: str
@@ -73,27 +70,23 @@ class DataSet:
     splits: tuple[str, str | None, str] = ("train", "val", "test")
     view: View = View()  # noqa: RUF009 (frozen)
     reduced: View = View(scale=0.5)  # noqa: RUF009 (frozen)
-    augmentation: Transform | None = _AUGMENTATION
-    reduced_augmentation: Transform | None = _AUGMENTATION
-    enlarged: Callable[[Any], Samples] | None = None
     cached: bool = False
-    changes: dict[str, Any] = field(default_factory=dict)
-    reduced_changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def setup(self, preset: Setup) -> Setup:
-        """The preset with what this data set changes in it."""
-        if preset.reduced:
-            return dataclasses.replace(preset, **self.reduced_changes)
-        paper = PRESETS["paper"]  # where the preset differs from it, it means to
-        changes = {
-            name: value
-            for name, value in self.changes.items()
-            if getattr(preset, name) == getattr(paper, name)
-        }
-        return dataclasses.replace(preset, **changes)
+    def setup(self, preset: str) -> Setup:
+        """A preset, with what this data set changes in it.
+
+        Example:
+            >>> from pixelnet_triton.recipes import find
+            >>> find("normals", "rooms")[0].setup("paper").init  # the authors'
+            'normals'
+        """
+        return dataclasses.replace(PRESETS[preset], **self.changes.get(preset, {}))
 
     def seen(self, setup: Setup) -> View:
         """The size at which a network of this setup sees the images."""
+        if setup.scale is not None:
+            return View(scale=setup.scale)
         return self.reduced if setup.reduced else self.view
 
     def read(
@@ -119,12 +112,8 @@ class DataSet:
         """The images of the training, and what is done to each as it is drawn."""
         # What is resized anew for each mini-batch is not resized before.
         view = None if setup.random_scales else self.seen(setup)
-        data = self.read(root, "train", view, cache=self.cached)
-        if self.enlarged is not None and not setup.reduced:
-            data = self.enlarged(data)
-        augmentation = self.reduced_augmentation if setup.reduced else self.augmentation
-        resize = [RandomScale(setup.random_scales)] if setup.random_scales else []
-        return data, Compose([*resize, *([] if augmentation is None else [augmentation])])
+        data: Any = self.read(root, "train", view, cache=self.cached)
+        return RotatedBSDS500(data) if setup.turned else data, _augmentation(setup)
 
     def validation(self, root: Path | None, setup: Setup) -> Samples | None:
         """What is watched during training; None where all images are needed for more."""
@@ -135,82 +124,20 @@ class DataSet:
         return self.read(root, "val", self.seen(setup))
 
 
-def find(task: str, data: str | None, usual: str | None = None) -> tuple[DataSet, Path | None]:
-    """The data set of a task and its folder, as the command line names them.
-
-    Args:
-        task: one of `TASKS`.
-        data: ``NAME``, a data set in its usual folder below PIXELNET_DATA; ``FOLDER``, whose layout
-            says which of the task's data sets it is; ``NAME=FOLDER``; None takes rendered rooms for
-            normals and depth.
-        usual: the name to take where the folder can be read as several.
-
-    Raises:
-        ValueError: an unknown task or name, or a folder of no data set, or of several.
-        FileNotFoundError: the folder is missing; the message says what was looked for.
-    """
-    if task not in TASKS:
-        raise ValueError(f"task={task!r} is unknown; use one of {TASKS}")
-    rows = {row.name: row for row in DATASETS if row.task == task}
-    if data is None:
-        if "rooms" not in rows:
-            raise ValueError(f"data is missing; expected one of {tuple(rows)}, or a folder")
-        data = "rooms"
-    name, _, folder = data.partition("=")
-    if name in rows:
-        return rows[name], Path(folder) if folder else _usual_folder(rows[name])
-    if folder or not Path(data).is_dir():
-        raise ValueError(
-            f"data={data!r} is neither a folder nor a data set for {task}; expected one of "
-            f"{tuple(rows)}, a folder that holds one, or NAME=FOLDER"
-        )
-    return _recognised(Path(data), list(rows.values()), usual), Path(data)
-
-
-def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataSet:
-    """The one of `rows` whose layout the folder has."""
-    reasons: dict[str, str] = {}
-    rows = [row for row in rows if row.folder is not None]
-    fitting = [row for row in rows if _has(row, root, "test", reasons)]
-    if len(fitting) > 1:  # VOC's two training sets share the test images
-        fitting = [row for row in fitting if _has(row, root, "train", reasons)] or fitting
-    if not fitting:
-        raise FileNotFoundError(
-            f"{root} has the layout of no data set for {rows[0].task}.\n  "
-            + "\n  ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        )
-    names = [row.name for row in fitting]
-    if len(fitting) > 1 and usual not in names:
-        raise ValueError(
-            f"{root} can be read as {' and as '.join(names)}; say which: {names[0]}={root}"
-        )
-    return fitting[names.index(usual) if usual in names else 0]
-
-
-def _has(row: DataSet, root: Path, split: str, reasons: dict[str, str]) -> bool:
-    try:
-        row.read(root, split)
-    except FileNotFoundError as error:
-        reasons[row.name] = str(error)
-        return False
-    return True
-
-
-def _usual_folder(row: DataSet) -> Path | None:
-    if row.folder is None:
-        return None
-    data = os.environ.get("PIXELNET_DATA")
-    if not data:
-        raise FileNotFoundError(
-            f"the folder of {row.name} is not known: give {row.name}=FOLDER, or set the "
-            f"environment variable PIXELNET_DATA to the folder that holds {row.folder}/"
-        )
-    folder = Path(data) / row.folder
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"PIXELNET_DATA={data} has no folder {row.folder}/: give {row.name}=FOLDER"
-        )
-    return folder
+def _augmentation(setup: Setup) -> Compose:
+    """What is drawn anew for each image of a mini-batch."""
+    transforms: list[Transform] = []
+    if setup.random_scales:
+        transforms.append(RandomScale(setup.random_scales))
+    if setup.crop:
+        if len(setup.crop) != 2:
+            raise ValueError(f"crop={setup.crop}; expected a height and a width")
+        transforms.append(RandomCrop((setup.crop[0], setup.crop[1])))
+    if setup.mirror:
+        transforms.append(RandomHorizontalFlip())
+    if setup.colours:
+        transforms.append(ColourScale())
+    return Compose(transforms)
 
 
 def _rooms(
@@ -225,18 +152,23 @@ def _rooms(
     return RenderedScenes(count, kind, size=size, seed=seed, transform=transform)
 
 
+_CONTEXT = PAPERS["segmentation"]
 _VOC = partial(
     DataSet,
     task="segmentation",
     folder="VOCdevkit",
     splits=("train", "val", "val"),
-    view=View(scale=0.5),  # section 4.1: "a single scale"
+    view=View(scale=_CONTEXT.test_scales[0]),
     reduced=View(scale=0.25),
+    changes={
+        "paper": {"random_scales": _CONTEXT.scales},
+        "paper-conv7": {"random_scales": _CONTEXT.scales},
+    },
 )
 # The authors initialise the last layer so that no output is near the zero vector.
-_NORMALS: dict[str, Any] = {"task": "normals", "changes": {"init": "normals"}}
+_NORMALS: dict[str, Any] = {"task": "normals", "changes": {"paper": {"init": "normals"}}}
 # Squared errors: at the rate of the other tasks a linear predictor diverges.
-_DEPTH: dict[str, Any] = {"task": "depth", "reduced_changes": {"lr": 0.02}}
+_DEPTH: dict[str, Any] = {"task": "depth", "changes": {"small": {"lr": 0.02}}}
 _NYU = partial(
     DataSet,
     "nyu",
@@ -252,8 +184,17 @@ _ROOMS = partial(
     splits=("train", None, "test"),
     reduced=View(size=(120, 160)),
 )
-# Section 4.3: a tenth of the rate after 15 epochs, again after 20, the end after 25.
-_EDGE_DECAY = (15 / 25, 20 / 25)
+_EDGES = PAPERS["edges"]
+_EDGE_DECAY = {"decay_at": _EDGES.recipe.decay_at}
+_EDGES_OF_THE_PAPER = {
+    **_EDGE_DECAY,
+    "epochs": float(_EDGES.epochs),
+    "random_scales": _EDGES.scales,
+    "turned": True,  # and mirrored
+    "mirror": False,
+    "colours": False,
+}
+_CROPPED = {"crop": (240, 240), "images": 6, "points": 500}
 
 DATASETS = [
     DataSet("camvid", "segmentation", CamVid, "camvid", reduced=View(size=(120, 160)), cached=True),
@@ -267,13 +208,16 @@ DATASETS = [
         BSDS500,
         "bsds500",
         splits=("trainval", None, "test"),
-        augmentation=None,
-        reduced_augmentation=Compose([RandomCrop((144, 144)), RandomHorizontalFlip()]),
-        enlarged=RotatedBSDS500,
         cached=True,
-        changes={"epochs": 25.0, "decay_at": _EDGE_DECAY, "random_scales": (0.5, 1.0)},
-        reduced_changes={"decay_at": _EDGE_DECAY},
+        changes={
+            "paper": _EDGES_OF_THE_PAPER,
+            "paper-conv7": _EDGES_OF_THE_PAPER,
+            "small": {**_EDGE_DECAY, "crop": (144, 144), "colours": False},
+            "frozen": _EDGE_DECAY,
+            "finetuned": _CROPPED,
+        },
     ),
+    DataSet("own", "segmentation", LabelledFolder, "own", splits=("train", "val", "val")),
     _NYU(reader=NYUNormals, **_NORMALS),
     _NYU(reader=NYUDepth, **_DEPTH),
     _ROOMS(reader=partial(_rooms, "normals"), **_NORMALS),

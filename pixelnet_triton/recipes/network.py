@@ -86,13 +86,11 @@ def load(path: Path, device: str | torch.device = "cpu") -> PixelNet:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint of these recipes.
+        ValueError: it is no checkpoint that says what its network is.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected model.safetensors or last.ckpt")
-    model = PixelNet.load(path, device=device)
-    card_of(model)
-    return model
+    return PixelNet.load(path, device=device)
 
 
 def card_of(model: PixelNet) -> TaskCard:
@@ -116,7 +114,7 @@ def _backbone_options(setup: Setup) -> dict[str, Any]:
         options["layers"] = setup.layers
     if setup.backbone == "vgg16":
         options |= {"width": setup.width, "batch_norm": setup.batch_norm}
-        return {**options, "normalization": "torchvision"}
+        return {**options, "normalization": setup.normalization}
     if setup.width != 1 or setup.batch_norm:
         raise ValueError(
             f"width and batch_norm are VGG-16's, but backbone={setup.backbone!r}; leave them out"

@@ -75,8 +75,8 @@ on white. Normals: in colours, (n + 1) / 2. Depth: millimetres in 16 bits, and i
 
 """
 NETWORK_FIELDS = (
-    "backbone", "pretrained", "frozen", "layers", "fixed_statistics", "width", "batch_norm",
-    "hidden", "head_batch_norm", "dropout", "init",
+    "backbone", "pretrained", "normalization", "frozen", "layers", "fixed_statistics", "width",
+    "batch_norm", "hidden", "head_batch_norm", "dropout", "init",
 )  # fmt: skip
 
 
@@ -125,6 +125,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--small", dest="preset", action="store_const", const="small", help="--preset small")
     add("--init-from", type=Path, metavar="CHECKPOINT", help="begin with its network and weights")
     add("--resume", action="store_true", help="go on from OUT/last.ckpt")
+    add(
+        "--features",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the maps of a frozen backbone there, so that they are computed once; GBs",
+    )
     network = parser.add_argument_group(
         "network (the values are those of the presets; --init-from brings its own)"
     )
@@ -174,7 +180,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="model.safetensors or last.ckpt of train")
-    add("--task", choices=TASKS, help="not needed: the checkpoint knows; if given, it is compared")
+    add(
+        "--task",
+        choices=TASKS,
+        help="what a network predicts that was saved by PixelNet.save",
+    )
     add("--device", default="auto", help="cpu, cuda, cuda:1 ... (the GPU if there is one)")
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run, and the presets: each number of a training in one place."""
+"""The settings of a run, and the presets from which they start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ..models.presets import CONV7_LAYERS
+from ..training import Recipe
+from ..training.presets import PRESETS as PAPERS
+
 __all__ = ["PRESETS", "Setup"]
+
+_BASELINE = PAPERS["segmentation-baseline"]
+_MULTI_SCALE = PAPERS["segmentation-multi-scale"]
+_HEAD = _BASELINE.network.head
 
 
 def _option(default: Any, text: str, kind: type | None = None) -> Any:
@@ -19,7 +27,8 @@ def _option(default: Any, text: str, kind: type | None = None) -> Any:
 class Setup:
     """The fields that determine a training, besides task and data.
 
-    The defaults are the paper's. A field's `help` is that of its option on the command line.
+    The defaults are those of the paper's baseline. A field's `help` is that of its option on the
+    command line.
 
     Example:
         >>> from pixelnet_triton.recipes import PRESETS
@@ -27,10 +36,12 @@ class Setup:
         ((4096, 4096), (128, 128))
     """
 
+    # The network.
     backbone: str = _option("vgg16", "the network that gives the maps, by name")
     pretrained: str | None = _option(
         None, "its weights: a file, or 'imagenet' where a package has them", str
     )
+    normalization: str = _option("torchvision", "of VGG-16's images, as its weights want it")
     frozen: bool = _option(False, "the backbone is not trained")
     layers: tuple[str, ...] = _option((), "names of its maps; none takes the backbone's own", str)
     fixed_statistics: bool = _option(
@@ -38,56 +49,104 @@ class Setup:
     )
     width: float = _option(1.0, "factor on VGG-16's numbers of channels")
     batch_norm: bool = _option(False, "VGG-16 with batch normalisation after every convolution")
-    hidden: tuple[int, ...] = _option((4096, 4096), "widths of the head's hidden layers", int)
-    head_batch_norm: bool = _option(False, "batch normalisation of the hypercolumns")
-    dropout: float = _option(0.5, "probability, after each hidden layer")
-    init: str = _option("gaussian", "of the head: gaussian, normals or kaiming")
-    epochs: float = _option(96.0, "length of the training in passes over the images")
-    steps: int | None = _option(None, "its length in optimiser steps, instead of epochs", int)
-    lr: float = _option(1e-3, "learning rate of the weights; biases have twice as much")
-    decay_at: tuple[float, ...] = _option(
-        (80 / 96, 88 / 96), "fractions of the training after which the rate falls to a tenth", float
+    hidden: tuple[int, ...] = _option(
+        tuple(_HEAD["hidden_features"]), "widths of the head's hidden layers", int
     )
+    head_batch_norm: bool = _option(False, "batch normalisation of the hypercolumns")
+    dropout: float = _option(_HEAD["dropout"], "probability, after each hidden layer")
+    init: str = _option(_HEAD["init"], "of the head: gaussian, normals or kaiming")
+    # The mini-batches.
     points: int = _option(2000, "pixels drawn from each image")
-    images: int = _option(5, "images of a mini-batch, on each rank")
+    images: int = _option(_BASELINE.images, "images of a mini-batch, on each rank")
     positives: float = _option(0.5, "fraction of edges among the drawn pixels (edges only)")
+    reduced: bool = _option(False, "images of the reduced size that the data set's row names")
+    scale: float | None = _option(
+        None, "factor on the size of images, instead of the data set's", float
+    )
     random_scales: tuple[float, ...] = _option(
         (), "training images are resized by one of these factors, drawn anew each time", float
     )
-    reduced: bool = _option(False, "images of the reduced size that the data set's row names")
+    turned: bool = _option(False, "training images turned by 16 angles and mirrored, as HED's")
+    crop: tuple[int, ...] = _option((), "height and width of crops of training images", int)
+    mirror: bool = _option(True, "training images are mirrored every other time")
+    colours: bool = _option(True, "their colours are scaled at random")
+    # The optimiser.
+    epochs: float = _option(float(_BASELINE.epochs), "length of the training in passes")
+    steps: int | None = _option(None, "its length in optimiser steps, instead of epochs", int)
+    lr: float = _option(_BASELINE.recipe.lr, "learning rate of weights; of biases twice as much")
+    backbone_lr: float = _option(1.0, "that of the backbone, as a multiple of the head's")
+    schedule: str = _option("step", "of the rate: step, as the paper's, or cosine")
+    decay_at: tuple[float, ...] = _option(
+        _BASELINE.recipe.decay_at,
+        "fractions of the training after which step lowers the rate to a tenth",
+        float,
+    )
+    warmup: float = _option(0.0, "fraction of the training in which the rate rises")
     seed: int = _option(1989, "of everything random")
+
+    def recipe(self) -> Recipe:
+        """The optimiser."""
+        return Recipe(
+            lr=self.lr,
+            decay_at=self.decay_at,
+            backbone_lr_multiplier=self.backbone_lr,
+            schedule=self.schedule,
+            warmup=self.warmup,
+        )
 
 
 _PAPER = Setup()
+# A head that needs no more than minutes on two CPU cores, on features that come as a package.
+_FROZEN = dataclasses.replace(
+    _PAPER,
+    backbone="efficientnet-lite0",
+    pretrained="imagenet",
+    frozen=True,
+    colours=False,  # so that features may be kept
+    hidden=(256, 256),
+    head_batch_norm=True,
+    dropout=0.0,
+    init="kaiming",
+    points=200,
+    steps=1500,
+    lr=0.02,
+)
+
+#: By name: the paper's baseline; that with conv-7 (section 4.1, Analysis-3); the fine-tuning of a
+#: trained network at all scales (Analysis-4); a narrow VGG-16 from scratch, for two CPU cores;
+#: EfficientNet-lite0 from ImageNet, kept as it is or trained along.
 PRESETS = {
-    # Section 4, default network and training.
     "paper": _PAPER,
-    # Section 4.1, Analysis-4: goes on from a trained network, at all scales of the test.
+    "paper-conv7": dataclasses.replace(_PAPER, layers=CONV7_LAYERS),
     "multi-scale": dataclasses.replace(
-        _PAPER, epochs=24.0, decay_at=(8 / 24, 16 / 24), random_scales=(0.25, 0.5, 1.0)
-    ),
-    # The head alone, on ImageNet features that come as a package.
-    "frozen": dataclasses.replace(
         _PAPER,
-        backbone="efficientnet-lite0",
-        pretrained="imagenet",
-        frozen=True,
-        hidden=(512, 512),
-        head_batch_norm=True,
-        init="kaiming",
-        lr=0.02,
+        epochs=float(_MULTI_SCALE.epochs),
+        decay_at=_MULTI_SCALE.recipe.decay_at,
+        random_scales=_MULTI_SCALE.scales,
     ),
-    # Two CPU cores and minutes: an eighth of the width, from scratch.
     "small": dataclasses.replace(
         _PAPER,
-        steps=400,
         width=1 / 8,
         batch_norm=True,
         hidden=(128, 128),
         dropout=0.0,
         init="kaiming",
-        lr=0.05,
         points=500,
         reduced=True,
+        steps=400,
+        lr=0.05,
+    ),
+    "frozen": _FROZEN,
+    "finetuned": dataclasses.replace(
+        _FROZEN,
+        frozen=False,
+        colours=True,
+        fixed_statistics=True,
+        points=700,
+        images=3,
+        steps=400,
+        backbone_lr=0.25,
+        schedule="cosine",
+        warmup=0.1,
     ),
 }

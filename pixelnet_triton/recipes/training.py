@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from ..models import PixelNet
-from ..training import PixelNetModule, Recipe, StepLoader, fit
+from ..training import CachedFeatures, PixelNetModule, StepLoader, Transform, fit
 from .card import TaskCard
 from .datasets import DataSet
 from .network import network, trained
-from .ranks import Batches, first_process
+from .ranks import Batches, Samples, first_process
+from .refusal import refusing
 from .setup import Setup
 
 __all__ = ["train"]
 
-VALIDATIONS = 10  # in a run, whatever an epoch's length
+VALIDATIONS = 10  # in a run, whatever an epoch's length ...
+BETWEEN = 20  # ... but for short ones: fewest steps between two
 
 
 def train(
@@ -25,6 +27,7 @@ def train(
     out: Path,
     *,
     init_from: Path | None = None,
+    features: Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 200,
     workers: int = 0,
@@ -35,9 +38,12 @@ def train(
     Args:
         data, root: a row of the table and its folder, as :func:`~pixelnet_triton.recipes.find`
             gives them.
-        setup: of the run; ``data.setup(PRESETS["paper"])`` is the paper's for this data set.
+        setup: of the run; ``data.setup("paper")`` is the paper's for this data set.
         out: a folder, made if it is missing. Logs go there too.
         init_from: a checkpoint of the same task, to begin with its network and weights.
+        features: a folder in which the maps of a frozen backbone are kept, of each image and of its
+            mirror image, so that they are computed once
+            (:class:`~pixelnet_triton.training.CachedFeatures`).
         resume: go on from ``out/last.ckpt``.
         checkpoint_every: steps.
         workers: processes that read images.
@@ -49,21 +55,19 @@ def train(
     Raises:
         FileExistsError: `out` holds a checkpoint, and `resume` is False.
         FileNotFoundError, ValueError: of the data, the setup or the checkpoint.
+        ModuleNotFoundError: the backbone's package is missing.
     """
-    samples, transform = data.training(root, setup)
-    card = TaskCard.of(data.task, data.name, data.seen(setup), samples)
-    task = card.task(setup)
-    model = network(setup, card) if init_from is None else trained(init_from, setup, card)
-    module = PixelNetModule(
-        model, task, recipe=Recipe(lr=setup.lr, decay_at=setup.decay_at), seed=setup.seed
-    )
-    loader = StepLoader(
-        samples, setup.images, seed=setup.seed, transform=transform, workers=workers
-    )
-    validation = data.validation(root, setup)
-    steps = setup.steps or round(setup.epochs * (len(samples) // setup.images))
-    if first_process():
-        print(f"{data.task} on {data.name}: {len(samples)} images, {steps} steps, {setup}")
+    with refusing():
+        samples, transform = data.training(root, setup)
+        card = TaskCard.of(data.task, data.name, data.seen(setup), samples)
+        model = network(setup, card) if init_from is None else trained(init_from, setup, card)
+        module = PixelNetModule(model, card.task(setup), recipe=setup.recipe(), seed=setup.seed)
+        steps = setup.steps or round(setup.epochs * (len(samples) // setup.images))
+        if first_process():
+            print(f"{data.task} on {data.name}: {len(samples)} images, {steps} steps\n{setup}")
+        loader = _loader(model, samples, transform, setup, workers, features)
+        validation = data.validation(root, setup)
+        log_every = min(10, len(loader))  # Lightning's logs end with an epoch
     trainer = fit(
         module,
         loader,
@@ -72,9 +76,9 @@ def train(
         steps=steps,
         resume=resume,
         checkpoint_every=checkpoint_every,
-        val_check_interval=max(1, steps // VALIDATIONS),
+        val_check_interval=max(BETWEEN, steps // VALIDATIONS),
         check_val_every_n_epoch=None,
-        log_every_n_steps=min(10, len(loader)),  # Lightning's logs end with an epoch
+        log_every_n_steps=log_every,
         **options,
     )
     # Lightning takes the model to the CPU at the end, where the evaluation would be slow.
@@ -82,3 +86,27 @@ def train(
     if first_process():
         model.save(out / "model.safetensors")
     return model
+
+
+def _loader(
+    model: PixelNet,
+    samples: Samples,
+    transform: Transform,
+    setup: Setup,
+    workers: int,
+    features: Path | None,
+) -> StepLoader:
+    """Mini-batches of images, or of their features."""
+    if features is None:
+        return StepLoader(
+            samples, setup.images, seed=setup.seed, transform=transform, workers=workers
+        )
+    for name in ("random_scales", "crop", "colours"):
+        if getattr(setup, name):
+            raise ValueError(
+                f"features are kept of images as they are, but {name}={getattr(setup, name)} "
+                "changes them at each step; give --no-colours, and --crop and --random-scales "
+                "without numbers, or leave --features out"
+            )
+    kept = CachedFeatures(samples, model, features, flip=setup.mirror, progress=first_process())
+    return StepLoader(kept, setup.images, seed=setup.seed, workers=workers)

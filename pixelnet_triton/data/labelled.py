@@ -1,0 +1,108 @@
+"""One's own images with a class for each pixel, in a plain layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from .folders import (
+    IGNORE,
+    IMAGE_SUFFIXES,
+    Entry,
+    PixelDataset,
+    Sample,
+    files_by_stem,
+    find_layout,
+    pair_up,
+    read_indices,
+)
+
+__all__ = ["LabelledFolder"]
+
+_LAYOUT = (
+    "A labelled folder has images/SPLIT/NAME.jpg or .png, labels/SPLIT/NAME.png of class indices "
+    "from 0 (255: ignored), and classes.txt with a class a line, in the order of the indices: "
+    "NAME, or NAME R G B"
+)
+
+
+class LabelledFolder(PixelDataset):
+    """Images and label images in folders::
+
+        classes.txt   images/SPLIT/NAME.jpg|png   labels/SPLIT/NAME.png
+
+    Label images hold the class index in 8 bits, with or without a palette; 255 is ignored. A line
+    of ``classes.txt`` is the name of a class, without blanks, and its colour if it has one: ``road
+    128 64 128``. The first line is class 0.
+
+    Args:
+        root: the user's folder.
+        split: the name of a subfolder, such as ``"train"`` or ``"val"``.
+        transform, cache: as in :class:`~pixelnet_triton.data.folders.PixelDataset`.
+
+    Attributes:
+        CLASSES: names. PALETTE: their colours; () unless every class has one.
+
+    Raises:
+        FileNotFoundError: what is missing, and the layout.
+        ValueError: a line of ``classes.txt`` of another form; when read, label images with other
+            values.
+
+    Example:
+        >>> from pixelnet_triton.data import LabelledFolder
+        >>> data = LabelledFolder("path/to/leaves", "train")  # doctest: +SKIP
+        >>> data.CLASSES  # doctest: +SKIP
+        ('background', 'leaf', 'stem')
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        transform: Callable[[Sample], Sample] | None = None,
+        *,
+        cache: bool = False,
+    ) -> None:
+        images, labels, classes = find_layout(
+            root,
+            [(f"images/{split}", f"labels/{split}", "classes.txt")],
+            data_set=f"the split {split!r} of labelled images",
+            source=_LAYOUT,
+        )
+        self.CLASSES, self.PALETTE = _classes(classes)
+        image_files = files_by_stem(images, IMAGE_SUFFIXES)
+        label_files = files_by_stem(labels, (".png",))
+        super().__init__(
+            pair_up(image_files, label_files, image_files, source=_LAYOUT), transform, cache=cache
+        )
+
+    def read_target(self, entry: Entry) -> Tensor:
+        labels = read_indices(entry.target)
+        unknown = labels[(labels >= len(self.CLASSES)) & (labels != IGNORE)]
+        if len(unknown):
+            raise ValueError(
+                f"{entry.target} holds the value {int(unknown[0])}, but classes.txt has "
+                f"{len(self.CLASSES)} classes; expected indices 0 to {len(self.CLASSES) - 1}, and "
+                "255 for pixels that do not count"
+            )
+        return labels
+
+
+def _classes(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Names and, if every line has one, colours."""
+    names, colours = [], []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, *numbers = line.split() or [""]
+        colour = [int(n) for n in numbers if n.isdecimal() and int(n) < 256]
+        if not name or len(colour) != len(numbers) or len(colour) not in (0, 3):
+            raise ValueError(
+                f"{path} has the line {line!r}; expected NAME, or NAME R G B with 0 to 255"
+            )
+        names.append(name)
+        if colour:
+            colours.append((colour[0], colour[1], colour[2]))
+    if not 1 <= len(names) <= IGNORE:
+        raise ValueError(f"{path} lists {len(names)} classes; expected 1 to {IGNORE}")
+    return tuple(names), tuple(colours) if len(colours) == len(names) else ()
