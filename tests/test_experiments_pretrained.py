@@ -43,7 +43,7 @@ def test_points_of_features_are_those_of_images(folder: Path) -> None:
     setup = pretrained.Pretrained("segmentation", hidden=(8,), points=20, images=2, steps=2)
     model = pretrained.build(pretrained._network(setup, pretrained._task(setup)))
     images = pretrained._images("segmentation", "test")
-    maps = pretrained._Maps(pretrained.features("segmentation", "test"), len(pretrained.TAPS))
+    maps = pretrained._Maps(pretrained.features("segmentation", "test"), setup)
     of_images = pretrained_tests.evaluate_segmentation(model, images, "points")
     of_maps = pretrained_tests.evaluate_segmentation(model, images, "points", maps)
     assert of_maps["pixel_accuracy"] == pytest.approx(of_images["pixel_accuracy"], abs=0.01)
