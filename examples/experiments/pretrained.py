@@ -63,6 +63,8 @@ class Pretrained:
         points, images: N and M of a mini-batch.
         steps, lr, seed: of the training.
         schedule, backbone_lr_multiplier, warmup: as in :class:`pixelnet_triton.training.Recipe`.
+        disparity: the finest map times this, the coarsest times 1, those between in equal ratios,
+            as a network without batch normalisation may have them; of kept features.
         sampling: ``"uniform"``, ``"balanced"`` over the classes, or the share of edges, ``"50%"``.
         test: ``"points"`` (600 pixels of each of CamVid's 233 test images), ``"some"`` (every
             eighth of BSDS500's 200 test images with 15 thresholds, every tenth of CamVid's),
@@ -84,6 +86,7 @@ class Pretrained:
     schedule: str = "step"
     backbone_lr_multiplier: float = 1.0
     warmup: float = 0.0
+    disparity: float = 1.0
     sampling: str = "uniform"
     test: str = "points"
 
@@ -103,11 +106,12 @@ def run(configuration: Pretrained) -> dict[str, Any]:
         backbone_lr_multiplier=c.backbone_lr_multiplier,
         warmup=c.warmup,
     )
+    loader = StepLoader(*_training_data(c), seed=c.seed, transform=_augmentation(c))
     kept = os.environ.get("PIXELNET_CHECKPOINTS")
     with tempfile.TemporaryDirectory() as temporary:
         fit(
             PixelNetModule(model, task, recipe=recipe, seed=c.seed),
-            StepLoader(*_training_data(c), seed=c.seed, transform=_augmentation(c)),
+            loader,
             folder=temporary,
             steps=c.steps,
             checkpoint_every=c.steps,
@@ -116,6 +120,7 @@ def run(configuration: Pretrained) -> dict[str, Any]:
             devices=1,
             enable_progress_bar=False,
             enable_model_summary=False,
+            log_every_n_steps=min(50, len(loader)),  # Lightning warns of fewer batches than that
         )
     if kept and c.test in ("all", "scales"):
         kind = "finetuned" if c.finetuned else "frozen"
@@ -166,7 +171,7 @@ def _card(task: str) -> TaskCard:
 def _training_data(c: Pretrained) -> tuple[Samples, int]:
     if c.finetuned:
         return _images(c.task, "train"), c.images
-    return _Maps(features(c.task, "train"), len(TAPS) + c.conv7), c.images
+    return _Maps(features(c.task, "train"), c), c.images
 
 
 def _augmentation(c: Pretrained) -> Compose | None:
@@ -182,7 +187,7 @@ def _test(c: Pretrained, model: PixelNet) -> dict[str, Any]:
     if c.task == "edges":
         return evaluate_edges(model, images, c.test)
     if c.test == "points":
-        maps = None if c.finetuned else _Maps(features(c.task, "test"), len(TAPS) + c.conv7)
+        maps = None if c.finetuned else _Maps(features(c.task, "test"), c)
         return evaluate_segmentation(model, images, c.test, maps)
     return evaluate_segmentation(model, images, c.test)
 
@@ -208,18 +213,21 @@ def features(task: str, part: str) -> CachedFeatures:
 
 
 class _Maps:
-    """The first maps of kept features."""
+    """Of kept features the maps that a run takes."""
 
-    def __init__(self, data: CachedFeatures, count: int) -> None:
+    def __init__(self, data: CachedFeatures, c: Pretrained) -> None:
         self.data = data
-        self.count = count
+        count = len(TAPS) + c.conv7
+        self.factors = [c.disparity ** (1 - i / (count - 1)) for i in range(count)]
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.data[index]
-        return {**sample, "features": sample["features"][: self.count]}
+        maps = zip(self.factors, sample["features"], strict=False)
+        # float32: the products may be beyond float16.
+        return {**sample, "features": [m if f == 1 else f * m.float() for f, m in maps]}
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Any]:
         return self.data.collate(samples)

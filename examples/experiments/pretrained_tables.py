@@ -80,6 +80,17 @@ _TABLES = (
         "34.9 and 35.1% for widths of 1,024 to 6,144.",
     ),
     Table(
+        "pretrained_disparity",
+        "Table 1 where the maps differ in scale: the finest times 100, the coarsest times 1",
+        (
+            ("fc-1, batch normalisation", _with(CAMVID, hidden=(), disparity=100.0)),
+            ("fc-1", _with(CAMVID, hidden=(), head_batch_norm=False, disparity=100.0)),
+            ("fc-3, 256", _with(CAMVID, head_batch_norm=False, disparity=100.0)),
+        ),
+        SEGMENTATION_METRICS,
+        AT_POINTS + " Features without batch normalisation, as the paper's, may differ so.",
+    ),
+    Table(
         "pretrained_table2",
         "Table 2 on pretrained features: pixels x images of a mini-batch",
         (

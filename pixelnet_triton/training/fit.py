@@ -74,7 +74,7 @@ def fit(
         # Both states are intended: the folder holds what the run goes on from.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", "You defined a `validation_step` but have no")
-        # A frozen backbone stays in evaluation mode.
+        # A frozen backbone and fixed statistics stay in evaluation mode.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start")
         # Lightning's own use of torch.utils._pytree causes this one.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
