@@ -101,6 +101,7 @@ def _published() -> list[Quote]:
         ),
         Quote("docs/training.md", f"{PIXELNET}, Table 1", "not converge (0.7 and 0.1% mean IU)"),
         Quote("docs/training.md", f"{PIXELNET}, Table 7", "the paper has 0.792, 0.808, 0.826"),
+        Quote("docs/reproduction.md", f"{PIXELNET}, Table 7", "have 0.792, 0.808, 0.826 (Table 7)"),
         Quote(
             "docs/backbones.md",
             "torchvision's documentation of vgg16",
@@ -123,11 +124,24 @@ def _measured() -> list[Quote]:
     }
     mean, deviation = degrees["MLP (fc-3), end to end"]
     others = ", ".join(f"{degrees[name][0]:.1f}" for name in named)
+    camvid = "examples/results/camvid_finetuned.json"
+    finetuned = json.loads(_text(camvid))
+    one, several = (finetuned[way]["metrics"] for way in ("single_scale", "scales_and_mirror"))
+    means = ("mean_iu", "mean_class_accuracy", "pixel_accuracy")
+    iu, others_of_one = one["mean_iu"], [f"{one[name]:.3f}" for name in means[1:]]
+    more_iu, *more = [f"{several[name]:.3f}" for name in means]
     roof = _roof()
     roofs = f"{roof['flops'] / 1e9:.0f} GFLOP/s and {roof['bytes'] / 1e9:.0f} GB/s"
     dated = f"{roofs} (`bench/results/roofs.jsonl`, {roof['date'][:10]})"
     return [
         Quote("docs/training.md", file, f"**{scores}**"),
+        Quote(
+            "docs/reproduction.md",
+            camvid,
+            "**{:.3f}** (AC {}, pixel accuracy {})".format(iu, *others_of_one),
+        ),
+        Quote("docs/reproduction.md", camvid, f"and **{more_iu}** with scales 1 and 1.5"),
+        Quote("docs/reproduction.md", camvid, "(AC {}, pixel accuracy {};".format(*more)),
         Quote("docs/training.md", file, f"Counting took {minutes} min {seconds} s"),
         Quote(
             "docs/training.md",
