@@ -106,15 +106,15 @@ class TestRegistry:
         def stem(width: int = 8) -> nn.Module:
             return TappedBackbone(nn.Sequential(nn.Conv2d(3, width, 2, stride=2)), ("0",))
 
-        register_backbone("stem", stem)
-        register_backbone("stem", stem)  # as when a module is imported again
-        model = build(NetworkConfig("stem", {"width": 5}, {"out_features": 2}))
+        register_backbone("own", stem)
+        register_backbone("own", stem)  # as when a module is imported again
+        model = build(NetworkConfig("own", {"width": 5}, {"out_features": 2}))
         model.save(tmp_path / "model.safetensors")
         same_outputs(PixelNet.load(tmp_path / "model.safetensors"), model)
-        with pytest.raises(ValueError, match="name='stem' is taken"):
-            register_backbone("stem", lambda: nn.Identity())
-        registry.pop("stem")
-        with pytest.raises(ValueError, match=r"'stem' is unknown.*register_backbone"):
+        with pytest.raises(ValueError, match="name='own' is taken"):
+            register_backbone("own", lambda: nn.Identity())
+        registry.pop("own")
+        with pytest.raises(ValueError, match=r"'own' is unknown.*register_backbone"):
             PixelNet.load(tmp_path / "model.safetensors")
 
     @pytest.mark.parametrize("name", ["", "a:b"])

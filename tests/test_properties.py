@@ -7,7 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import torch
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
@@ -156,6 +156,7 @@ def test_the_strategy_reaches_every_option() -> None:
     """The drawn cases are only as good as their variety."""
     seen: set[str] = set()
 
+    @settings(max_examples=300)
     @given(case=cases())
     def look(case: Case) -> None:
         seen.update(
@@ -174,7 +175,7 @@ def test_the_strategy_reaches_every_option() -> None:
 
     look()
     wanted = {"bilinear", "nearest", "border", "zeros", "pixel", "unit", "normalized"}
-    wanted |= {"nchw", "channels_last", "sliced", "transposed", "expanded", *map(str, DTYPES)}
+    wanted |= {*LAYOUTS, *map(str, DTYPES)}
     for flag in ("ragged", "strides", "align", "linear"):
         wanted |= {f"{flag}=True", f"{flag}=False"}
     assert wanted <= seen, wanted - seen

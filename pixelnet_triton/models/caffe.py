@@ -250,7 +250,7 @@ def _tensor(blob: Any, layer: str) -> Tensor:
     return torch.from_numpy(values).reshape(shape)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _net_parameter() -> Any:
     """The message class NetParameter, of the fields above."""
     try:
