@@ -8,7 +8,7 @@ written. Projected layers are added as linear.py says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import triton
@@ -23,12 +23,11 @@ from .launch import accounted
 from .linear import (
     Operand,
     add_projected,
+    launch_linear,
     linear_account,
-    linear_key,
-    linear_like,
     points_and_outputs,
 )
-from .select import Tile, tile_for
+from .select import Tile
 
 __all__ = ["LEAN_TILE", "TILES", "Operand", "fused_linear"]
 
@@ -158,14 +157,7 @@ def fused_linear(
 
     An operand "gather" is the map (B, C_i, H_i, W_i), of any strides.
     """
-
-    def like() -> Callable[..., Tensor]:
-        chosen = tile
-        if chosen is None:
-            trial = partial(fused_linear, operands, s, head)
-            chosen = tile_for("fused_linear", TILES, linear_key(operands, s, head), s, trial)
-        return linear_like(_fused_linear_kernel, operands, s, head, chosen)
-
-    strategies = tuple([operand.strategy for operand in operands])
-    run = s.once(("fused_linear", strategies, head.layout, tile), like)
-    return run(operands, s, head)
+    trial = partial(fused_linear, operands, s, head)
+    return launch_linear(
+        _fused_linear_kernel, "fused_linear", TILES, operands, s, head, tile, trial
+    )

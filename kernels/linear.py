@@ -41,14 +41,13 @@ from .launch import (
     row_vector,
     starts,
 )
-from .select import Key, Tile
+from .select import Key, Tile, tile_for
 
 __all__ = [
     "Operand",
     "add_projected",
+    "launch_linear",
     "linear_account",
-    "linear_key",
-    "linear_like",
     "points_and_outputs",
 ]
 
@@ -201,7 +200,7 @@ def linear_account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     return flops, size * (read + total * outputs), a["out"].dtype
 
 
-def linear_key(operands: Sequence[Operand], s: Sampling, head: Linear) -> Key:
+def _key(operands: Sequence[Operand], s: Sampling, head: Linear) -> Key:
     """What the choice of a tile may depend on."""
     return Key(
         head.weight.dtype,
@@ -214,7 +213,29 @@ def linear_key(operands: Sequence[Operand], s: Sampling, head: Linear) -> Key:
     )
 
 
-def linear_like(
+def launch_linear(
+    kernel: Any,
+    name: str,
+    tiles: Sequence[Tile],
+    operands: Sequence[Operand],
+    s: Sampling,
+    head: Linear,
+    tile: Tile | None,
+    trial: Callable[[Tile], object],
+) -> Tensor:
+    """A first layer by one kernel, (P, D); without a tile one of its table is chosen."""
+
+    def like() -> Callable[..., Tensor]:
+        chosen = tile
+        if chosen is None:
+            chosen = tile_for(name, tiles, _key(operands, s, head), s, trial)
+        return _linear_like(kernel, operands, s, head, chosen)
+
+    strategies = tuple([operand.strategy for operand in operands])
+    return s.once((name, strategies, head.layout, tile), like)(operands, s, head)
+
+
+def _linear_like(
     kernel: Any, operands: Sequence[Operand], s: Sampling, head: Linear, tile: Tile
 ) -> Callable[[Sequence[Operand], Sampling, Linear], Tensor]:
     """A first layer by either kernel, (P, D), for tensors that are laid out as these."""

@@ -8,7 +8,7 @@ projected, PyTorch's own product does the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import triton
@@ -23,12 +23,11 @@ from .launch import accounted
 from .linear import (
     Operand,
     add_projected,
+    launch_linear,
     linear_account,
-    linear_key,
-    linear_like,
     points_and_outputs,
 )
-from .select import Tile, tile_for
+from .select import Tile
 
 __all__ = ["TILES", "Operand", "product"]
 
@@ -152,14 +151,5 @@ def product(
 
     An operand "gather" is the rows (P, C_i), each of them dense.
     """
-
-    def like() -> Callable[..., Tensor]:
-        chosen = tile
-        if chosen is None:
-            trial = partial(product, operands, s, head)
-            chosen = tile_for("product", TILES, linear_key(operands, s, head), s, trial)
-        return linear_like(_product_kernel, operands, s, head, chosen)
-
-    strategies = tuple([operand.strategy for operand in operands])
-    run = s.once(("product", strategies, head.layout, tile), like)
-    return run(operands, s, head)
+    trial = partial(product, operands, s, head)
+    return launch_linear(_product_kernel, "product", TILES, operands, s, head, tile, trial)
