@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,11 +35,10 @@ from pixelnet_triton.training import (
     Segmentation,
     StepLoader,
     Task,
-    fit,
 )
 
 from .pretrained_tests import evaluate_edges, evaluate_segmentation
-from .runs import Losses
+from .runs import train_quietly
 
 __all__ = ["Pretrained", "run"]
 
@@ -98,7 +96,6 @@ def run(configuration: Pretrained) -> dict[str, Any]:
     task = _task(c)
     torch.manual_seed(c.seed)
     model = build(_network(c, task))
-    losses = Losses()
     recipe = Recipe(
         lr=c.lr,
         decay_at=(EDGE_RECIPE if c.task == "edges" else Recipe()).decay_at,
@@ -108,20 +105,7 @@ def run(configuration: Pretrained) -> dict[str, Any]:
     )
     loader = StepLoader(*_training_data(c), seed=c.seed, transform=_augmentation(c))
     kept = os.environ.get("PIXELNET_CHECKPOINTS")
-    with tempfile.TemporaryDirectory() as temporary:
-        fit(
-            PixelNetModule(model, task, recipe=recipe, seed=c.seed),
-            loader,
-            folder=temporary,
-            steps=c.steps,
-            checkpoint_every=c.steps,
-            callbacks=[losses],
-            accelerator="cpu",
-            devices=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=min(50, len(loader)),  # Lightning warns of fewer batches than that
-        )
+    losses = train_quietly(PixelNetModule(model, task, recipe=recipe, seed=c.seed), loader, c.steps)
     if kept and c.test in ("all", "scales"):
         kind = "finetuned" if c.finetuned else "frozen"
         model.save(Path(kept) / f"{c.task}-{kind}-seed{c.seed}.safetensors")

@@ -51,7 +51,7 @@ from pixelnet_triton.training import (
     fit,
 )
 
-__all__ = ["Configuration", "Losses", "run"]
+__all__ = ["Configuration", "run", "train_quietly"]
 
 SIZE = (90, 120)  # of CamVid, a quarter of 360 x 480, and of the rooms
 BSDS_SCALE, BSDS_TESTED, BSDS_THRESHOLDS = 0.5, 25, 15  # of 200 test images, of 99 thresholds
@@ -97,26 +97,14 @@ def run(configuration: Configuration) -> dict[str, Any]:
     model = _model(configuration, task)
     edges = configuration.task == "edges"
     recipe = dataclasses.replace(EDGE_RECIPE if edges else Recipe(), lr=configuration.lr)
-    losses = Losses()
     loader = StepLoader(
         train,
         configuration.images,
         seed=configuration.seed,
         transform=_augmentation(configuration.task),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        fit(
-            PixelNetModule(model, task, recipe=recipe, seed=configuration.seed),
-            loader,
-            folder=folder,
-            steps=configuration.steps,
-            checkpoint_every=configuration.steps,
-            callbacks=[losses],
-            accelerator="cpu",
-            devices=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    module = PixelNetModule(model, task, recipe=recipe, seed=configuration.seed)
+    losses = train_quietly(module, loader, configuration.steps)
     card = _card(configuration.task)
     measured = evaluate(model, card, test, progress=False).metrics
     metrics = {name: value for name, value in measured.items() if "/" not in name}
@@ -237,6 +225,26 @@ def _augmentation(task: str) -> Compose:
     if task == "edges":
         return Compose([RandomCrop((112, 112)), RandomHorizontalFlip()])
     return Compose([RandomHorizontalFlip()])
+
+
+def train_quietly(module: PixelNetModule, loader: StepLoader, steps: int) -> Losses:
+    """Train on the CPU without a word, and leave nothing but the losses behind."""
+    losses = Losses()
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            module,
+            loader,
+            folder=folder,
+            steps=steps,
+            checkpoint_every=steps,
+            callbacks=[losses],
+            accelerator="cpu",
+            devices=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=min(50, len(loader)),  # Lightning warns of fewer batches than that
+        )
+    return losses
 
 
 class Losses(Callback):
