@@ -18,7 +18,7 @@ from .plain import plain_hypercolumn
 from .poison import poisoned_memory
 from .tolerances import TOLERANCES, assert_close_to_reference, coarsest
 
-__all__ = ["check_case", "evaluate", "upstream_gradient"]
+__all__ = ["check_case", "evaluate", "near_step", "upstream_gradient"]
 
 Results = dict[str, Tensor]
 Function = Callable[..., Tensor]
@@ -78,9 +78,9 @@ def check_case(
     inputs.moving_points = moving_points
     expected_inputs = inputs.double()
     grad = upstream_gradient(inputs)
-    near_step = _near_step(expected_inputs)
+    near = near_step(expected_inputs)
     if case.interpolation == "nearest":
-        grad = torch.where(near_step.reshape(*grad.shape[:-1], 1), 0, grad)
+        grad = torch.where(near.reshape(*grad.shape[:-1], 1), 0, grad)
 
     expected = evaluate(reference_hypercolumn, expected_inputs, grad.double())
     with _in_any_order():
@@ -98,7 +98,7 @@ def check_case(
             _assert_same_layout(result, source, name)
         rows: Any = slice(None)
         if name == "points" or (name == "value" and case.interpolation == "nearest"):
-            kept = ~near_step.reshape(result.shape[:-1])
+            kept = ~near.reshape(result.shape[:-1])
             # otherwise too little would be compared; single points may lie anywhere
             assert kept.sum() >= kept.numel() // 2 or case.spread in ("integer", "edges", "far"), (
                 f"{name}: too few points are off a step"
@@ -151,7 +151,7 @@ def upstream_gradient(inputs: Inputs) -> Tensor:
     return grad
 
 
-def _near_step(inputs: Inputs) -> Tensor:
+def near_step(inputs: Inputs) -> Tensor:
     """(P,) bool: whether rounding may take a point over a step, on any layer or axis."""
     case = inputs.case
     band = _STEP_BAND.get(case.dtype, _STEP_BAND_SINGLE)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from .cases import Case, build
-from .check import check_case, upstream_gradient
+from .check import check_case, near_step, upstream_gradient
 from .tolerances import LUCK
 
-__all__ = ["check_but_for_luck", "off_the_kink"]
+__all__ = ["check_but_for_luck", "off_steps", "off_the_kink"]
 
 
 def check_but_for_luck(case: Case, device: torch.device, seed: int = 0, **options: Any) -> None:
@@ -24,6 +24,8 @@ def check_but_for_luck(case: Case, device: torch.device, seed: int = 0, **option
     try:
         check_case(case, device, seed=seed, **options)
     except AssertionError as error:
+        if _of_nothing(error, case):
+            return
         if _far_off(error) or _fails_often(case, device, seed, options):
             raise
 
@@ -35,6 +37,22 @@ def off_the_kink(case: Case, seed: int) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def off_steps(case: Case, seed: int) -> bool:
+    """Whether half of the points are off the steps of nearest cells, as `check_case` asks."""
+    near = near_step(build(case, seed=seed))
+    return int((~near).sum()) >= len(near) // 2
+
+
+def _of_nothing(error: AssertionError, case: Case) -> bool:
+    """Whether 0 is expected of every entry, and what came is a last bit of a position's.
+
+    Points may lie exactly where a map ends, as those on edges do, and nowhere else: then there is
+    no entry to relate an error to. A weight is off by what the position is off by, in cells.
+    """
+    numbers = re.search(r"error (\S+) exceeds 0 .* largest entry 0\)", str(error))
+    return numbers is not None and float(numbers[1]) <= torch.finfo(case.dtype).eps
 
 
 def _far_off(error: AssertionError) -> bool:

@@ -18,9 +18,11 @@ from pixelnet_triton.call import CallShape, LayerShape, Options, Plan, Route
 from pixelnet_triton.call.shape import layer_shape
 from pixelnet_triton.cpu.backend import BACKEND
 from pixelnet_triton.op.prepare import prepare
+from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import CASES, DTYPE_CASES, Case, build, case_id
-from .check import check_case
+from .check import check_case, evaluate, upstream_gradient
+from .plain import plain_hypercolumn
 from .planning import PREFERENCES, forced_plan
 
 # Large enough for points that are neither few nor in every cell, several strips of planes, and
@@ -76,6 +78,23 @@ def test_points_get_their_gradient_by_grid_sample_too(case: Case, device: torch.
     if plan is None or not inputs.points.is_floating_point():
         pytest.skip("not open to such a call")
     check_case(case, device, plan=plan)
+
+
+@pytest.mark.parametrize("coordinates", ["pixel", "unit", "normalized"])
+def test_aligned_corners_round_as_grid_sample_does(coordinates: str) -> None:
+    """As exact as the plain expression: an image of few pixels multiplies what a grid is off by."""
+    case = Case("corners", ((3, 1, 1), (2, 1, 9), (5, 7, 7), (4, 13, 5)), spread="outside")
+    case = replace(case, image_size=(3, 5), align_corners=True, coordinates=coordinates)
+    inputs = build(replace(case, padding_mode="zeros"))
+    inputs.moving_points = False
+    plan = forced_plan(inputs, "expression")
+    assert plan is not None
+    grad = upstream_gradient(inputs)
+    exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
+    plain = evaluate(plain_hypercolumn, inputs, grad)
+    for name, result in evaluate(sparse_hypercolumn, inputs, grad, plan=plan).items():
+        error = (result - exact[name]).square().mean().sqrt()
+        assert error <= 1.2 * (plain[name] - exact[name]).square().mean().sqrt() + 1e-8, name
 
 
 def plan_in_use(arguments: dict, plan: Plan | str = "auto") -> Plan:

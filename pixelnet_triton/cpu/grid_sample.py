@@ -2,11 +2,12 @@
 
     z^T = W [S_1 X_1 | ...]^T + b        dW = G^T [S_1 X_1 | ...]        (S_i^T G W_i) by layer
 
-`grid_sample` takes g = (2 t + 1) / W - 1 for a position t in cells, which is affine in the point
-as t is: one operator makes the grids of all layers. Where points meet the centres of cells, these
-are taken by index (met.py). It writes channels first, (B, C_i, N), so the hypercolumns are
-transposed here: views, where there is one image. Calls of few points are bound by the 2-5 us that
-an operator takes to dispatch; everything here is as few as possible.
+`grid_sample` takes g = u - 1 for a position t in cells, where u = (2 t + 1) / W, or 2 t / (W - 1)
+if it aligns corners. That is affine in the point as t is: one operator makes the grids of all
+layers. Where points meet the centres of cells, these are taken by index (met.py). It writes
+channels first, (B, C_i, N), so the hypercolumns are transposed here: views, where there is one
+image. Calls of few points are bound by the 2-5 us that an operator takes to dispatch; everything
+here is as few as possible.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ FAR = 1e9
 
 @dataclass(frozen=True)
 class Grids:
-    """grid = u - 1, u = (2 t + 1) / W = scale * point + offset, in float64 unless float32 is exact.
+    """grid = u - 1, u = scale * point + offset, in float64 unless float32 is exact.
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
+    corners: which of the two u it is; that of the caller's `align_corners` rounds least.
     factor: u = factor * point on both axes, and exactly, as for points in [0, 1]; else None. A
     tensor (2,) multiplies two values at a time, which shows where maps have one channel.
     """
 
     scale: Tensor
     offset: Tensor
+    corners: bool
     one: Tensor  # kept: a number takes longer to become a tensor than to be subtracted
     factor: float | None
     padding: int
@@ -55,7 +58,8 @@ class Grids:
     def of(geometry: Geometry, shape: CallShape) -> Grids:
         """Those of maps of that shape."""
         sizes = tuple([(layer.rows, layer.columns) for layer in shape.layers])
-        scale, offset = _grid_affine(geometry.affine, sizes)
+        corners = _aligns_corners(geometry.affine, sizes)
+        scale, offset = _grid_affine(geometry.affine, sizes, corners)
         meeting = Meeting.of(geometry, sizes, scale, offset)
         if meeting.lattice is None and shape.itemsize < 8:  # all is exact in float32, and quicker
             scale, offset = scale.float(), offset.float()
@@ -63,7 +67,8 @@ class Grids:
         one = torch.ones((), dtype=dtype, device="cpu")
         same = scale.dim() == 1 and bool(scale[0] == scale[1]) and not bool(offset.any())
         factor = float(scale[0]) if same and meeting.lattice is None else None
-        return Grids(scale, offset, one, factor, PADDING[geometry.padding_mode], meeting)
+        padding = PADDING[geometry.padding_mode]
+        return Grids(scale, offset, corners, one, factor, padding, meeting)
 
     def planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
         """[S_1 X_1 | ...] as (B, sum C_i, 1, N), for points (B, N, 2) or (P, 2)."""
@@ -77,7 +82,7 @@ class Grids:
     def _plane(self, feature: Tensor, grid: Tensor, cells: Cells | None) -> Tensor:
         if cells is not None and cells.off is None:
             return cells.taken(feature)
-        sampled = torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, False)
+        sampled = torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, self.corners)
         if cells is None or cells.off is None:
             return sampled
         return sampled.where(cells.off.unsqueeze(2), cells.taken(feature))
@@ -101,7 +106,7 @@ class Grids:
                 grids[i],
                 BILINEAR,
                 self.padding,
-                False,
+                self.corners,
                 (wants_map, wanted.points),
             )
             if cells is not None and wants_map:
@@ -127,16 +132,35 @@ class Grids:
 
 @lru_cache(maxsize=256)
 def _grid_affine(
-    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...], corners: bool
 ) -> tuple[Tensor, Tensor]:
     scale, offset = [], []
     for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
-        scale.append([[2 * sx / width, 2 * sy / height]])
-        offset.append([[(2 * ox + 1) / width, (2 * oy + 1) / height]])
+        if corners:
+            across, down = max(width - 1, 1), max(height - 1, 1)  # all is 0 on a single cell
+            scale.append([[2 * sx / across, 2 * sy / down]])
+            offset.append([[2 * ox / across, 2 * oy / down]])
+        else:
+            scale.append([[2 * sx / width, 2 * sy / height]])
+            offset.append([[(2 * ox + 1) / width, (2 * oy + 1) / height]])
     both = torch.tensor([scale, offset], dtype=torch.float64, device="cpu")
     if bool((both == both[:, :1]).all()):  # to the bit, as each layer would be alone
         both = both[:, 0, 0].clone()
     return both[0], both[1]
+
+
+def _aligns_corners(affine: Sequence[LayerAffine], sizes: Sequence[tuple[int, int]]) -> bool:
+    """Do coordinates count from the centre of a corner cell: 2 t / (W - 1) = a x, or a x + 1?
+
+    Not if every map is as fine as the image, where edges and corners are one.
+    """
+    for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
+        for scale, offset, cells in ((sx, ox, width), (sy, oy, height)):
+            if cells == 1 and (scale or offset):
+                return False
+            if offset not in (0, (cells - 1) / 2):
+                return False
+    return any(layer != (1.0, 0.0, 1.0, 0.0) for layer in affine)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,13 @@ FAULTS = (
         _CALLS,
     ),
     Fault(
+        "grids-of-edges-where-corners-align",
+        _CPU + "grid_sample.py",
+        "corners = _aligns_corners(geometry.affine, sizes)",
+        "corners = False",
+        _ROUTES,
+    ),
+    Fault(
         "exact-whatever-the-scale",
         _GEOMETRY,
         "return whole and not points.is_floating_point()",

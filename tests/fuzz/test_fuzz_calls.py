@@ -21,7 +21,7 @@ from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolum
 
 from ..cases import Case, build
 from ..conftest import takes_float64
-from ..luck import check_but_for_luck, off_the_kink
+from ..luck import check_but_for_luck, off_steps, off_the_kink
 from ..test_properties import cases
 from .examples import examples
 
@@ -50,6 +50,7 @@ def calls(draw: st.DrawFn) -> tuple[Case, str | Plan]:
     return replace(case, **changes), draw(st.sampled_from(PLAN_NAMES) | explicit)
 
 
+ON_STEPS = ("integer", "edges", "far")  # of which check_case does not ask it
 SPREADS = ["inside", "outside", "edges", "integer", "duplicates", "far"]
 DEFAULTS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
@@ -59,6 +60,43 @@ DEFAULTS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 @example(
     call=(Case("empty", points=0).linear(3), Plan(("project_gather", "gather"))),
     seed=0,
+    default=torch.float32,
+)
+@example(
+    call=(
+        Case(
+            "ends",
+            ((1, 1, 1), (1, 1, 1), (1, 1, 7), (2, 3, 7)),
+            batch=1,
+            points=5,
+            image_size=(7, 1),
+            dtype=torch.float64,
+            point_dtype=torch.float64,
+            spread="edges",
+            strides=(1.0, 1.0, 1.0, 1.0),
+            padding_mode="zeros",
+            coordinates="unit",
+        ).linear(1),
+        "project",
+    ),
+    seed=0,
+    default=torch.float32,
+)
+@example(
+    call=(
+        Case(
+            "corners",
+            ((1, 1, 1), (1, 1, 9), (5, 7, 7)),
+            batch=3,
+            points=4,
+            image_size=(1, 2),
+            spread="outside",
+            align_corners=True,
+            padding_mode="zeros",
+        ),
+        "auto",
+    ),
+    seed=7,
     default=torch.float32,
 )
 @examples(quick=200, thorough=10_000)
@@ -72,7 +110,8 @@ def test_any_call_is_right(
     assume(case.activation != "relu" or off_the_kink(case, seed))
     # Points that want a gradient close the way that small calls take otherwise.
     moving = seed % 2 == 0
-    layout = moving or plan != "auto"
+    layout = (moving and case.point_dtype.is_floating_point) or plan != "auto"
+    assume(case.spread in ON_STEPS or off_steps(case, seed))
     event(f"points {case.spread}, maps {case.layout}")
     check_but_for_luck(
         case,
