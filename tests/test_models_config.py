@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -253,6 +254,13 @@ class TestFiles:
         first = PixelNet.load(path)
         torch.manual_seed(2)
         same_outputs(first, PixelNet.load(str(path)))
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+    def test_others_may_read_the_file(self, model: PixelNet, tmp_path: Path) -> None:
+        """As any file that is written here: on a cluster somebody else predicts."""
+        (tmp_path / "plain").write_bytes(b"")
+        model.save(tmp_path / "a.safetensors")
+        assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
     def test_others_read_the_weights(self, model: PixelNet, tmp_path: Path) -> None:
         load_file = pytest.importorskip("safetensors.torch").load_file

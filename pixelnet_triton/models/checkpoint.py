@@ -41,9 +41,9 @@ def save(model: PixelNet, path: str | os.PathLike[str]) -> None:
     header = {"version": VERSION, "network": model.config.to_dict()}
     path = Path(path)
     unfinished = path.with_name(path.name + ".part")
-    _safetensors().save_file(
-        tensors, unfinished, metadata={"format": "pt", KEY: json.dumps(header)}
-    )
+    metadata = {"format": "pt", KEY: json.dumps(header)}
+    # As bytes, not by `save_file`, which leaves a file that nobody but its owner may read.
+    unfinished.write_bytes(_safetensors().save(tensors, metadata))
     unfinished.replace(path)
 
 

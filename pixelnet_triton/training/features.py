@@ -22,7 +22,7 @@ from .feature_batches import check_frozen, collate_features
 
 try:
     from safetensors import safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 except ImportError as error:
     raise ImportError(
         "pixelnet_triton.training needs safetensors, which is not installed; "
@@ -188,7 +188,7 @@ class CachedFeatures(Dataset[Sample]):
                 )
             maps[f"{number:03d}"] = stored
         part = self._file(entry).with_suffix(".part")
-        save_file(maps, part, {"image": _digest(image)})
+        part.write_bytes(save(maps, {"image": _digest(image)}))  # `save_file` closes it to others
         os.replace(part, self._file(entry))
 
     def _difference_of_maps(self, model: PixelNet, there: list[int]) -> str | None:
