@@ -220,7 +220,7 @@ def registry(on_cpu: bool) -> list[Workload]:
 TINY = Workload("tiny", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
 
 
-def random_workloads(count: int, seed: int = 0) -> list[Workload]:
+def random_workloads(count: int = 30, seed: int = 0) -> list[Workload]:
     """First layers of one to four maps: anything from tiny to a tenth of a second."""
     source = random.Random(seed)
     return [_random_workload(f"random-{seed}.{i}", source) for i in range(count)]

@@ -53,7 +53,7 @@ def test_clocks_are_events(cuda: FakeCuda) -> None:
     start = ticks()
     assert 0 < ticks() - start < 1
     assert len(time_calls([lambda: None] * 3, GPU, 1e-4)) == 3
-    assert cuda.calls["synchronize"] == 2
+    assert cuda.calls["synchronize"] == 1
 
 
 def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
@@ -79,7 +79,6 @@ def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
     names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
     for line in measure_case(case, names, GPU).values():
-        assert line["host"] > 0
         assert line["samples"] == line["cold_samples"] > 1
         json.dumps(line)
 

@@ -132,8 +132,8 @@ FAULTS = (
     Fault(
         "regret-of-the-worst",
         "bench/report_planner.py",
-        "return min(self.measured",
-        "return max(self.measured",
+        'return min(line["measured"]',
+        'return max(line["measured"]',
         _REPORT,
     ),
     Fault(
