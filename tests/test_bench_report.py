@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import compare, planner_regret, plots, report, report_planner, results, table4
+from bench import compare, planner_regret, plots, report, report_planner, results
 from bench.results import duration, size
 from bench.workloads import registry
 
@@ -184,7 +184,7 @@ def test_units() -> None:
     assert [size(b) for b in (5e5, 1.23e7, 2e9)] == ["0.5 MB", "12.3 MB", "2 GB"]
 
 
-@pytest.mark.parametrize("command", [compare, planner_regret, plots, report, table4])
+@pytest.mark.parametrize("command", [compare, planner_regret, plots, report])
 def test_every_command_says_what_it_does(
     command: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
