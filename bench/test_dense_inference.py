@@ -20,7 +20,7 @@ from bench.accuracy import full_float32
 from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.timing import clock
-from bench.workloads import Workload, vgg
+from bench.workloads import VGG, Workload, pyramid
 from pixelnet_triton.inference import head_at_every_pixel
 from pixelnet_triton.models import PixelMLP
 from pixelnet_triton.reference import dense_linear
@@ -53,7 +53,7 @@ def dense(head: PixelMLP, maps: Maps, size: tuple[int, int]) -> Tensor:
 @torch.no_grad()
 def test_every_pixel(benchmark: Any, side: int, hidden: tuple[int, ...], method: Any) -> None:
     size = (side, side)
-    maps = make_inputs(Workload("maps", vgg(side), size, 1, 0, 1), DEVICE).maps
+    maps = make_inputs(Workload("maps", pyramid(VGG[:5], side), size, 1, 0, 1), DEVICE).maps
     head = PixelMLP([m.shape[1] for m in maps], hidden, out_features=21, init="kaiming")
     head = head.eval().to(DEVICE)
     benchmark.group = f"head at every pixel: {side} x {side}, {hidden}"
