@@ -94,14 +94,13 @@ def measure_case(
     names: Sequence[str],
     device: torch.device,
     memory: bool = True,
-    cold: bool = True,
     strict: bool = True,
 ) -> dict[str, Line]:
     """Check the peers of these names, measure their memory, then time them in turns."""
     preparation = Preparation(case, device, memory, strict)
     lines = {name: preparation.examine(name) for name in names}
     with torch.set_grad_enabled(case.training):
-        samples = interleaved(preparation.calls, device, cold=cold)
+        samples = interleaved(preparation.calls, device)
     timed = {name: preparation.line(name, samples[name], samples.get("auto")) for name in samples}
     return lines | timed
 

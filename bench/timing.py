@@ -61,13 +61,10 @@ class Turns:
         calls: for each peer the same call on one copy of the inputs or more. Each has run before:
             compilation and tuning are over.
         device: the CPU or a GPU.
-        cold: whether cold calls are timed too.
     """
 
-    def __init__(
-        self, calls: Mapping[str, Sequence[Function]], device: torch.device, cold: bool = True
-    ) -> None:
-        self.device, self._cold, self._number = device, cold, 0
+    def __init__(self, calls: Mapping[str, Sequence[Function]], device: torch.device) -> None:
+        self.device, self._number = device, 0
         self._warm = {name: copies[0] for name, copies in calls.items()}
         self._copies = {name: itertools.cycle(copies) for name, copies in calls.items()}
         self._shuffled = random.Random(0)  # so that nobody always follows the same neighbour
@@ -109,16 +106,16 @@ class Turns:
         samples.warm += warm if slow else warm[1:]
         if left:
             make_cold(device, samples.host)
-        elif self._cold:
+        else:
             batch = [self.next_copy(name) for _ in range(1 if device.type == "cpu" else count)]
             samples.cold += time_calls(batch, device, samples.host, cold=True)
 
 
 def interleaved(
-    calls: Mapping[str, Sequence[Function]], device: torch.device, cold: bool = True
+    calls: Mapping[str, Sequence[Function]], device: torch.device
 ) -> dict[str, Samples]:
     """All rounds of the turns; see :class:`Turns`."""
-    turns = Turns(calls, device, cold)
+    turns = Turns(calls, device)
     for _ in range(max(map(turns.rounds_of, calls), default=0)):
         turns.round()
     return turns.samples

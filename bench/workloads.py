@@ -184,9 +184,7 @@ def sweeps(on_cpu: bool) -> list[Workload]:
     varied: dict[str, dict[int | str, Workload]] = {
         "points": {n: replace(narrow, points=n) for n in points},
         "width": {d: replace(narrow, out_features=d) for d in widths},
-        "layers": {
-            m: replace(deep, layers=deep.layers[:m]) for m in range(1, len(deep.layers) + 1)
-        },
+        "layers": {m: replace(deep, layers=deep.layers[:m]) for m, _ in enumerate(deep.layers, 1)},
         "image": {n: replace(one, layers=pyramid(VGG[:5], n), image_size=(n, n)) for n in sides},
         "dtype": {d: replace(narrow, dtype=d) for d in ("float32", "bfloat16", "float16")},
         "layout": {"NHWC": narrow, "NCHW": replace(narrow, channels_last=False)},
