@@ -9,15 +9,10 @@ Cases: `workloads` (W1 to W5, channels_last and NCHW), `random` (random first la
 (small calls), all forward and with the backward pass, and `host` (calls of next to nothing: the
 host's time), or the first word of a case's name.
 
-Three processes live side by side: the base, the base once more as the control, and the library
-here. Whatever is on a side, this folder's code times it, by the public functions alone. In every
-round each process times a few calls, in changing order; the ratios are of one round, so a drift of
-the machine hits both sides of a ratio. Then the processes are started anew, as often as the time
-allows: where memory happens to lie differs between processes, and does not between rounds.
-
-Printed are the median ratio here / base (above 1: slower; the base is the mean of its two
-processes), its range over the generations of processes, and the same for control / base, which is
-1 but for noise. The exit status is 1 if a case fails, or is slower beyond the noise.
+docs/benchmarks.md says how they are measured. Printed are the median ratio here / base (above 1:
+slower; the base is the mean of its two processes), its range over the generations of processes, and
+the same for control / base, which is 1 but for noise. The exit status is 1 if a case fails, or is
+slower beyond the noise.
 """
 
 from __future__ import annotations
@@ -193,10 +188,11 @@ def measure(sides: Sequence[Ask], paired: Paired, seconds: float) -> None:
     """
     case = paired.case
     (second, sums), *others = [ask("prepare", case) for ask in sides]
-    for (norm, total), *others_of_it in zip(sums, *(o for _, o in others), strict=True):
-        for other_norm, other_total in others_of_it:
+    allowed = ALLOWED[case.workload.dtype]
+    for _, other_sums in others:
+        for (norm, total), (other_norm, other_total) in zip(sums, other_sums, strict=True):
             error = max(abs(norm - other_norm), abs(total - other_total)) / max(norm, 1e-30)
-            if not error <= (allowed := ALLOWED[case.workload.dtype]):
+            if not error <= allowed:
                 raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed} allowed")
     first = max(second, 1e-6)
     count = max(1, min(CALLS, int(SLOT / first)))

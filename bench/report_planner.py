@@ -86,11 +86,13 @@ def regrets(lines: Sequence[Line]) -> str:
             speedups = [line["peer"] / line["auto"] for line in selected]
             errors = [_error(line, plan) for line in selected for plan in line["measured"]]
             of_choice = [_error(line, line["chosen"]) for line in selected]
-            good, slower = sum(r <= 0.15 for r in lost), sum(s < 1 for s in speedups)
-            rows.append([f"{group}: {name}", str(len(selected)), str(good)])
-            rows[-1] += [f"{statistics.median(lost):.1%}", f"{max(lost):.1%}"]
-            rows[-1] += [f"{statistics.median(speedups):.2f}x", f"{min(speedups):.2f}x"]
-            rows[-1] += [str(slower), *(f"{statistics.median(e):.0%}" for e in (errors, of_choice))]
+            counts = [str(len(selected)), str(sum(r <= 0.15 for r in lost))]
+            regret_cells = [f"{statistics.median(lost):.1%}", f"{max(lost):.1%}"]
+            speed_cells = [f"{statistics.median(speedups):.2f}x", f"{min(speedups):.2f}x"]
+            slower = str(sum(s < 1 for s in speedups))
+            error_cells = [f"{statistics.median(e):.0%}" for e in (errors, of_choice)]
+            cells = [*counts, *regret_cells, *speed_cells, slower, *error_cells]
+            rows.append([f"{group}: {name}", *cells])
     return markdown(rows)
 
 
@@ -101,14 +103,11 @@ def _workloads(lines: Sequence[Line]) -> str:
         call, auto, measured = line["call"], line["auto"], line["measured"]
         layout = "channels_last" if call["layers"][0]["channels_last"] else "NCHW"
         gathered = next(time for plan, time in measured.items() if "project" not in plan)
-        rows.append([_name(line), str(call["batch"]), layout, _group(line)])
-        rows[-1] += [letters(line["chosen"]), letters(best(line))]
-        rows[-1] += [duration(auto), duration(line["predicted"][line["chosen"]])]
-        rows[-1] += [
-            f"{regret(line):.1%}",
-            f"{gathered / auto:.2f}x",
-            f"{line['peer'] / auto:.2f}x",
-        ]
+        what = [_name(line), str(call["batch"]), layout, _group(line)]
+        plans = [letters(line["chosen"]), letters(best(line))]
+        times = [duration(auto), duration(line["predicted"][line["chosen"]])]
+        ratios = [f"{regret(line):.1%}", *(f"{n / auto:.2f}x" for n in (gathered, line["peer"]))]
+        rows.append([*what, *plans, *times, *ratios])
     return markdown(rows)
 
 
