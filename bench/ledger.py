@@ -8,6 +8,7 @@ are of one test's rounds. On a GPU the clock is one of events in the device's qu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,8 +17,28 @@ import torch
 from .machine import DEVICE, identity, measured_roofs
 from .measure import Preparation, free
 from .results import append
-from .timing import Turns
+from .timing import Function, Samples, Turns
 from .workloads import Case
+
+
+def in_turns(
+    benchmark: Any, calls: Mapping[str, Sequence[Function]], name: str
+) -> dict[str, Samples]:
+    """Samples of all calls; pytest-benchmark times the cold ones of the peer of this name.
+
+    They are as :class:`Turns` takes them. Where benchmarks are disabled there are no samples.
+    """
+    turns = Turns(calls, DEVICE)
+
+    def others() -> tuple[tuple[object], dict[str, object]]:
+        turns.round(left=name)
+        return (turns.next_copy(name),), {}
+
+    benchmark.pedantic(lambda call: call(), setup=others, rounds=turns.rounds_of(name))
+    if benchmark.disabled:
+        return {}
+    turns.samples[name].cold += benchmark.stats.stats.data
+    return turns.samples
 
 
 class Ledger:
@@ -36,18 +57,10 @@ class Ledger:
             append("first_layer", self.run, lines[peer])
             pytest.skip(f"{peer} is not timed: {problem}")
         calls = {name: preparation.calls[name] for name in lines if name in preparation.calls}
+        benchmark.group = f"{case}: {case.workload.sizes()}"
         with torch.set_grad_enabled(case.training):
-            turns = Turns(calls, DEVICE)
-
-            def others() -> tuple[tuple[object], dict[str, object]]:
-                turns.round(left=peer)
-                return (turns.next_copy(peer),), {}
-
-            benchmark.group = f"{case}: {case.workload.sizes()}"
-            benchmark.pedantic(lambda call: call(), setup=others, rounds=turns.rounds_of(peer))
-            if not benchmark.disabled:
-                turns.samples[peer].cold += benchmark.stats.stats.data
-                line = preparation.line(peer, turns.samples[peer], turns.samples.get("auto"))
+            if samples := in_turns(benchmark, calls, peer):
+                line = preparation.line(peer, samples[peer], samples.get("auto"))
                 benchmark.extra_info.update(append("first_layer", self.run, line))
 
     def _prepared(self, case: Case) -> Preparation:
