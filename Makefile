@@ -53,7 +53,7 @@ bench: $(STAMP) ## The benchmarks of this machine: the GPU if there is one, else
 	@$(BIN)/python -m pytest bench --benchmark-only
 
 table4: $(STAMP) ## The paper's Table 4 at its own sizes: minutes, and 10 GB, without a GPU
-	@$(BIN)/python -m bench.table4
+	@$(BIN)/python -m pytest bench/test_table4.py --benchmark-only --paper-sizes
 
 plots: $(STAMP) ## Plots and tables of the documentation, from bench/results alone
 	@$(BIN)/python -m bench.plots && $(BIN)/python -m bench.report

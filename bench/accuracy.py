@@ -43,10 +43,8 @@ def expected_results(inputs: Inputs, training: bool) -> Expected:
     """The reference and plain PyTorch on at most POINTS_ON_CPU points an image (a GPU: on all)."""
     on_cpu = inputs.points.device.type == "cpu"
     few = inputs.fewer_points(POINTS_ON_CPU) if on_cpu else inputs
-    both = (
-        (reference_hypercolumn, few.double().requires_grad_(training)),
-        (plain_hypercolumn, few),
-    )
+    exact = few.double().requires_grad_(training)
+    both = ((reference_hypercolumn, exact), (plain_hypercolumn, few))
     with torch.no_grad():
         z, rounded = (function(**at.sampling(), **at.linear()) for function, at in both)
     generator = torch.Generator(z.device).manual_seed(1)
@@ -55,13 +53,10 @@ def expected_results(inputs: Inputs, training: bool) -> Expected:
     tolerance = TOLERANCES[few.weight.dtype]
     band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
     upstream = torch.where(z.abs() <= band, 0, upstream)
+    values = (f(**at.sampling(), **at.linear(), activation="relu") for f, at in both)
     reference, plain = (
-        _results(
-            function(**at.sampling(), **at.linear(), activation="relu"),
-            at.leaves() if training else {},
-            upstream,
-        )
-        for function, at in both
+        _results(value, at.leaves() if training else {}, upstream)
+        for value, (_, at) in zip(values, both, strict=True)
     )
     return Expected(few, upstream, reference, plain)
 
@@ -80,11 +75,9 @@ def check(
     call = prepare(peer, expected.inputs)
     rows = peer.rows_of(call.forward(), expected.inputs.points)
     actual = _results(rows, call.leaves if training else {}, expected.upstream)
-    dtype = expected.inputs.weight.dtype
-    names = actual.keys() & expected.reference.keys()
-    assert {"value", *({"weight", "bias"} if training else ())} <= names
-    errors = []
-    for name in sorted(names):
+    dtype, errors = expected.inputs.weight.dtype, []
+    assert {"value", *(("weight", "bias") if training else ())} <= actual.keys()
+    for name in sorted(actual.keys() & expected.reference.keys()):
         ours, exact = actual[name], expected.reference[name]
         errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
         if strict and peer.plan:

@@ -2,22 +2,17 @@
 
     python -m bench.compare main                           # the working tree against a commit
     python -m bench.compare FOLDER                         # against another checkout
-    python -m bench.compare main --quick                   # in 4 minutes instead of 11
+    python -m bench.compare main --minutes 4               # instead of 11
     python -m bench.compare main --cases W1,random,host    # some of the cases
 
 Cases: `workloads` (W1 to W5, channels_last and NCHW), `random` (random first layers), `small`
 (small calls), all forward and with the backward pass, and `host` (calls of next to nothing: the
 host's time), or the first word of a case's name.
 
-Three processes live side by side: the base, the base once more as the control, and the library
-here. Whatever is on a side, this folder's code times it, by the public functions alone. In every
-round each process times a few calls, in changing order; the ratios are of one round, so a drift of
-the machine hits both sides of a ratio. Then the processes are started anew, as often as the time
-allows: where memory happens to lie differs between processes, and does not between rounds.
-
-Printed are the median ratio here / base (above 1: slower; the base is the mean of its two
-processes), its range over the generations of processes, and the same for control / base, which is
-1 but for noise. The exit status is 1 if a case fails, or is slower beyond the noise.
+docs/benchmarks.md says how they are measured. Printed are the median ratio here / base (above 1:
+slower; the base is the mean of its two processes), its range over the generations of processes, and
+the same for control / base, which is 1 but for noise. The exit status is 1 if a case fails, or is
+slower beyond the noise.
 """
 
 from __future__ import annotations
@@ -38,13 +33,14 @@ from pathlib import Path
 import torch
 from numpy import quantile
 
-from .compare_side import Comparison, Ended, Failed, Process, Sums
+from .compare_side import Ask, Comparison, Ended, Failed, process
 from .results import duration
-from .workloads import TINY, Workload, random_workloads, registry, small_workloads
+from .workloads import TINY, random_workloads, registry, small_workloads
 
 ROOT = Path(__file__).resolve().parent.parent
+MINUTES, GENERATIONS = 11.0, 3  # of all; the fewest generations of processes
+PART = 1.4e-3  # of all the minutes, which a case gets in a generation
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
-QUICK, WHOLE = (0.3, 3.7), (0.9, 11.0)  # seconds a case in a generation; minutes of all
 KINDS = ("workloads", "random", "small", "host")
 #: Relative deviations that sums of the results may have.
 ALLOWED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -88,41 +84,45 @@ class Paired:
             return "SLOWER"
         return "faster" if logarithm < -noise and quantile(self.ratios, MOST) < 1 else ""
 
+    def row(self, common: float) -> str:
+        """Of the table."""
+        if not self.ratios:
+            return f"{self.case.name:28} {self.problem}"
+        ratios, controls = (
+            f"{median:6.3f}  {f'{min(all_):.3f}-{max(all_):.3f}':13}"
+            for median, all_ in ((self.ratio, self.ratios), (self.control, self.controls))
+        )
+        base, end = duration(statistics.median(self.seconds)), self.problem or self.verdict(common)
+        return f"{self.case.name:28} {base:>8} {ratios}   {controls}  {end}".rstrip()
+
 
 def common_noise(cases: Iterable[Paired]) -> float:
     """What SHARE of all the cases' controls stay below: |log ratio|."""
-    deviations = [abs(math.log(case.control)) for case in cases]
+    deviations = [abs(math.log(case.control)) for case in cases if case.ratios]
     return quantile(deviations, SHARE) if deviations else 0.0
+
+
+def slower(cases: Sequence[Paired]) -> list[str]:
+    """Names of the cases that are slower beyond the noise."""
+    common = common_noise(cases)
+    return [c.case.name for c in cases if c.ratios and c.verdict(common) == "SLOWER"]
 
 
 def table(cases: Sequence[Paired]) -> str:
     """A row for each case, and a mean for each kind."""
-    timed = [case for case in cases if case.ratios]
-    common = common_noise(timed)
+    common = common_noise(cases)
     rows = [f"{'case':28} {'base':>8} {'ratio':>6}  {'range':13}  {'control':>7}  {'range':13}"]
-    for case in cases:
-        if case.problem:
-            rows.append(f"{case.case.name:28} {case.problem}")
-        if case.ratios:
-            base = duration(statistics.median(case.seconds))
-            row = f"{case.case.name:28} {base:>8} {case.ratio:6.3f}  {_range(case.ratios)}  "
-            row += f"{case.control:7.3f}  {_range(case.controls)}  {case.verdict(common)}"
-            rows.append(row.rstrip())
-    for kind in dict.fromkeys(case.case.kind for case in timed):
-        same = [case for case in timed if case.case.kind == kind]
-        ratio = statistics.geometric_mean(c.ratio for c in same)
-        control = statistics.geometric_mean(c.control for c in same)
-        rows.append(f"{f'all {kind}, geometric mean':37} {ratio:6.3f}  {'':13}  {control:7.3f}")
-    slower = [case.case.name for case in timed if case.verdict(common) == "SLOWER"]
+    rows += [case.row(common) for case in cases]
+    for kind in KINDS:
+        if same := [case for case in cases if case.case.kind == kind and case.ratios]:
+            ratio = statistics.geometric_mean(c.ratio for c in same)
+            control = statistics.geometric_mean(c.control for c in same)
+            rows.append(f"{f'all {kind}, geometric mean':37} {ratio:6.3f}  {'':13}  {control:7.3f}")
     rows.append(
         f"Noise: {SHARE:.0%} of the control's ratios are within {math.expm1(common):.1%} of 1. "
-        f"Slower beyond it: {', '.join(slower) or 'none'}."
+        f"Slower beyond it: {', '.join(slower(cases)) or 'none'}."
     )
     return "\n".join(rows)
-
-
-def _range(ratios: Sequence[float]) -> str:
-    return f"{min(ratios):.3f}-{max(ratios):.3f}".ljust(13)
 
 
 def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
@@ -133,31 +133,28 @@ def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
     """
     named = [w for w in registry(on_cpu) if w.family == "workload"]
     planes = [replace(w, name=f"{w.name} NCHW", channels_last=False) for w in named]
-    cases: list[Comparison] = []
-
-    def add(kind: str, workloads: Iterable[Workload]) -> None:
-        for w in workloads:
-            for word, training in (("forward", False), ("training", True)):
-                host = kind == "host"
-                cases.append(Comparison(f"{w.name} {word}", kind, w, training, host=host))
-
-    add("workloads", (w for pair in zip(named, planes, strict=True) for w in pair))
-    add("random", random_workloads(12))
-    add("small", small_workloads())
     ragged, apart = replace(TINY, ragged=True), replace(TINY, channels_last=False)
-    tiny = (("call", TINY), ("ragged", ragged), ("NCHW", apart))
-    add("host", (replace(w, name=f"host {word}") for word, w in tiny))
-    for name, form in (("host columns forward", "columns"), ("host plan_hypercolumn", "plan")):
-        cases.append(Comparison(name, "host", TINY, False, form, host=True))
-
-    def selects(word: str, case: Comparison) -> bool:
-        return word == case.kind or f"{case.name} ".startswith(f"{word} ")
-
-    for word in wanted:
-        if not any(selects(word, case) for case in cases):
+    host = {"call": TINY, "ragged": ragged, "NCHW": apart}
+    workloads = {
+        "workloads": named + planes,
+        "random": random_workloads(12),
+        "small": small_workloads(),
+        "host": [replace(w, name=f"host {word}") for word, w in host.items()],
+    }
+    cases = [
+        Comparison(f"{w.name} {word}", kind, w, word == "training")
+        for kind in KINDS
+        for w in workloads[kind]
+        for word in ("forward", "training")
+    ]
+    cases.append(Comparison("host columns forward", "host", TINY, False, "columns"))
+    cases.append(Comparison("host plan_hypercolumn", "host", TINY, False, "plan"))
+    selected = {w: [c for c in cases if w in (c.kind, c.name.split()[0])] for w in wanted}
+    for word, chosen in selected.items():
+        if not chosen:
             names = dict.fromkeys(case.name.split()[0] for case in cases)
             raise ValueError(f"{word} unknown; there are {', '.join([*KINDS, *names])}")
-    return [case for case in cases if any(selects(word, case) for word in wanted)]
+    return [case for case in cases if any(case in chosen for chosen in selected.values())]
 
 
 @contextlib.contextmanager
@@ -183,37 +180,32 @@ def checkout(base: str) -> Iterator[Path]:
             git("worktree", "remove", "--force", str(path))
 
 
-def measure(sides: list[Process], paired: Paired, share: float) -> None:
-    """One case in one generation of processes (base, control, here), within about `share` seconds.
+def measure(sides: Sequence[Ask], paired: Paired, seconds: float) -> None:
+    """One case in one generation of processes (base, control, here), within about so many seconds.
 
     Raises:
         Failed: a process could not do it, or the results differ.
     """
     case = paired.case
-    (second, sums), *others = [side.ask("prepare", case) for side in sides]
+    (second, sums), *others = [ask("prepare", case) for ask in sides]
+    allowed = ALLOWED[case.workload.dtype]
     for _, other_sums in others:
-        _agree(sums, other_sums, ALLOWED[case.workload.dtype])
+        for (norm, total), (other_norm, other_total) in zip(sums, other_sums, strict=True):
+            error = max(abs(norm - other_norm), abs(total - other_total)) / max(norm, 1e-30)
+            if not error <= allowed:
+                raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed} allowed")
     first = max(second, 1e-6)
     count = max(1, min(CALLS, int(SLOT / first)))
-    rounds = max(LEAST, min(ROUNDS, int(share / (3 * (count + 1) * first))))
-    seconds: list[list[float]] = [[], [], []]
-    for _ in range(rounds):
+    turns: list[list[float]] = []
+    for _ in range(max(LEAST, min(ROUNDS, int(seconds / (3 * (count + 1) * first))))):
+        turn = [0.0] * 3
         for number in random.sample(range(3), 3):
             # less disturbed than the median of a turn, and not as lucky as the least
-            seconds[number].append(quantile(sides[number].ask("time", count, 4 * SLOT), 0.2))
-    turns = list(zip(*seconds, strict=True))
-    paired.seconds.append(statistics.median(seconds[0]))
+            turn[number] = quantile(sides[number]("time", count, 4 * SLOT), 0.2)
+        turns.append(turn)
+    paired.seconds.append(statistics.median(b for b, _, _ in turns))
     paired.ratios.append(statistics.median(h / (b * c) ** 0.5 for b, c, h in turns))
     paired.controls.append(statistics.median(c / b for b, c, _ in turns))
-
-
-def _agree(expected: Sums, sums: Sums, allowed: float) -> None:
-    if len(expected) != len(sums):
-        raise Failed("the sides return different numbers of results")
-    for (norm, total), (other_norm, other_total) in zip(expected, sums, strict=True):
-        error = max(abs(norm - other_norm), abs(total - other_total)) / max(norm, 1e-30)
-        if not error <= allowed:
-            raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed:.2g} allowed")
 
 
 def compare(
@@ -221,9 +213,8 @@ def compare(
     here: Path,
     cases: list[Comparison],
     device: torch.device,
-    share: float,
     minutes: float,
-    least: int = 3,
+    least: int = GENERATIONS,
 ) -> list[Paired]:
     """All cases, in as many generations of processes as the minutes allow, `least` at least."""
     paired = [Paired(case) for case in cases]
@@ -232,16 +223,15 @@ def compare(
         began = time.monotonic()
         generation += 1
         with contextlib.ExitStack() as stack:
-            roles = (("base", base), ("control", base), ("here", here))
             sides = [
-                stack.enter_context(Process(role, folder, device, torch.get_num_threads()))
-                for role, folder in roles
+                stack.enter_context(process(role, folder, device))
+                for role, folder in (("base", base), ("control", base), ("here", here))
             ]
             for case in paired:
                 if case.problem:
                     continue
                 try:
-                    measure(sides, case, share)
+                    measure(sides, case, 60 * minutes * PART)
                 except Failed as error:
                     case.problem = str(error)
                     if isinstance(error, Ended):
@@ -259,19 +249,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("base", metavar="BASE", help="a commit, or the folder of a checkout")
     parser.add_argument("--cases", default=",".join(KINDS), help="default: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="4 minutes instead of 11")
-    parser.add_argument("--minutes", type=float, help="how long; three generations are the least")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
         cases = comparisons(options.cases.split(","), DEVICE.type == "cpu")
     except ValueError as error:
         parser.error(f"--cases: {error}")
-    torch.set_num_threads(options.threads)
-    share, minutes = QUICK if options.quick else WHOLE
     try:
         with checkout(options.base) as base:
-            paired = compare(base, ROOT, cases, DEVICE, share, options.minutes or minutes)
+            paired = compare(base, ROOT, cases, DEVICE, options.minutes)
     except subprocess.CalledProcessError:
         parser.exit(1, f"bench.compare: {options.base} is no commit, and no checkout\n")
     generations = max(len(case.ratios) for case in paired)
@@ -280,9 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{torch.get_num_threads()} threads, {generations} generations of processes"
     )
     print(table(paired))
-    common = common_noise(case for case in paired if case.ratios)
-    bad = [c for c in paired if c.problem or (c.ratios and c.verdict(common) == "SLOWER")]
-    return 1 if bad else 0
+    return 1 if slower(paired) or any(case.problem for case in paired) else 0
 
 
 if __name__ == "__main__":

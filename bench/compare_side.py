@@ -8,17 +8,18 @@ first on the path before it does.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import math
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from .inputs import Inputs, make_inputs, rotated
 from .timing import host_seconds, time_calls
 from .workloads import Workload
 
-SECONDS = 300.0  # after these a process that has not answered counts as failed
+SECONDS = 300  # a process that takes longer to answer ends itself
+Ask = Callable[..., Any]
 Sums = list[tuple[float, float]]
 
 
@@ -46,10 +48,10 @@ class Comparison:
     """What is timed on both sides.
 
     Args:
-        name: unique. kind: what it is summed up under.
+        name: unique. kind: what it is summed up under; of "host" the seconds until a call returns
+            count, on a GPU too.
         training: with the backward pass.
         form: "layer", "columns" (without weight), "plan" (of the planner alone, nothing computed).
-        host: seconds until a call returns count, on a GPU too.
     """
 
     name: str
@@ -57,76 +59,37 @@ class Comparison:
     workload: Workload
     training: bool
     form: str = "layer"
-    host: bool = False
 
 
-class Process(contextlib.ExitStack):
-    """A side, seen from outside, to be used in a `with` statement.
+@contextlib.contextmanager
+def process(role: str, library: Path, device: torch.device) -> Iterator[Ask]:
+    """A new process: within the block, ``ask(method, *arguments)`` has its :class:`Side` answer.
 
     Args:
         role: "base", "control" or "here", for messages. library: the checkout that it measures.
 
     Raises:
-        Failed: it does not start, or not with that library.
+        Failed: it imported another library; from `ask`: the method raised, or the process ended.
     """
-
-    def __init__(self, role: str, library: Path, device: torch.device, threads: int) -> None:
-        super().__init__()
-        context = multiprocessing.get_context("spawn")
-        self._role = role
-        self._connection, theirs = context.Pipe()
+    spawn = multiprocessing.get_context("spawn")
+    with (
         # A cache of its own: profiles and tuned tiles of another version shall not decide.
-        cache = self.enter_context(tempfile.TemporaryDirectory())
-        arguments = (theirs, str(library), device, threads, cache)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
-        self.callback(self._process.join)
-        self.callback(self._process.kill)
-        theirs.close()
-        try:
-            imported = self.ask("library")
-            if imported != library.resolve():
-                raise Failed(f"{role}: imported {imported} instead of {library}")
-        except BaseException:
-            self.close()
-            raise
+        tempfile.TemporaryDirectory() as cache,
+        ProcessPoolExecutor(1, spawn, _begin, (str(library), device, cache)) as pool,
+    ):
 
-    def ask(self, request: str, *arguments: Any) -> Any:
-        """The answer of a method of the side.
-
-        Raises:
-            Failed: it raised, has ended, or takes longer than SECONDS.
-        """
-        problem = "no answer"
-        try:
-            self._connection.send((request, arguments))
-            if self._connection.poll(SECONDS):
-                answer, error = self._connection.recv()
-                if not error:
-                    return answer
-                print(error, file=sys.stderr)
-                raise Failed(f"{self._role}: {error.splitlines()[-1]}")
-        except (EOFError, OSError):
-            problem = "the process ended"
-        self._process.kill()
-        raise Ended(f"{self._role}: {problem}")
-
-
-def _serve(connection: Connection, library: str, device: Any, threads: int, cache: str) -> None:
-    """Answer requests until there are no more, in a new process."""
-    for name in [name for name in os.environ if name.startswith("PIXELNET_TRITON_")]:
-        del os.environ[name]
-    os.environ["PIXELNET_TRITON_CACHE"] = cache
-    sys.path.insert(0, library)
-    torch.set_num_threads(threads)
-    side = Side(device)
-    with contextlib.suppress(EOFError):
-        while True:
-            request, arguments = connection.recv()
+        def ask(method: str, *arguments: Any) -> Any:
             try:
-                connection.send((getattr(side, request)(*arguments), ""))
-            except Exception:
-                connection.send((None, traceback.format_exc()))
+                return pool.submit(_answer, method, *arguments).result()
+            except BrokenProcessPool:
+                raise Ended(f"{role}: the process ended") from None
+            except Exception as error:
+                raise Failed(f"{role}: {type(error).__name__}: {error}") from error
+
+        imported = ask("library")
+        if imported != library.resolve():
+            raise Failed(f"{role}: imported {imported} instead of {library}")
+        yield ask
 
 
 class Side:
@@ -148,13 +111,11 @@ class Side:
     def prepare(self, case: Comparison) -> tuple[float, Sums]:
         """Make inputs, call twice: seconds of the second call, and the sums of the first."""
         self.calls = []  # frees the last case first
+        self.until_return = case.kind == "host"
         copies = rotated(make_inputs(case.workload, self.device))
-        self.calls = [
-            _call(case, copy.requires_grad_(case.training))
-            for copy in (copies[:1] if case.host else copies)
-        ]
+        copies = copies[:1] if self.until_return else copies
+        self.calls = [_call(case, copy.requires_grad_(case.training)) for copy in copies]
         results = self.calls[0]()
-        self.until_return = case.host
         self.host = host_seconds(self.calls[0], self.device)
         return min(self.time(2)), _sums(results)
 
@@ -176,6 +137,26 @@ class Side:
         if self.until_return and self.device.type == "cuda":
             return [host_seconds(call, self.device) for call in batch]
         return time_calls(batch, self.device, self.host)
+
+
+def _begin(library: str, device: torch.device, cache: str) -> None:
+    global _side
+    for name in [name for name in os.environ if name.startswith("PIXELNET_TRITON_")]:
+        del os.environ[name]
+    os.environ["PIXELNET_TRITON_CACHE"] = cache
+    sys.path.insert(0, library)
+    _side = Side(device)
+
+
+_side: Side  # in that process
+
+
+def _answer(method: str, *arguments: Any) -> Any:
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    try:
+        return getattr(_side, method)(*arguments)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _call(case: Comparison, at: Inputs) -> Callable[[], Any]:

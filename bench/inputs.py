@@ -78,11 +78,8 @@ def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inpu
         return torch.randn(shape, generator=generator, device=device).to(dtype)
 
     if workload.pixels:
-        orders = [
-            torch.randperm(height * width, generator=generator, device=device)
-            for _ in range(images)
-        ]
-        pixels = torch.stack(orders)[:, :count]
+        order = torch.rand(images, height * width, generator=generator, device=device).argsort()
+        pixels = order[:, :count]
         points = torch.stack([pixels % width, pixels // width], dim=-1)
     else:
         unit = torch.rand(images, count, 2, generator=generator, device=device)

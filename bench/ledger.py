@@ -8,8 +8,7 @@ are of one test's rounds. On a GPU the clock is one of events in the device's qu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,66 +16,62 @@ import torch
 
 from .machine import DEVICE, identity, measured_roofs
 from .measure import Preparation, free
-from .results import Line, append
-from .timing import Turns
+from .results import append
+from .timing import Function, Samples, Turns
 from .workloads import Case
 
 
+def in_turns(
+    benchmark: Any, calls: Mapping[str, Sequence[Function]], name: str
+) -> dict[str, Samples]:
+    """Samples of all calls; pytest-benchmark times the cold ones of the peer of this name.
+
+    They are as :class:`Turns` takes them. Where benchmarks are disabled there are no samples.
+    """
+    turns = Turns(calls, DEVICE)
+
+    def others() -> tuple[tuple[object], dict[str, object]]:
+        turns.round(left=name)
+        return (turns.next_copy(name),), {}
+
+    benchmark.pedantic(lambda call: call(), setup=others, rounds=turns.rounds_of(name))
+    if benchmark.disabled:
+        return {}
+    turns.samples[name].cold += benchmark.stats.stats.data
+    return turns.samples
+
+
 class Ledger:
-    """The lines of results of this session."""
+    """The results of this session; `run` is their identity."""
 
     def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self.table4: list[Line] = []
+        self.run = identity(DEVICE)
         self._preparation: Preparation | None = None
         self._dtypes: set[str] = set()
 
-    @cached_property
-    def run(self) -> Line:
-        """The identity of this session's results."""
-        return identity(DEVICE)
-
-    def _note_roofs(self, dtype: str) -> None:
-        """What the machine reaches with a dtype, once in each run."""
-        if dtype not in self._dtypes:
-            self._dtypes.add(dtype)
-            roofs = measured_roofs(DEVICE, getattr(torch, dtype))
-            append("roofs", self.run, {"dtype": dtype, **roofs})
-
     def measure(self, benchmark: Any, case: Case, peer: str) -> None:
         """Check a peer and time it; skipped where it is wrong, or too large."""
-        self._note_roofs(case.workload.dtype)
         preparation = self._prepared(case)
-        ready, auto = preparation.ready(peer), preparation.ready("auto")
-        if ready.problem:
-            self.lines.append(append("first_layer", self.run, ready.line))
-            pytest.skip(f"{peer} is not timed: {ready.problem}")
-        calls = {r.peer.name: r.calls for r in (auto, ready) if not r.problem}
+        lines = {name: preparation.examine(name) for name in ("auto", peer)}
+        if problem := lines[peer].get("problem"):
+            append("first_layer", self.run, lines[peer])
+            pytest.skip(f"{peer} is not timed: {problem}")
+        calls = {name: preparation.calls[name] for name in lines if name in preparation.calls}
+        benchmark.group = f"{case}: {case.workload.sizes()}"
         with torch.set_grad_enabled(case.training):
-            turns = Turns(calls, DEVICE)
-
-            def others() -> tuple[tuple[object], dict[str, object]]:
-                turns.round(left=peer)
-                return (turns.next_copy(peer),), {}
-
-            benchmark.group = f"{case}: {case.workload.sizes()}"
-            benchmark.pedantic(_run, setup=others, rounds=turns.rounds_of(peer))
-            if benchmark.disabled:
-                return
-            samples = turns.samples[peer]
-            samples.cold += benchmark.stats.stats.data
-            line = preparation.line(peer, samples, turns.samples.get("auto"))
-        self.lines.append(append("first_layer", self.run, line))
-        benchmark.extra_info.update(self.lines[-1])
+            if samples := in_turns(benchmark, calls, peer):
+                line = preparation.line(peer, samples[peer], samples.get("auto"))
+                benchmark.extra_info.update(append("first_layer", self.run, line))
 
     def _prepared(self, case: Case) -> Preparation:
-        """One case at a time is kept."""
+        """One case at a time is kept; with the first of a dtype what the machine reaches with it
+        is noted."""
         if self._preparation is None or self._preparation.case != case:
             self._preparation = None
             free(DEVICE)
+            if (dtype := case.workload.dtype) not in self._dtypes:
+                self._dtypes.add(dtype)
+                roofs = measured_roofs(DEVICE, getattr(torch, dtype))
+                append("roofs", self.run, {"dtype": dtype, **roofs})
             self._preparation = Preparation(case, DEVICE)
         return self._preparation
-
-
-def _run(call: Callable[[], object]) -> None:
-    call()

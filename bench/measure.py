@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 
@@ -13,27 +13,17 @@ from .inputs import Inputs, make_inputs, rotated
 from .memory import peak_bytes, saved_storages
 from .peers import Peer, peer_of, prepare
 from .results import Line
-from .timing import Samples, interleaved
+from .timing import Function, Samples, interleaved
 from .workloads import Case
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A peer that was checked: the begin of its line of results, its call on each copy of the
-    inputs, and why it is not to be timed."""
-
-    peer: Peer
-    line: Line
-    calls: list[Callable[[], object]] = field(default_factory=list)
-
-    @property
-    def problem(self) -> str:
-        """Empty where all is well."""
-        return str(self.line.get("problem", ""))
-
-
 class Preparation:
-    """The inputs of a case and its expected results; peers are checked on them, once each."""
+    """The inputs of a case and its expected results; peers are checked on them, once each.
+
+    Args:
+        memory: whether the memory of peers is measured.
+        strict: hold the library to the rule of its test suite.
+    """
 
     def __init__(
         self, case: Case, device: torch.device, memory: bool = True, strict: bool = True
@@ -43,55 +33,53 @@ class Preparation:
         with torch.set_grad_enabled(case.training), full_float32():
             self._expected = expected_results(inputs, case.training)
         self._copies = rotated(inputs)
-        self._ready: dict[str, Ready] = {}
+        self._lines: dict[str, Line] = {}
+        #: By peer, its call on each copy of the inputs; of a peer that is not to be timed, none.
+        self.calls: dict[str, list[Function]] = {}
 
-    def ready(self, name: str) -> Ready:
-        """The peer of this name, checked, and with its memory measured.
+    def examine(self, name: str) -> Line:
+        """The begin of the line of this peer; `problem` in it says why it is not to be timed.
 
         Raises:
             AssertionError: a plan of the library is wrong.
         """
-        if name not in self._ready:
-            with torch.set_grad_enabled(self.case.training):
-                self._ready[name] = self._examine(name)
-        return self._ready[name]
+        if name not in self._lines:
+            sizes = asdict(self.case.workload)
+            line = {"case": sizes.pop("name"), "direction": self.case.direction, "peer": name}
+            # A line can be read by itself.
+            self._lines[name] = line | sizes | {"sizes": self.case.workload.sizes()}
+            try:
+                with torch.set_grad_enabled(self.case.training):
+                    self._examine(peer_of(name, self.case, self.device), self._lines[name])
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                self._lines[name]["problem"] = "out of memory"
+        return self._lines[name]
 
-    def _examine(self, name: str) -> Ready:
-        case, training = self.case, self.case.training
-        peer = peer_of(name, case, self.device)
-        sizes = asdict(case.workload)
-        line = {"case": sizes.pop("name"), "direction": case.direction, "peer": name}
-        line |= {**sizes, "sizes": case.workload.sizes()}  # a line can be read by itself
-        try:
-            with full_float32():
-                line["error"], allowed = check(peer, self._expected, training, self._strict)
-            if not line["error"] <= allowed:
-                line["problem"] = (
-                    f"wrong: relative error {line['error']:.2g}, {allowed:.2g} allowed"
-                )
-                return Ready(peer, line)
-            if self._memory:
-                line |= _memory(peer, self._copies[0], training, self.device)
-            calls = [prepare(peer, copy).once(training) for copy in self._copies]
-            for call in calls:
-                call()
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return Ready(peer, {**line, "problem": "out of memory"})
-        return Ready(peer, line, calls)
+    def _examine(self, peer: Peer, line: Line) -> None:
+        training = self.case.training
+        with full_float32():
+            line["error"], allowed = check(peer, self._expected, training, self._strict)
+        if not line["error"] <= allowed:
+            line["problem"] = f"wrong: relative error {line['error']:.2g}, {allowed:.2g} allowed"
+            return
+        if self._memory:
+            line |= _memory(peer, self._copies[0], training, self.device)
+        calls = [prepare(peer, copy).once(training) for copy in self._copies]
+        for call in calls:
+            call()
+        self.calls[peer.name] = calls
 
     def line(self, name: str, samples: Samples, auto: Samples | None) -> Line:
         """All figures of a peer: FLOPs it executes, and bytes that are compulsory, among them.
 
         `auto`: what the library's choice took in the same rounds.
         """
-        ready, summary = self.ready(name), samples.summary()
-        flops, moved = ready.peer.work(self.case, self.device)
-        seconds = summary.get("cold_median", summary["median"])
-        line = ready.line | summary | {"host": samples.host or None}
-        line |= {"flops": flops, "bytes": moved, "flops_per_second": flops / seconds}
-        if ready.peer.plan:
-            line["plan"] = ready.peer.plan.encode()
+        peer, summary = peer_of(name, self.case, self.device), samples.summary()
+        flops, moved = peer.work(self.case, self.device)
+        line = self.examine(name) | summary | {"flops": flops, "bytes": moved}
+        if peer.plan:
+            line["plan"] = peer.plan.encode()
         if auto is not None:
             least = auto.summary()
             for prefix in ("", "cold_"):
@@ -106,21 +94,15 @@ def measure_case(
     names: Sequence[str],
     device: torch.device,
     memory: bool = True,
-    cold: bool = True,
     strict: bool = True,
 ) -> dict[str, Line]:
     """Check the peers of these names, measure their memory, then time them in turns."""
     preparation = Preparation(case, device, memory, strict)
-    ready = {name: preparation.ready(name) for name in names}
-    calls = {name: r.calls for name, r in ready.items() if not r.problem}
+    lines = {name: preparation.examine(name) for name in names}
     with torch.set_grad_enabled(case.training):
-        samples = interleaved(calls, device, cold=cold)
-    lines = {name: r.line for name, r in ready.items()}
-    for name in calls:
-        lines[name] = preparation.line(name, samples[name], samples.get("auto"))
-    del calls, ready, preparation
-    free(device)
-    return lines
+        samples = interleaved(preparation.calls, device)
+    timed = {name: preparation.line(name, samples[name], samples.get("auto")) for name in samples}
+    return lines | timed
 
 
 def free(device: torch.device) -> None:

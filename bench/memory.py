@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,10 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         trace = Path(folder, "trace.json")
         recorded.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text())["traceEvents"]
-    changes = sorted(
-        (event["args"]["Ev Idx"], event["args"]["Bytes"])
-        for event in events
-        if event["name"] == "[memory]"
-    )
-    total = most = 0
-    for _, change in changes:
-        total += change
-        most = max(most, total)
-    return most
+    blocks = [event["args"] for event in events if event["name"] == "[memory]"]
+    blocks.sort(key=lambda block: block["Ev Idx"])
+    totals = accumulate(block["Bytes"] for block in blocks)
+    return max(0, *totals)
 
 
 @contextlib.contextmanager
@@ -80,14 +75,8 @@ def saved_storages(inputs: Iterable[Tensor]) -> Iterator[dict[int, int]]:
 
 def high_water_mark() -> int:
     """Bytes: the most resident memory this process has had."""
-    try:
-        # Not getrusage's ru_maxrss, which begins at the peak of the parent process.
-        status = Path("/proc/self/status").read_text().splitlines()
-        (mark,) = (line for line in status if line.startswith("VmHWM:"))
-        return int(mark.split()[1]) * 1024
-    except (OSError, ValueError):
-        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def in_own_process(

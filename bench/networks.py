@@ -23,12 +23,10 @@ from pixelnet_triton.reference import dense_hypercolumn
 
 from .accuracy import full_float32
 
-MODES = ("dense", "masked", "sparse", "backbone")
-
 
 @dataclass(frozen=True)
 class Sizes:
-    """One square image, how many of its pixels are sampled, and the widths.
+    """One square image, how many of its pixels are sampled, and the widths: the paper's.
 
     `classes`: 60 as in PASCAL-Context with background, which the paper's model sizes agree with.
     """
@@ -39,30 +37,21 @@ class Sizes:
     classes: int = 60
     width: float = 1.0
 
-    @property
-    def scaled(self) -> bool:
-        """Are these not the paper's?"""
-        return self != Sizes()
-
 
 @dataclass(frozen=True)
 class Network:
-    """A mode of training on given layers with `fc` fully connected layers."""
+    """A mode of training, with `fc` fully connected layers on conv-{1_2, 3_3, 5_3}, and conv-7."""
 
     mode: str
     fc: int
     conv7: bool = False
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the maps."""
-        return ("conv1_2", "conv3_3", "conv5_3", *(["conv7"] if self.conv7 else []))
-
 
 def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
     """Backbone and head, randomly initialised; the same for every mode."""
     torch.manual_seed(0)
-    backbone = VGG16(network.layers, width=sizes.width)
+    layers = ("conv1_2", "conv3_3", "conv5_3", "conv7")[: 4 if network.conv7 else 3]
+    backbone = VGG16(layers, width=sizes.width)
     hidden = (sizes.hidden,) * max(0, network.fc - 1)
     head = PixelMLP(backbone.channels, hidden, out_features=sizes.classes, init="kaiming")
     return PixelNet(backbone, head).to(device)
@@ -83,13 +72,14 @@ def step(
     count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
     labels = torch.randint(sizes.classes, (count,), device=device)
 
+    def loss() -> Tensor:
+        if network.mode == "backbone":
+            return torch.stack([m.mean() for m in model.backbone(image)]).sum()
+        return F.cross_entropy(_SCORES[network.mode](model, image, points), labels)
+
     def once() -> None:
         model.zero_grad(set_to_none=True)
-        if network.mode == "backbone":
-            torch.stack([m.mean() for m in model.backbone(image)]).sum().backward()
-            return
-        scores = _SCORES[network.mode](model, image, points)
-        F.cross_entropy(scores, labels).backward()
+        loss().backward()
 
     return once
 
@@ -115,6 +105,10 @@ def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
     return model.head.rest(_activated(model, F.linear(sampled, first.weight, first.bias)))
 
 
+def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    return model(image, points)[0]
+
+
 def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(layer.weight, Tensor)
     assert isinstance(layer.bias, Tensor)
@@ -123,10 +117,6 @@ def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
 
 def _activated(model: PixelNet, x: Tensor) -> Tensor:
     return F.relu(x, inplace=True) if model.head.first.activation == "relu" else x
-
-
-def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
-    return model(image, points)[0]
 
 
 _SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}

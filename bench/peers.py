@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -54,11 +54,7 @@ class Peer:
 
     def rows_of(self, output: Tensor, points: Tensor) -> Tensor:
         """(B, N, D) of the output, for comparison with others."""
-        if not self.every_pixel:
-            return output
-        image = torch.arange(len(points), device=points.device)[:, None]
-        x, y = points.unbind(dim=-1)
-        return output[image, :, y, x]
+        return _at_points(output, points) if self.every_pixel else output
 
     def work(self, case: Case, device: torch.device) -> tuple[float, float]:
         """(FLOPs it executes in products, bytes that are compulsory for its rows)."""
@@ -103,16 +99,7 @@ def _library(name: str, case: Case, device: torch.device) -> Peer:
     asked = "auto" if name == "auto" else plan
 
     def run(at: Inputs) -> Tensor:
-        return sparse_hypercolumn(
-            at.maps,
-            at.points,
-            at.image_size,
-            weight=at.weight,
-            bias=at.bias,
-            activation="relu",
-            batch_index=at.batch_index,
-            plan=asked,
-        )
+        return sparse_hypercolumn(**at.sampling(), **at.linear(), activation="relu", plan=asked)
 
     return Peer(name, run, plan)
 
@@ -136,15 +123,8 @@ def _grid(at: Inputs) -> Tensor:
 
 def _samples(maps: list[Tensor], grid: Tensor) -> Tensor:
     """(B, sum C_i, N) in the dtype of the grid (B, N, 2); the single samples end here."""
-    return torch.cat(
-        [
-            F.grid_sample(
-                m.to(grid.dtype), grid[:, :, None], padding_mode="border", align_corners=False
-            ).squeeze(3)
-            for m in maps
-        ],
-        dim=1,
-    )
+    sample = partial(F.grid_sample, padding_mode="border", align_corners=False)
+    return torch.cat([sample(m.to(grid.dtype), grid[:, :, None]).squeeze(3) for m in maps], dim=1)
 
 
 def _grid_sample(at: Inputs) -> Tensor:
@@ -179,15 +159,20 @@ def _point_sample(at: Inputs) -> Tensor:
 
 
 def _masked(at: Inputs) -> Tensor:
-    image = torch.arange(len(at.points), device=at.points.device)[:, None]
-    x, y = at.points.unbind(dim=-1)
-    h = dense_hypercolumn(at.maps, at.image_size)[image, :, y, x]  # (B, N, sum C_i)
+    h = _at_points(dense_hypercolumn(at.maps, at.image_size), at.points)
     return F.linear(h, at.weight, at.bias).relu_()
 
 
 def _dense(at: Inputs) -> Tensor:
     h = dense_hypercolumn(at.maps, at.image_size)
     return F.conv2d(h, at.weight[:, :, None, None], at.bias).relu_()
+
+
+def _at_points(pixels: Tensor, points: Tensor) -> Tensor:
+    """(B, N, D) of (B, D, H, W), at integer points (B, N, 2)."""
+    image = torch.arange(len(points), device=points.device)[:, None]
+    x, y = points.unbind(dim=-1)
+    return pixels[image, :, y, x]
 
 
 @lru_cache(maxsize=1)
@@ -219,17 +204,22 @@ def names_for(case: Case, device: torch.device) -> list[str]:
     on_cpu, workload = device.type == "cpu", case.workload
     if workload.family != "workload":
         small = not on_cpu or max(workload.image_size) <= 256
-        extra = {"points": ["masked", "dense"], "image": ["masked", "dense"] if small else []}
-        half = ["grid_sample_half"] if workload.dtype in ("bfloat16", "float16") else []
-        wanted = half if workload.family == "dtype" else extra.get(workload.family, [])
-        return ["auto", "product", "grid_sample", *wanted]
-    plans = ["two_step", "project_gather"] if on_cpu else ["one_pass", "two_step"]
-    plans += [] if on_cpu else ["project_gather", "project_product"]
-    products = ["product"] if case.training else ["product", "product_fused"]
-    compiled = case.training and workload.name in (("W1",) if on_cpu else ("W1", "W4"))
-    others = ["grid_sample", "point_sample", "masked", "dense"]
-    others += ["grid_sample_compiled"] if compiled else []
-    return ["auto", *plans, *products, *others]
+        dense = workload.family == "points" or (workload.family == "image" and small)
+        half = workload.family == "dtype" and workload.itemsize == 2
+        more = ["masked", "dense"] * dense + ["grid_sample_half"] * half
+        return ["auto", "product", "grid_sample", *more]
+    on_gpu = not on_cpu
+    compiled = workload.name == "W1" or (on_gpu and workload.name == "W4")
+    return [
+        "auto",
+        *["one_pass"] * on_gpu,
+        *("two_step", "project_gather"),
+        *["project_product"] * on_gpu,
+        "product",
+        *["product_fused"] * (not case.training),
+        *("grid_sample", "point_sample", "masked", "dense"),
+        *["grid_sample_compiled"] * (compiled and case.training),
+    ]
 
 
 def peer_of(name: str, case: Case, device: torch.device) -> Peer:

@@ -41,17 +41,9 @@ def call_shape(case: Case, device: torch.device) -> CallShape:
         LayerShape(*layer, last or layer[0] == 1, exact=workload.pixels and layer[1:] == image)
         for layer in workload.layers
     )
-    shape = CallShape(
-        layers,
-        workload.images,
-        workload.all_points,
-        workload.out_features,
-        workload.itemsize,
-        ragged=workload.ragged,
-        training=case.training,
-    )
     half = backend_for(device).multiplies(getattr(torch, workload.dtype))
-    return replace(shape, half_products=half)
+    sizes = (workload.images, workload.all_points, workload.out_features, workload.itemsize)
+    return CallShape(layers, *sizes, workload.ragged, case.training, half)
 
 
 def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:

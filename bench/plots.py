@@ -1,7 +1,4 @@
-"""Figures, drawn from the files in bench/results/ alone.
-
-    python -m bench.plots                   # of the device with the latest complete run
-    python -m bench.plots --device EPYC     # of the one whose name contains this
+"""Figures, drawn from the files in bench/results/ alone: python -m bench.plots
 
     docs/figures/DEVICE/time.png        seconds of each peer on W1 to W5
     docs/figures/DEVICE/memory.png      peak memory beyond the inputs
@@ -15,9 +12,7 @@ All lines of a figure are of one run; what run, on which device and when is prin
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +50,7 @@ AXES = {
     "layers": "layers, conv1_2 first",
     "image": "side of the image, pixels",
 }
+DIRECTIONS = ("forward", "training")
 
 
 def _axes(lines: Sequence[Line], title: str, rows: int, columns: int, size: Any) -> Any:
@@ -74,27 +70,26 @@ def _only(lines: Sequence[Line], **wanted: Any) -> list[Line]:
     return [line for line in lines if all(line[key] == value for key, value in wanted.items())]
 
 
-def _peers(lines: Sequence[Line]) -> list[str]:
-    present = {line["peer"] for line in lines}
-    return [peer for peer in STYLES if peer in present]
+def _peers(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Lines by peer, in the order of STYLES."""
+    by_peer = {peer: _only(lines, peer=peer) for peer in STYLES}
+    return {peer: of_peer for peer, of_peer in by_peer.items() if of_peer}
 
 
 def _panels(lines: Sequence[Line], title: str, key: str, factor: float, unit: str) -> Figure:
     """A panel for each of W1 to W5 and direction, a row in it for each peer."""
-    names = sorted({line["case"] for line in lines})
+    names, peers = sorted({line["case"] for line in lines}), list(_peers(lines))
     figure, axes = _axes(lines, title, 2, len(names), (13, 6.6))
-    peers = _peers(lines)
-    for (row, direction), (column, name) in product(
-        enumerate(("forward", "training")), enumerate(names)
-    ):
-        ax, selected = axes[row][column], _only(lines, case=name, direction=direction)
-        for line in selected:
+    panels = [(direction, name) for direction in DIRECTIONS for name in names]
+    for ax, (direction, name) in zip(axes.flat, panels, strict=True):
+        for line in _only(lines, case=name, direction=direction):
             x, y = line[key] * factor, peers.index(line["peer"])
             ax.plot([x], [y], linestyle="", **STYLES[line["peer"]])
             text = f"{x:.3g}" if x < 1000 else f"{x:,.0f}"
             ax.annotate(text, (x, y), (7, 0), textcoords="offset points", va="center", fontsize=7)
         ax.set(xscale="log", ylim=(len(peers) - 0.4, -0.6), yticks=range(len(peers)))
-        ax.set_yticklabels([STYLES[p]["label"] for p in peers] if column == 0 else [], fontsize=8)
+        labels = [STYLES[p]["label"] for p in peers] if name == names[0] else []
+        ax.set_yticklabels(labels, fontsize=8)
         ax.margins(x=0.4)  # room for the numbers
         ax.grid(alpha=0.3)
         ax.tick_params(axis="x", which="both", labelsize=7)
@@ -121,14 +116,13 @@ def scaling(lines: list[Line]) -> Figure:
     title = "First layer in training, one quantity varied: time (median) and peak memory"
     figure, axes = _axes(swept, title, 2, len(AXES), (13, 6.4))
     rows = (("median", 1e3, "time, ms"), ("peak_bytes", 1e-6, "memory beyond inputs, MB"))
-    for (row, (key, factor, unit)), (column, family) in product(enumerate(rows), enumerate(AXES)):
-        ax, selected = axes[row][column], _only(lines, family=family)
-        for peer in _peers(selected):
-            points = sorted(
-                (line["value"], line[key] * factor) for line in _only(selected, peer=peer)
-            )
+    panels = [(*row, family) for row in rows for family in AXES]
+    for ax, (key, factor, unit, family) in zip(axes.flat, panels, strict=True):
+        selected = _only(lines, family=family)
+        for peer, of_peer in _peers(selected).items():
+            points = sorted((line["value"], line[key] * factor) for line in of_peer)
             ax.plot(*zip(*points, strict=True), markersize=5, **STYLES[peer])
-        ax.set(yscale="log", xlabel=AXES[family], ylabel=unit if column == 0 else "")
+        ax.set(yscale="log", xlabel=AXES[family], ylabel=unit if family == "points" else "")
         ax.set_xscale("linear" if family == "layers" else "log")
         values = sorted({line["value"] for line in selected})
         ax.set_xticks(values, [f"{v:,}" for v in values], fontsize=7, rotation=30, ha="right")
@@ -144,24 +138,21 @@ def roofline(lines: list[Line]) -> Figure:
     lines = [line for line in lines if line["peer"] in wanted]
     title = "Roofline: FLOPs executed in matrix products, over the bytes that have to be moved"
     figure, axes = _axes(lines, title, 1, 2, (13.5, 5.4))
-    roofs = _only(read("roofs"), date=lines[0]["date"], dtype=lines[0]["dtype"])
-    for ax, direction in zip(axes[0], ("forward", "training"), strict=True):
-        selected = _only(lines, direction=direction)
-        for peer in _peers(selected):
-            at = [(n["flops"] / n["bytes"], n["flops_per_second"] / 1e9, n["case"])
-                  for n in _only(selected, peer=peer)]  # fmt: skip
-            ax.plot([x for x, _, _ in at], [y for _, y, _ in at], linestyle="", **STYLES[peer])
-            for x, y, case in at:
-                ax.annotate(case, (x, y), (5, -8), textcoords="offset points", fontsize=7)
-        for roof in roofs[:1]:
-            ridge = roof["flops"] / roof["bytes"]
-            xs = [ridge / 8, ridge, 1.2 * max(n["flops"] / n["bytes"] for n in selected)]
-            label = (
-                f"copy {roof['bytes'] / 1e9:.3g} GB/s, product {roof['flops'] / 1e9:.4g} GFLOP/s"
-            )
-            ax.plot(
-                xs, [min(roof["flops"], x * roof["bytes"]) / 1e9 for x in xs], "k-", label=label
-            )
+    roof = next(iter(_only(read("roofs"), date=lines[0]["date"], dtype=lines[0]["dtype"])), None)
+    for ax, direction in zip(axes[0], DIRECTIONS, strict=True):
+        most = 0.0
+        for peer, of_peer in _peers(_only(lines, direction=direction)).items():
+            xs = [line["flops"] / line["bytes"] for line in of_peer]
+            ys = [line["flops"] / line["median"] / 1e9 for line in of_peer]
+            most = max(most, *xs)
+            ax.plot(xs, ys, linestyle="", **STYLES[peer])
+            for line, *at in zip(of_peer, xs, ys, strict=True):
+                ax.annotate(line["case"], at, (5, -8), textcoords="offset points", fontsize=7)
+        if roof:
+            flops, moved = roof["flops"], roof["bytes"]
+            xs = [flops / moved / 8, flops / moved, 1.2 * most]
+            label = f"copy {moved / 1e9:.3g} GB/s, product {flops / 1e9:.4g} GFLOP/s"
+            ax.plot(xs, [min(flops, x * moved) / 1e9 for x in xs], "k-", label=label)
         ax.set(xscale="log", yscale="log", title=direction, ylabel="GFLOP/s executed")
         ax.set_xlabel("FLOPs executed / compulsory byte")
         ax.grid(which="both", alpha=0.25)
@@ -173,23 +164,19 @@ def table4(lines: list[Line]) -> Figure:
     """Memory against updates per second, here and in the paper."""
     title = "Training VGG-16 and an MLP on one image (the paper's Table 4)"
     figure, axes = _axes(lines, title, 1, 2, (12, 5.4))
-    here = {
-        line["row"]: (line["memory_bytes"] / 1e6, line["updates_per_second"])
-        for line in lines
-        if line["row"] in PAPER
-    }
+    rows = {line["row"]: line for line in lines if line["row"] in PAPER}
+    here = {name: (r["memory_bytes"] / 1e6, r["updates_per_second"]) for name, r in rows.items()}
     paper = {name: (row.memory_mb, row.updates_per_second) for name, row in PAPER.items()}
     head = f"measured: {lines[0]['side']} pixels wide, {lines[0]['samples_per_image']} samples"
-    for ax, points, text in zip(
-        axes[0], (here, paper), (head, "the paper: Caffe on a Titan X"), strict=True
-    ):
+    panels = ((here, head), (paper, "the paper: Caffe on a Titan X"))
+    for ax, (points, text) in zip(axes[0], panels, strict=True):
         for mode, peer in (("dense", "dense"), ("masked", "masked"), ("sparse", "auto")):
             selected = {name: at for name, at in points.items() if name.startswith(mode)}
             style = {**STYLES[peer], "label": mode}
             ax.plot(*zip(*selected.values(), strict=True), linestyle=":", **style)
             for name, at in selected.items():
-                text_at = {"textcoords": "offset points", "fontsize": 7.5}
-                ax.annotate(name.removeprefix(mode).strip(), at, (6, 4), **text_at)
+                name = name.removeprefix(mode).strip()
+                ax.annotate(name, at, (6, 4), textcoords="offset points", fontsize=7.5)
         ax.set(xscale="log", yscale="log", title=text, ylabel="updates per second")
         ax.set_xlabel("memory, MB (model and gradients included)")
         ax.margins(0.15)
@@ -198,47 +185,29 @@ def table4(lines: list[Line]) -> Figure:
     return figure
 
 
-def draw_all(device: str, folder: Path) -> list[Path]:
-    """All figures of a device; those without results are left out."""
-    first_layer = shown(read("first_layer"))
-    run = fullest_run(first_layer, device, "case", WANTED)
-    workloads = _only(run, family="workload")
-    sweeps = complete_run(first_layer, device, "family", set(SWEEPS))
-    written = []
-    for draw, lines in (
-        (time, workloads),
-        (memory, workloads),
-        (scaling, sweeps),
-        (roofline, [line for line in workloads if line.get("bytes")]),
-        (table4, latest_rows(read("table4"), device)),
-    ):
-        timed = [line for line in lines if "median" in line]
-        if timed:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{draw.__name__}.png"
-            # Without the date of drawing, so that the same results give the same file.
-            draw(timed).savefig(path, dpi=130, metadata={"Software": None})
-            written.append(path)
-    return written
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Draw whatever the results of a device allow."""
+    """Draw whatever the results of every device allow."""
     parser = argparse.ArgumentParser(prog="python -m bench.plots", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--device", default="", help="part of the device's name")
     parser.add_argument("--output", type=Path, default=FOLDER, help="default: docs/figures")
-    options = parser.parse_args(arguments)
-    known = [name for name in devices(read("first_layer")) if options.device in name]
-    if not known:
-        parser.error(f"no results of a device {options.device!r}: pytest bench --benchmark-only")
-    try:
-        written = draw_all(known[0], options.output / device_slug(known[0]))
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        sys.exit("bench.plots needs matplotlib: pip install 'pixelnet-triton[plot]'")
-    print(*written, sep="\n")
+    output = parser.parse_args(arguments).output
+    if not (first_layer := shown(read("first_layer"))):
+        parser.error("no results yet: make bench")
+    for device in devices(first_layer):
+        workloads = _only(fullest_run(first_layer, device, "case", WANTED), family="workload")
+        for draw, lines in (
+            (time, workloads),
+            (memory, workloads),
+            (scaling, complete_run(first_layer, device, "family", set(SWEEPS))),
+            (roofline, [line for line in workloads if line.get("bytes")]),
+            (table4, latest_rows(read("table4"), device)),
+        ):
+            if timed := [line for line in lines if "median" in line]:
+                path = output / device_slug(device) / f"{draw.__name__}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Without the date of drawing, so that the same results give the same file.
+                draw(timed).savefig(path, dpi=130, metadata={"Software": None})
+                print(path)
 
 
 if __name__ == "__main__":

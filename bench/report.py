@@ -1,9 +1,6 @@
 """The figures of README.md, docs/benchmarks.md and docs/planner-measurements.md.
 
-They are written from the files in bench/results/.
-
-    python -m bench.report           # write them
-    python -m bench.report --check   # only say whether they are what the results say; exit status
+They are written from the files in bench/results/: python -m bench.report
 
 A block stands between two comments, which stay:
 
@@ -18,8 +15,7 @@ Nothing in them is typed by hand.
 from __future__ import annotations
 
 import argparse
-import re
-import sys
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,15 +33,12 @@ from .results import (
     read,
     shown,
     size,
-    times_auto,
 )
 from .table4_text import table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = tuple(
-    ROOT / name for name in ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")
-)
+FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")
 PEERS = {
     "auto": "this library",
     "two_step": "every layer gathered",
@@ -69,15 +62,12 @@ WANTED = {workload.name for workload in WORKLOADS}
 def summary_block() -> str:
     """For the README: a GPU and a CPU, time and memory as ratios, Table 4 in short."""
     lines = shown(read("first_layer"))
-    kinds = {line["device"]: line["kind"] for line in lines}
-    measured = [d for d in devices(lines) if fullest_run(lines, d, "case", WANTED)]
-    firsts = [next((d for d in measured if kinds[d] == kind), None) for kind in ("cuda", "cpu")]
-    parts = [_summary_of(device, lines) for device in firsts if device]
-    return "\n".join(parts) or "No results yet: `make bench`.\n"
+    runs = [fullest_run(lines, device, "case", WANTED) for device in devices(lines)]
+    firsts = [next((r for r in runs if r and r[0]["kind"] == k), None) for k in ("cuda", "cpu")]
+    return "\n".join(_summary_of(run) for run in firsts if run) or "No results yet: `make bench`.\n"
 
 
-def _summary_of(device: str, lines: Sequence[Line]) -> str:
-    run = fullest_run(lines, device, "case", WANTED)
+def _summary_of(run: Sequence[Line]) -> str:
     rows = [["", "", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
     for (case, direction), by_peer in by_case(run).items():
         auto = by_peer.get("auto")
@@ -86,14 +76,14 @@ def _summary_of(device: str, lines: Sequence[Line]) -> str:
             peers = [_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY]
             rows.append([case, direction, ours, *peers])
     scaled = any(line["scaled"] for line in run)
-    text = (
-        f"First layer: time and peak memory beyond the inputs, and how many times as much others "
-        f"take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
-        f"{markdown(rows)}\n\n{_run(run[0])}{_missing(run)}\n"
-    )
-    text += _table4_of(device, run[0]["kind"])
+    device = run[0]["device"]
     pictures = _figures(device, ("time", "table4"), above="docs/")
-    return f"{text}\n{pictures}\n" if pictures else text
+    return (
+        "First layer: time and peak memory beyond the inputs, and how many times as much others "
+        f"take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
+        f"{markdown(rows)}\n\n{_identity(run)}\n{_table4_of(device, run[0]['kind'])}"
+        + (f"\n{pictures}\n" if pictures else "")
+    )
 
 
 def _table4_of(device: str, kind: str) -> str:
@@ -116,14 +106,10 @@ def results_block() -> str:
         run = fullest_run(lines, device, "case", WANTED)
         if not run:
             continue
-        parts.append(f"## {device}\n\n{_run(run[0])}{_missing(run)}")
-        parts.append(_roofs(run[0]))
-        parts.append(_figures(device))
         layers = [line for line in run if line["family"] == "workload"]
         sweeps = complete_run(lines, device, "family", set(SWEEPS))
         variants = [line for line in sweeps if line["family"] in ("dtype", "layout")]
         rows = latest_rows(read("table4"), device)
-        table4 = f"{table4_table(rows)}\n\n{table4_claims(rows)}" if rows else ""
         kept = "Kept for the backward pass, beyond the inputs; the output is included"
         sections = {
             "W1 to W5: time": f"{table(layers, 'median')}\n\n{_note(layers)}",
@@ -132,48 +118,48 @@ def results_block() -> str:
             kept: table(layers, "saved_bytes"),
             "Dtypes and layouts, training": table(variants, "median", directions=False),
             "Host time of a call": _overhead(device),
-            "Table 4 of the paper": table4,
+            "Table 4 of the paper": rows and f"{table4_table(rows)}\n\n{table4_claims(rows)}",
         }
+        parts += [f"## {device}\n\n{_identity(run)}", _roofs(run[0]), _figures(device)]
         parts += [f"### {title}\n\n{text}" for title, text in sections.items() if text]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 BLOCKS = {"summary": summary_block, "results": results_block, "planner": planner_block}
 
 
-def _run(line: Line) -> str:
+def _identity(run: Sequence[Line]) -> str:
+    """Of a run, and what one that was cut short did not come to."""
+    line, missing = run[0], sorted(WANTED - {line["case"] for line in run})
     commit = str(line["commit"]).split("+")[0][:9]
     changed = ", with uncommitted changes" if "+" in str(line["commit"]) else ""
     return (
         f"{line['device']}; torch {line['torch']}, Python {line['python']}, commit "
         f"{commit}{changed}; {line['date'][:16].replace('T', ' ')} UTC."
-    )
-
-
-def _missing(run: Sequence[Line]) -> str:
-    """What a run that was cut short did not come to."""
-    missing = sorted(WANTED - {line["case"] for line in run})
-    return f" The run was cut short: {', '.join(missing)} did not run." if missing else ""
+    ) + (f" The run was cut short: {', '.join(missing)} did not run." if missing else "")
 
 
 def _ratios(line: Line | None, auto: Line) -> str:
-    if line is None:
-        return ""
-    if line.get("problem"):
-        return str(line["problem"]).split(":")[0]
-    time, memory = times_auto(line, auto), line["peak_bytes"] / auto["peak_bytes"]
-    return f"{_times(time)} time, {_times(memory)} memory"
+    if line is None or line.get("problem"):
+        return _problem(line)
+    # Of the rounds that both had turns in.
+    time = float(line.get("times_auto") or line["median"] / auto["median"])
+    times = (
+        f"{r:.2f}x" if r < 9.995 else f"{r:.0f}x"
+        for r in (time, line["peak_bytes"] / auto["peak_bytes"])
+    )
+    return "{} time, {} memory".format(*times)
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x"
+def _problem(line: Line | None) -> str:
+    return str(line.get("problem", "")).split(":")[0] if line else ""
 
 
 def _roofs(run: Line) -> str:
-    roofs = [r for r in read("roofs") if (r["date"], r["device"]) == (run["date"], run["device"])]
     texts = [
         f"{r['dtype']} {r['flops'] / 1e9:,.0f} GFLOP/s, copy {r['bytes'] / 1e9:,.0f} GB/s"
-        for r in roofs
+        for r in read("roofs")
+        if (r["date"], r["device"]) == (run["date"], run["device"])
     ]
     return f"Measured roofs: {'; '.join(texts)}." if texts else ""
 
@@ -192,12 +178,12 @@ def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
     """A row for each case, and for its directions; a column for each peer that has any figure."""
 
     def cell(line: Line | None) -> str:
-        if line is None or (key not in line and not line.get("problem")):
-            return ""
-        if line.get("problem"):
-            return str(line["problem"]).split(":")[0]
+        if line is None or key not in line:
+            return _problem(line)
         return size(line[key]) if "bytes" in key else duration(line[key])
 
+    if not any(key in line for line in lines):
+        return ""
     cases = by_case(lines)
     peers = [name for name in PEERS if any(cell(line.get(name)) for line in cases.values())]
     rows = [["", *[""] * directions, *(PEERS[peer] for peer in peers)]]
@@ -205,17 +191,17 @@ def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
         cells = [cell(by_peer.get(peer)) for peer in peers]
         if any(cells):
             rows.append([case, *[direction] * directions, *cells])
-    return markdown(rows) if any(key in line for line in lines) else ""
+    return markdown(rows)
 
 
 def _note(lines: Sequence[Line]) -> str:
     """How far single calls are apart, and the sizes of the cases."""
     sizes = {line["case"]: line["sizes"] for line in lines}
     spread = [(line["p80"] - line["p20"]) / line["median"] for line in lines if "median" in line]
-    middle = sorted(spread)[len(spread) // 2]
     return (
-        f"Medians; from the 20th to the 80th percentile it is {middle:.0%} of the median (median "
-        f"of all). {'; '.join(f'{case}: {text}' for case, text in sizes.items())}."
+        f"Medians; from the 20th to the 80th percentile it is {statistics.median_high(spread):.0%} "
+        "of the median (median of all). "
+        f"{'; '.join(f'{case}: {text}' for case, text in sizes.items())}."
     )
 
 
@@ -232,32 +218,23 @@ def replaced(text: str) -> tuple[str, list[str]]:
     for name, make in BLOCKS.items():
         start = f"<!-- figures: {name} (python -m bench.report) -->"
         end = f"<!-- end of figures: {name} -->"
-        pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
-        if pattern.search(text):
-            block = f"{start}\n\n{make()}\n{end}"
-            text = pattern.sub(lambda _, block=block: block, text)  # type: ignore[misc]
+        before, marked, after = text.partition(start)
+        if marked:
+            text = f"{before}{start}\n\n{make()}\n{end}{after.partition(end)[2]}"
             names.append(name)
     return text, names
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write the blocks, or check them; 1 if a check finds them different."""
+def main(arguments: list[str] | None = None) -> None:
+    """Write the blocks."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args(arguments).check
-    status = 0
-    for path in FILES:
-        before = path.read_text(encoding="utf-8")
-        after, names = replaced(before)
-        state = "as the results say" if before == after else "written"
-        if check and before != after:
-            state, status = "NOT as the results say: python -m bench.report", 1
-        print(f"{path.relative_to(ROOT)}: {', '.join(names) or 'no block'}: {state}")
-        if not check:
-            path.write_text(after, encoding="utf-8")
-    return status
+    parser.parse_args(arguments)
+    for name in FILES:
+        text, blocks = replaced((ROOT / name).read_text(encoding="utf-8"))
+        (ROOT / name).write_text(text, encoding="utf-8")
+        print(f"{name}: {', '.join(blocks)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

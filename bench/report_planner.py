@@ -1,13 +1,15 @@
 """The tables of docs/planner-measurements.md, from bench/results/planner_regret.jsonl alone.
 
-A section for each device, day and commit in that file. `python -m bench.report` writes them.
+A section for each device, day and commit in that file. `python -m bench.report` writes them. A line
+has the seconds of each plan of a call, `measured` and `predicted`, by encoded plan, those of the
+`peer`, and those of `auto`, which may be faster than the plan it has `chosen`: by name, that plan
+keeps nothing for its backward pass, which a small call else does.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 
 from .planning import Plan
 from .results import Line, duration, markdown, read
@@ -25,51 +27,23 @@ SUBSETS: dict[str, Callable[[Line], bool]] = {
 }
 
 
-@dataclass(frozen=True)
-class Result:
-    """One call: seconds of each plan, measured and predicted, by encoded plan.
+def best(line: Line) -> str:
+    """The fastest of all plans."""
+    return min(line["measured"], key=line["measured"].__getitem__)
 
-    `auto` and `peer` are seconds, too. Auto may be faster than the plan it chooses: by name, that
-    plan keeps nothing for its backward pass, which a small call else does.
+
+def regret(line: Line) -> float:
+    """How much longer the choice takes than the fastest plan, relative to it."""
+    return float(line["auto"] / min(line["auto"], line["measured"][best(line)]) - 1)
+
+
+def _error(line: Line, plan: str) -> float:
+    """How far the prediction of a plan is off, relative to its time.
+
+    What is predicted of the choice is the route that auto takes.
     """
-
-    chosen: str
-    measured: dict[str, float]
-    predicted: dict[str, float]
-    auto: float
-    peer: float
-
-    @staticmethod
-    def of(line: Line) -> Result:
-        """From a line of results."""
-        return Result(**{field.name: line[field.name] for field in fields(Result)})
-
-    def error(self, plan: str) -> float:
-        """How far the prediction of a plan is off, relative to its time.
-
-        What is predicted of the choice is the route that auto takes.
-        """
-        time = self.auto if plan == self.chosen else self.measured[plan]
-        return abs(self.predicted[plan] / time - 1)
-
-    @property
-    def best(self) -> str:
-        return min(self.measured, key=self.measured.__getitem__)
-
-    @property
-    def regret(self) -> float:
-        return self.auto / min(self.auto, self.measured[self.best]) - 1
-
-    @property
-    def speedup(self) -> float:
-        """How much faster than the peer."""
-        return self.peer / self.auto
-
-    @property
-    def gain(self) -> float:
-        """How much faster than gathering every layer."""
-        gathered = next(time for plan, time in self.measured.items() if "project" not in plan)
-        return gathered / self.auto
+    time = line["auto"] if plan == line["chosen"] else line["measured"][plan]
+    return abs(line["predicted"][plan] / time - 1)
 
 
 def letters(encoded: str) -> str:
@@ -94,8 +68,7 @@ def planner_block() -> str:
             f"torch {torch}, {clock} clock{profiles and f'. Profile: {profiles}'}.\n\n"
             f"{regrets(lines)}\n"
         )
-        workloads = [line for line in lines if _name(line)]
-        if workloads:
+        if workloads := [line for line in lines if _name(line)]:
             parts.append(f"W1 to W5 (g gathered, p projected):\n\n{_workloads(workloads)}\n")
     return "\n".join(parts)
 
@@ -107,36 +80,34 @@ def regrets(lines: Sequence[Line]) -> str:
     for group in dict.fromkeys(map(_group, lines)):
         for name, belongs in SUBSETS.items():
             selected = [line for line in lines if _group(line) == group and belongs(line)]
-            if selected:
-                rows.append([f"{group}: {name}", *_figures([Result.of(s) for s in selected])])
+            if not selected:
+                continue
+            lost = [regret(line) for line in selected]
+            speedups = [line["peer"] / line["auto"] for line in selected]
+            errors = [_error(line, plan) for line in selected for plan in line["measured"]]
+            of_choice = [_error(line, line["chosen"]) for line in selected]
+            counts = [str(len(selected)), str(sum(r <= 0.15 for r in lost))]
+            regret_cells = [f"{statistics.median(lost):.1%}", f"{max(lost):.1%}"]
+            speed_cells = [f"{statistics.median(speedups):.2f}x", f"{min(speedups):.2f}x"]
+            slower = str(sum(s < 1 for s in speedups))
+            error_cells = [f"{statistics.median(e):.0%}" for e in (errors, of_choice)]
+            cells = [*counts, *regret_cells, *speed_cells, slower, *error_cells]
+            rows.append([f"{group}: {name}", *cells])
     return markdown(rows)
-
-
-def _figures(results: Sequence[Result]) -> list[str]:
-    regrets, speedups = [r.regret for r in results], [r.speedup for r in results]
-    return [
-        str(len(results)),
-        str(sum(regret <= 0.15 for regret in regrets)),
-        f"{statistics.median(regrets):.1%}",
-        f"{max(regrets):.1%}",
-        f"{statistics.median(speedups):.2f}x",
-        f"{min(speedups):.2f}x",
-        str(sum(speedup < 1 for speedup in speedups)),
-        f"{statistics.median(r.error(plan) for r in results for plan in r.measured):.0%}",
-        f"{statistics.median(r.error(r.chosen) for r in results):.0%}",
-    ]
 
 
 def _workloads(lines: Sequence[Line]) -> str:
     head = "images|layout|pass, dtype|plan|best|measured|predicted|regret|over all gathered"
     rows = [["", *head.split("|"), "times as fast"]]
     for line in lines:
-        call, result = line["call"], Result.of(line)
+        call, auto, measured = line["call"], line["auto"], line["measured"]
         layout = "channels_last" if call["layers"][0]["channels_last"] else "NCHW"
-        case = [_name(line), str(call["batch"]), layout, _group(line)]
-        times = duration(result.auto), duration(result.predicted[result.chosen])
-        ratios = f"{result.regret:.1%}", f"{result.gain:.2f}x", f"{result.speedup:.2f}x"
-        rows.append([*case, letters(result.chosen), letters(result.best), *times, *ratios])
+        gathered = next(time for plan, time in measured.items() if "project" not in plan)
+        what = [_name(line), str(call["batch"]), layout, _group(line)]
+        plans = [letters(line["chosen"]), letters(best(line))]
+        times = [duration(auto), duration(line["predicted"][line["chosen"]])]
+        ratios = [f"{regret(line):.1%}", *(f"{n / auto:.2f}x" for n in (gathered, line["peer"]))]
+        rows.append([*what, *plans, *times, *ratios])
     return markdown(rows)
 
 

@@ -26,26 +26,26 @@ from typing import Any
 Line = dict[str, Any]
 
 
-def folder() -> Path:
-    """PIXELNET_BENCH_RESULTS, or bench/results."""
-    return Path(os.environ.get("PIXELNET_BENCH_RESULTS") or Path(__file__).parent / "results")
+def _file(kind: str) -> Path:
+    """In PIXELNET_BENCH_RESULTS, or bench/results."""
+    folder = os.environ.get("PIXELNET_BENCH_RESULTS") or Path(__file__).parent / "results"
+    return Path(folder, f"{kind}.jsonl")
 
 
 def append(kind: str, run: Line, figures: Line) -> Line:
     """Write one line, the identity of the run first; it is returned."""
     line = {**run, **figures}
-    folder().mkdir(parents=True, exist_ok=True)
-    with (folder() / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
+    _file(kind).parent.mkdir(parents=True, exist_ok=True)
+    with _file(kind).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     return line
 
 
 def read(kind: str) -> list[Line]:
     """All lines, oldest first; none where nothing was measured yet."""
-    path = folder() / f"{kind}.jsonl"
-    if not path.is_file():
+    if not _file(kind).is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in _file(kind).read_text(encoding="utf-8").splitlines()]
 
 
 def devices(lines: Iterable[Line]) -> list[str]:
@@ -71,12 +71,9 @@ def fullest_run(lines: Iterable[Line], device: str, key: str, wanted: set[Any]) 
     for line in lines:
         if line["device"] == device:
             runs.setdefault(line["date"], []).append(line)
-
-    def found(date: str) -> int:
-        return len(wanted & {line[key] for line in runs[date]})
-
-    date = max(runs, key=lambda date: (found(date), date), default="")
-    return runs[date] if date and found(date) else []
+    found = {date: len(wanted & {line[key] for line in run}) for date, run in runs.items()}
+    date = max(runs, key=lambda date: (found[date], date), default="")
+    return runs[date] if found.get(date) else []
 
 
 def latest_rows(lines: Iterable[Line], device: str) -> list[Line]:
@@ -102,22 +99,17 @@ def shown(lines: Iterable[Line]) -> list[Line]:
     return result
 
 
-def times_auto(line: Line, auto: Line) -> float:
-    """How many times the library's time a peer takes: in the rounds that both had turns in."""
-    return float(line.get("times_auto") or line["median"] / auto["median"])
-
-
-def device_slug(device: str) -> str:
-    """The device's name as that of a folder."""
-    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-
-
-def by_case(lines: Sequence[Line]) -> dict[tuple[str, str], dict[str, Line]]:
+def by_case(lines: Iterable[Line]) -> dict[tuple[str, str], dict[str, Line]]:
     """Lines by case and direction, and therein by peer."""
     cases: dict[tuple[str, str], dict[str, Line]] = {}
     for line in lines:
         cases.setdefault((line["case"], line["direction"]), {})[line["peer"]] = line
     return cases
+
+
+def device_slug(device: str) -> str:
+    """The device's name as that of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def duration(seconds: float) -> str:

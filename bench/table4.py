@@ -1,9 +1,5 @@
 """Table 4 of the paper: memory, model size and updates per second of training, sparse and dense.
 
-    python -m bench.table4                  # the paper's sizes: on 2 CPU cores some minutes
-    python -m bench.table4 --rows sparse    # rows whose name contains this
-    pytest bench/test_table4.py             # without a GPU at smaller sizes
-
 VGG-16 on one 224 x 224 image, an MLP of fc-1 to fc-3 on conv-{1_2, 3_3, 5_3}, 2,000 sampled
 pixels or all 50,176. An update is a forward and a backward pass, as the paper counts. Memory is
 all that training needs, model and gradients included: on a GPU the peak of torch's allocator, on
@@ -14,7 +10,6 @@ The paper gives 1,056 features for these layers; their channels are 64 + 256 + 5
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 from collections.abc import Callable, Generator
@@ -23,14 +18,14 @@ from typing import NamedTuple
 
 import torch
 
-from .machine import DEVICE, identity
 from .memory import high_water_mark, in_own_process
 from .networks import Network, Sizes, build, check_mode, step
 from .results import Line, append
 from .timing import Samples, time_calls
 
 ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
-SECONDS = 20.0  # what the updates may take where LEAST of them do not take longer
+#: By kind of device: among other benchmarks a CPU takes a quarter of everything.
+SIZES = {"cuda": Sizes(), "cpu": Sizes(side=112, samples_per_image=500, hidden=1024)}
 
 
 class Paper(NamedTuple):
@@ -57,28 +52,18 @@ PAPER = {name: paper for name, _, paper in _TABLE}
 ROWS = {name: network for name, network, _ in _TABLE} | {"backbone": Network("backbone", 1)}
 
 
-def sizes_for(device: torch.device) -> Sizes:
-    """For a benchmark among others: the paper's on a GPU, on a CPU a quarter of everything."""
-    return Sizes() if device.type == "cuda" else Sizes(side=112, samples_per_image=500, hidden=1024)
-
-
-def _loop(update: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        update()
-
-
 def measure_row(
     name: str,
     sizes: Sizes,
     device: torch.device,
     run: Line,
-    budget: float = SECONDS,
-    repeat: Callable[[Callable[[], object], int], object] = _loop,
+    seconds: float,
+    repeat: Callable[[Callable[[], object], int], object],
 ) -> Line:
     """One row, checked, measured and appended to the results.
 
-    After one update to warm up there are ITERATIONS, or as many as fit into `budget` seconds, LEAST
-    at least.
+    After one update to warm up there are ITERATIONS, or as many as fit into so many `seconds`,
+    LEAST at least.
 
     Args:
         repeat: calls the update so many times.
@@ -87,18 +72,17 @@ def measure_row(
         MemoryError: there is not memory enough, and the system ended the process.
     """
     of_row = (ROWS[name], sizes, device)
-    on_cpu = device.type == "cpu"
-    updates = in_own_process(_updates, *of_row) if on_cpu else _updates(*of_row)
+    updates = in_own_process(_updates, *of_row) if device.type == "cpu" else _updates(*of_row)
     first = next(updates)
     others: list[Line] = []
-    count = max(LEAST, min(ITERATIONS, int(budget / first["seconds"])))
+    count = max(LEAST, min(ITERATIONS, int(seconds / first["seconds"])))
     repeat(lambda: others.append(next(updates)), count)
     updates.close()  # and its process or its memory with it
-    seconds = [update.pop("seconds") for update in others]
-    figures = {**others[-1], **Samples(seconds).summary()}
-    figures["updates_per_second"] = len(seconds) / math.fsum(seconds)
-    figures["spread"] = [1 / max(seconds), 1 / min(seconds)]
-    row = {"row": name, **asdict(ROWS[name]), **asdict(sizes), "scaled": sizes.scaled}
+    took = [update.pop("seconds") for update in others]
+    figures = {**others[-1], **Samples(took).summary()}
+    figures["updates_per_second"] = len(took) / math.fsum(took)
+    figures["spread"] = [1 / max(took), 1 / min(took)]
+    row = {"row": name, **asdict(ROWS[name]), **asdict(sizes), "scaled": sizes != Sizes()}
     return append("table4", run, {**row, **figures})
 
 
@@ -127,32 +111,3 @@ def _updates(network: Network, sizes: Sizes, device: torch.device) -> Generator[
             "memory_bytes": peak - before,
             "seconds": seconds,
         }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Measure rows at the paper's sizes."""
-    parser = argparse.ArgumentParser(prog="python -m bench.table4", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
-    wanted = parser.parse_args(arguments).rows
-    names = [name for name in ROWS if wanted in name]
-    if not names:
-        parser.error(f"--rows {wanted!r}: no such row; there are {', '.join(ROWS)}")
-    run = identity(DEVICE)
-    print(f"{run['device']}, {run['date']}")
-    for name in names:
-        try:
-            line = measure_row(name, Sizes(), DEVICE, run)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            print(f"{name:20} {error}", flush=True)
-            continue
-        print(
-            f"{name:20} {line['memory_bytes'] / 1e6:8,.0f} MB, of the model "
-            f"{line['parameters'] * 4e-6:5,.0f} MB, {line['updates_per_second']:6.3g} updates/s of "
-            f"{line['samples']}",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    main()

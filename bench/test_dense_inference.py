@@ -1,7 +1,5 @@
 """The head at every pixel: tiles of projected maps against the two usual ways.
 
-    pytest bench/test_dense_inference.py --benchmark-only
-
 - ``library``: `head_at_every_pixel`, with a budget of memory.
 - ``sparse_chunks``: all pixels through the sparse layer, CHUNK at a time, as the authors do.
 - ``dense``: all maps upsampled, the first layer as a 1x1 convolution, the others on CHUNK pixels.
@@ -19,14 +17,15 @@ import torch
 from torch import Tensor
 
 from bench.accuracy import full_float32
+from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.timing import clock
+from bench.workloads import VGG, Workload, pyramid
 from pixelnet_triton.inference import head_at_every_pixel
 from pixelnet_triton.models import PixelMLP
 from pixelnet_triton.reference import dense_linear
 
 CHUNK = 16384
-VGG = ((64, 1), (128, 2), (256, 4), (512, 8), (512, 16))  # channels, stride
 Maps = list[Tensor]
 
 
@@ -53,13 +52,13 @@ def dense(head: PixelMLP, maps: Maps, size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize(("side", "hidden"), [(224, (256, 256)), (112, (1024,))])
 @torch.no_grad()
 def test_every_pixel(benchmark: Any, side: int, hidden: tuple[int, ...], method: Any) -> None:
-    torch.manual_seed(0)
-    maps = [torch.randn(1, c, side // s, side // s, device=DEVICE) for c, s in VGG]
-    maps = [m.contiguous(memory_format=torch.channels_last) for m in maps]
-    head = PixelMLP([c for c, _ in VGG], hidden, out_features=21, init="kaiming").eval().to(DEVICE)
+    size = (side, side)
+    maps = make_inputs(Workload("maps", pyramid(VGG[:5], side), size, 1, 0, 1), DEVICE).maps
+    head = PixelMLP([m.shape[1] for m in maps], hidden, out_features=21, init="kaiming")
+    head = head.eval().to(DEVICE)
     benchmark.group = f"head at every pixel: {side} x {side}, {hidden}"
-    exact = dense(deepcopy(head).double(), [m.double() for m in maps], (side, side))
+    exact = dense(deepcopy(head).double(), [m.double() for m in maps], size)
     with full_float32():
-        error = (method(head, maps, (side, side)) - exact).abs().max() / exact.abs().max()
+        error = (method(head, maps, size) - exact).abs().max() / exact.abs().max()
     assert error < 16 * torch.finfo(torch.float32).eps, f"relative error {error:.2g}"
-    benchmark.pedantic(method, args=(head, maps, (side, side)), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(method, args=(head, maps, size), rounds=5, warmup_rounds=1)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from bench.accuracy import check, expected_results, full_float32
 from bench.inputs import Inputs, make_inputs, rotated
-from bench.ledger import Ledger
+from bench.ledger import Ledger, in_turns
 from bench.machine import DEVICE
 from bench.measure import free
 from bench.peers import Peer, prepare
 from bench.results import append
-from bench.timing import Turns, clock
+from bench.timing import clock
 from bench.workloads import WORKLOADS, Workload, for_cpu
 from pixelnet_triton import sparse_hypercolumn
 
@@ -91,25 +91,13 @@ def test_ensemble(benchmark: Any, ledger: Ledger, name: str, training: bool) -> 
             calls[peer_name] = [prepare(peer, copy).once(training) for copy in copies]
             for call in calls[peer_name]:
                 call()
-        turns = Turns(calls, DEVICE)
-
-        def others() -> tuple[tuple[object], dict[str, object]]:
-            turns.round(left=name)
-            return (turns.next_copy(name),), {}
-
-        benchmark.group = f"ensemble-{'training' if training else 'forward'}: {case.sizes()}"
-        benchmark.pedantic(_run, setup=others, rounds=turns.rounds_of(name))
-    if not benchmark.disabled:
         direction = "training" if training else "forward"
-        turns.samples[name].cold += benchmark.stats.stats.data
-        figures = turns.samples[name].summary()
-        once = turns.samples["one call"].summary()
+        benchmark.group = f"ensemble-{direction}: {case.sizes()}"
+        samples = in_turns(benchmark, calls, name)
+    if samples:
+        figures, once = samples[name].summary(), samples["one call"].summary()
         figures |= {f"{key}_of_one_call": once[key] for key in ("median", "cold_median")}
         identity = {"direction": direction, "peer": name, "sizes": case.sizes()}
         line = append("ensemble", ledger.run, {**asdict(case), **identity, **figures})
         benchmark.extra_info.update(line)
     free(DEVICE)
-
-
-def _run(call: Callable[[], object]) -> None:
-    call()

@@ -19,7 +19,10 @@ from bench.planning import forget_calls, plan_hypercolumn
 from bench.results import append
 from bench.workloads import TINY, Case
 
-ROUNDS, CALLS = 40, 20
+
+def _empty_queue() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize(DEVICE)
 
 
 @pytest.mark.benchmark(group="host time of a call")
@@ -31,15 +34,7 @@ def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str
     chosen = peer_of(peer, Case(TINY, training), DEVICE)
     with torch.set_grad_enabled(training):
         once = prepare(chosen, inputs).once(training)
-        if DEVICE.type == "cuda":  # each call meets an empty queue
-            benchmark.pedantic(
-                once,
-                setup=lambda: torch.cuda.synchronize(DEVICE),
-                rounds=ROUNDS * CALLS,
-                warmup_rounds=CALLS,
-            )
-        else:
-            benchmark.pedantic(once, rounds=ROUNDS, iterations=CALLS, warmup_rounds=2)
+        benchmark.pedantic(once, setup=_empty_queue, rounds=800, warmup_rounds=20)
     if benchmark.enabled:
         stats = benchmark.stats.stats
         figures = {"peer": peer, "direction": direction, "sizes": TINY.sizes()}

@@ -1,7 +1,4 @@
-"""What a draw costs: 2,000 pixels of each of five images of 224 x 224, the paper's mini-batch.
-
-pytest bench/test_sampling.py --benchmark-only
-"""
+"""What a draw costs: 2,000 pixels of each of five images of 224 x 224, the paper's mini-batch."""
 
 from __future__ import annotations
 
@@ -12,13 +9,7 @@ import pytest
 import torch
 
 from bench.machine import DEVICE
-from pixelnet_triton.sampling import (
-    BiasedSampler,
-    ClassBalancedSampler,
-    StratifiedSampler,
-    UncertaintySampler,
-    UniformSampler,
-)
+from pixelnet_triton import sampling
 
 N, SHAPE = 2000, (5, 224, 224)
 torch.manual_seed(1)
@@ -26,16 +17,15 @@ LABELS = torch.randint(0, 21, SHAPE, device=DEVICE)
 LABELS[torch.rand(SHAPE, device=DEVICE) < 0.1] = 255
 EDGES = torch.where(LABELS == 255, 255, (LABELS < 2).long())
 SCORES = torch.rand(SHAPE, device=DEVICE)
-UNCERTAINTY = UncertaintySampler(N)
 
 DRAWS: dict[str, Callable[[], object]] = {
-    "uniform": lambda: UniformSampler(N)(LABELS),
-    "uniform, rows": lambda: UniformSampler(N, order="rows")(LABELS),
-    "uniform, morton": lambda: UniformSampler(N, order="morton")(LABELS),
-    "stratified": lambda: StratifiedSampler(N)(LABELS),
-    "biased": lambda: BiasedSampler(N)(EDGES),
-    "class-balanced": lambda: ClassBalancedSampler(N, 21)(LABELS),
-    "uncertainty": lambda: UNCERTAINTY(LABELS, score=SCORES),
+    "uniform": lambda: sampling.UniformSampler(N)(LABELS),
+    "uniform, rows": lambda: sampling.UniformSampler(N, order="rows")(LABELS),
+    "uniform, morton": lambda: sampling.UniformSampler(N, order="morton")(LABELS),
+    "stratified": lambda: sampling.StratifiedSampler(N)(LABELS),
+    "biased": lambda: sampling.BiasedSampler(N)(EDGES),
+    "class-balanced": lambda: sampling.ClassBalancedSampler(N, 21)(LABELS),
+    "uncertainty": lambda: sampling.UncertaintySampler(N)(LABELS, score=SCORES),
 }
 
 

@@ -5,8 +5,7 @@ of everything in the caches; on a GPU cold calls rotate through copies of the in
 
 A CPU's calls are timed by the wall clock. A GPU's by a pair of events around each call, while the
 host is ahead: the queue is first filled with work that takes longer than the host needs to issue
-the calls, so that events bound the device's time and nothing else. What the host needs is measured
-on its own.
+the calls, so that events bound the device's time and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import numpy as np
 import torch
 
 Function = Callable[[], object]
-Clock = Callable[[], Any]
 
 ROUNDS = 10
 SLOT = {"cpu": 0.02, "cuda": 0.01}  # seconds that a peer's warm calls take in one round
@@ -63,24 +61,18 @@ class Turns:
         calls: for each peer the same call on one copy of the inputs or more. Each has run before:
             compilation and tuning are over.
         device: the CPU or a GPU.
-        cold: whether cold calls are timed too.
     """
 
-    def __init__(
-        self,
-        calls: Mapping[str, Sequence[Function]],
-        device: torch.device,
-        cold: bool = True,
-    ) -> None:
-        self.device, self._cold = device, cold
-        self.samples = {name: Samples() for name in calls}
+    def __init__(self, calls: Mapping[str, Sequence[Function]], device: torch.device) -> None:
+        self.device, self._number = device, 0
         self._warm = {name: copies[0] for name, copies in calls.items()}
         self._copies = {name: itertools.cycle(copies) for name, copies in calls.items()}
         self._shuffled = random.Random(0)  # so that nobody always follows the same neighbour
-        self._number = 0
+        self.samples: dict[str, Samples] = {}
         self._first: dict[str, float] = {}
         for name, call in self._warm.items():
-            host = self.samples[name].host = host_seconds(call, device)
+            host = host_seconds(call, device)
+            self.samples[name] = Samples(host=host)
             (self._first[name],) = time_calls([call], device, host)
 
     def rounds_of(self, name: str) -> int:
@@ -101,72 +93,61 @@ class Turns:
         order = [name for name in self._warm if self._number < self.rounds_of(name)]
         self._shuffled.shuffle(order)
         self._number += 1
-        if left in order:
-            order.remove(left)
-            order.append(left)
-        for name in order:
+        for name in sorted(order, key=lambda name: name == left):
             self._turn(name, name == left)
 
     def _turn(self, name: str, left: bool) -> None:
         samples, device = self.samples[name], self.device
         slow = self._first[name] > SLOW
-        count = 1 if slow else int(SLOT[device.type] / max(self._first[name], 1e-6))
+        count = int(SLOT[device.type] / max(self._first[name], 1e-6))
         count = max(1, min(CALLS[device.type], count))
         # One more, not counted: it finds the caches full of what the last peer left there.
-        batch = [self._warm[name]] * (count + (not slow))
-        warm = time_calls(batch, device, samples.host)
+        warm = time_calls([self._warm[name]] * (count + (not slow)), device, samples.host)
         samples.warm += warm if slow else warm[1:]
         if left:
             make_cold(device, samples.host)
-        elif self._cold:
+        else:
             batch = [self.next_copy(name) for _ in range(1 if device.type == "cpu" else count)]
             samples.cold += time_calls(batch, device, samples.host, cold=True)
 
 
 def interleaved(
-    calls: Mapping[str, Sequence[Function]], device: torch.device, cold: bool = True
+    calls: Mapping[str, Sequence[Function]], device: torch.device
 ) -> dict[str, Samples]:
     """All rounds of the turns; see :class:`Turns`."""
-    turns = Turns(calls, device, cold)
+    turns = Turns(calls, device)
     for _ in range(max(map(turns.rounds_of, calls), default=0)):
         turns.round()
     return turns.samples
 
 
 def time_calls(
-    calls: Sequence[Function],
-    device: torch.device,
-    host: float = 0.0,
-    cold: bool = False,
+    calls: Sequence[Function], device: torch.device, host: float = 0.0, cold: bool = False
 ) -> list[float]:
     """Seconds of each call. `host`: what the host needs to issue one, on a GPU."""
-    seconds = []
-    if device.type == "cpu":
-        for call in calls:
-            if cold:
-                make_cold(device)
-            before = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - before)
-        return seconds
-    starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in calls] for _ in range(2))
-    torch.cuda.synchronize(device)
-    _occupy(device, 1.5 * host * len(calls))
-    for start, call, end in zip(starts, calls, ends, strict=True):
-        start.record()
+    tick, marks = clock(device), []
+    if device.type == "cuda":
+        make_cold(device, host * len(calls))
+    for call in calls:
+        if cold and device.type == "cpu":
+            make_cold(device)
+        start = tick()
         call()
-        end.record()
-    torch.cuda.synchronize(device)
-    return [s.elapsed_time(e) / 1e3 for s, e in zip(starts, ends, strict=True)]
+        marks.append((start, tick()))
+    return [end - start for start, end in marks]
 
 
 def make_cold(device: torch.device, host: float = 0.0) -> None:
-    """Fill a CPU's caches with something else; give a GPU work, so that the host gets ahead."""
+    """Fill a CPU's caches with something else; give a GPU work for longer than `host` seconds, so
+    that the host gets ahead."""
     if device.type == "cpu":
         _elsewhere().add_(1)
-    else:
-        torch.cuda.synchronize(device)
-        _occupy(device, 1.5 * host)
+        return
+    torch.cuda.synchronize(device)
+    buffer = torch.empty(BUSY_BYTES, dtype=torch.uint8, device=device)
+    fastest = BUSY_BYTES / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
+    for _ in range(1 + int(min(1.5 * host, BUSY_SECONDS) / fastest)):
+        buffer.zero_()
 
 
 @lru_cache(maxsize=1)
@@ -186,7 +167,7 @@ class Tick:
         return float(start.event.elapsed_time(self.event)) / 1e3
 
 
-def clock(device: torch.device) -> Clock:
+def clock(device: torch.device) -> Callable[[], Any]:
     """What times a call on the device, by the difference of two readings in seconds."""
     return time.perf_counter if device.type == "cpu" else Tick
 
@@ -195,20 +176,11 @@ def host_seconds(call: Function, device: torch.device) -> float:
     """Seconds until a call on a GPU returns, the least of three; 0 on a CPU."""
     if device.type == "cpu":
         return 0.0
-    call()
     seconds = []
-    for _ in range(3):
+    for _ in range(4):
         torch.cuda.synchronize(device)
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
     torch.cuda.synchronize(device)
-    return min(seconds)
-
-
-def _occupy(device: torch.device, seconds: float) -> None:
-    """Keep the device busy for so long, at most BUSY_SECONDS: by clearing a large buffer."""
-    buffer = torch.empty(BUSY_BYTES, dtype=torch.uint8, device=device)
-    fastest = BUSY_BYTES / 8e12  # seconds, on memory of 8 TB/s, faster than any there is
-    for _ in range(1 + int(min(seconds, BUSY_SECONDS) / fastest)):
-        buffer.zero_()
+    return min(seconds[1:])

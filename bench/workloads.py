@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 CORNERS = 4  # cells that one point is interpolated from
@@ -149,27 +148,22 @@ def for_cpu(workload: Workload) -> Workload:
     )
 
 
-def vgg(side: int, conv7: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """conv1_2, 2_2, 3_3, 4_3, 5_3 of VGG-16, and conv-7, for images of this side."""
-    layers = [(64, 1), (128, 2), (256, 4), (512, 8), (512, 16)] + [(4096, 32)] * conv7
-    return tuple((channels, side // stride, side // stride) for channels, stride in layers)
+#: (channels, stride) of conv1_2, 2_2, 3_3, 4_3, 5_3 of VGG-16 and conv-7; of ResNet-50's C2 to C5.
+VGG = ((64, 1), (128, 2), (256, 4), (512, 8), (512, 16), (4096, 32))
+RESNET = ((256, 4), (512, 8), (1024, 16), (2048, 32))
 
 
-def resnet(side: int) -> tuple[tuple[int, int, int], ...]:
-    """C2 to C5 of ResNet-50, for images of this side."""
-    layers = [(256, 4), (512, 8), (1024, 16), (2048, 32)]
-    return tuple((channels, side // stride, side // stride) for channels, stride in layers)
+def pyramid(layers: Sequence[tuple[int, int]], side: int) -> tuple[tuple[int, int, int], ...]:
+    """Their maps (C_i, H_i, W_i), for images of this side."""
+    return tuple((channels, max(1, side // s), max(1, side // s)) for channels, s in layers)
 
-
-VGG = vgg(224)
-SQUARE = (224, 224)
 
 WORKLOADS = (
-    Workload("W1", (VGG[0], VGG[2], VGG[4]), SQUARE, 1, 2000, 4096),  # the paper's Table 4
-    Workload("W2", VGG, SQUARE, 5, 2000, 4096),  # the paper's network
-    Workload("W3", vgg(224, conv7=True), SQUARE, 5, 2000, 4096),
-    Workload("W4", resnet(512), (512, 512), 16, 2048, 256),
-    Workload("W5", VGG, SQUARE, 5, 2000, 256),  # a narrow head
+    Workload("W1", pyramid(VGG[:5:2], 224), (224, 224), 1, 2000, 4096),  # the paper's Table 4
+    Workload("W2", pyramid(VGG[:5], 224), (224, 224), 5, 2000, 4096),  # the paper's network
+    Workload("W3", pyramid(VGG, 224), (224, 224), 5, 2000, 4096),
+    Workload("W4", pyramid(RESNET, 512), (512, 512), 16, 2048, 256),
+    Workload("W5", pyramid(VGG[:5], 224), (224, 224), 5, 2000, 256),  # a narrow head
 )
 
 
@@ -177,30 +171,29 @@ WORKLOADS = (
 SWEEPS = ("points", "width", "layers", "image", "dtype", "layout")
 
 
-def sweep(family: str, on_cpu: bool) -> list[Workload]:
+def sweeps(on_cpu: bool) -> list[Workload]:
     """W5 with other values of one quantity; W3 with fewer layers."""
     deep = replace(WORKLOADS[2], out_features=256)
     narrow, deep = (for_cpu(w) if on_cpu else w for w in (WORKLOADS[4], deep))
-    if family == "layers":
-        counts = range(1, len(deep.layers) + 1)
-        return [replace(deep, layers=deep.layers[:m], value=m) for m in counts]
-    if family == "image":
-        sides = (128, 256, 512) if on_cpu else (128, 256, 512, 1024)
-        images = [replace(narrow, layers=vgg(n), image_size=(n, n), value=n) for n in sides]
-        return [replace(image, images=1, points=2000) for image in images]
-    if family == "layout":
-        layouts = (("NHWC", True), ("NCHW", False))
-        return [replace(narrow, channels_last=last, value=name) for name, last in layouts]
-    values: dict[str, tuple[str, Sequence[Any]]] = {
-        "points": ("points", (250, 500, 1000, 2000, 4000, 16000, 50176)),
-        "width": ("out_features", (64, 256, 512, 1024, 4096, 6144)),
-        "dtype": ("dtype", ("float32", "bfloat16", "float16")),
-    }
+    one = replace(narrow, images=1, points=2000)
+    points: Sequence[int] = (250, 500, 1000, 2000, 4000, 16000, 50176)
+    widths: Sequence[int] = (64, 256, 512, 1024, 4096, 6144)
+    sides: Sequence[int] = (128, 256, 512, 1024)
     if on_cpu:  # a quarter of the points, and all pixels
-        values["points"] = ("points", (62, 250, 1000, 4000, 12544))
-        values["width"] = ("out_features", (64, 256, 1024, 4096, 6144))
-    name, varied = values[family]
-    return [replace(narrow, value=value, **{name: value}) for value in varied]
+        points, widths, sides = (62, 250, 1000, 4000, 12544), (64, 256, 1024, 4096, 6144), sides[:3]
+    varied: dict[str, dict[int | str, Workload]] = {
+        "points": {n: replace(narrow, points=n) for n in points},
+        "width": {d: replace(narrow, out_features=d) for d in widths},
+        "layers": {m: replace(deep, layers=deep.layers[:m]) for m, _ in enumerate(deep.layers, 1)},
+        "image": {n: replace(one, layers=pyramid(VGG[:5], n), image_size=(n, n)) for n in sides},
+        "dtype": {d: replace(narrow, dtype=d) for d in ("float32", "bfloat16", "float16")},
+        "layout": {"NHWC": narrow, "NCHW": replace(narrow, channels_last=False)},
+    }
+    return [
+        replace(workload, name=f"{family}-{value}", family=family, value=value)
+        for family in SWEEPS
+        for value, workload in varied[family].items()
+    ]
 
 
 def registry(on_cpu: bool) -> list[Workload]:
@@ -209,10 +202,7 @@ def registry(on_cpu: bool) -> list[Workload]:
     On a GPU in bfloat16, on the CPU in float32, but for the sweep over dtypes.
     """
     dtype = "float32" if on_cpu else "bfloat16"
-    workloads = [for_cpu(w) if on_cpu else w for w in WORKLOADS]
-    for family in SWEEPS:
-        varied = sweep(family, on_cpu)
-        workloads += [replace(w, name=f"{family}-{w.value}", family=family) for w in varied]
+    workloads = [for_cpu(w) if on_cpu else w for w in WORKLOADS] + sweeps(on_cpu)
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
 
 
@@ -220,37 +210,24 @@ def registry(on_cpu: bool) -> list[Workload]:
 TINY = Workload("tiny", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
 
 
-def random_workloads(count: int, seed: int = 0) -> list[Workload]:
+def random_workloads(count: int = 30, seed: int = 0) -> list[Workload]:
     """First layers of one to four maps: anything from tiny to a tenth of a second."""
     source = random.Random(seed)
-    return [_random_workload(f"random-{seed}.{i}", source) for i in range(count)]
 
-
-def _random_workload(name: str, source: random.Random) -> Workload:
     def around(least: int, most: int) -> int:
         return round(least * (most / least) ** source.random())
 
-    side = around(32, 256)
-    channels_last = source.random() < 0.5
-    strides = sorted(source.choice((1, 2, 4, 8, 16, 32)) for _ in range(source.randint(1, 4)))
-    layers = []
-    for stride in strides:
-        cells = max(1, side // stride)
-        layers.append((around(3, 64) * min(8, stride), cells, cells))
-    images = source.choice((1, 1, 2, 4))
-    points, out_features = around(16, 3000 // images), around(8, 1024)
-    return Workload(
-        name,
-        tuple(layers),
-        (side, side),
-        images,
-        points,
-        out_features,
-        channels_last=channels_last,
-        family="random",
-        ragged=source.random() < 0.2,
-        pixels=False,
-    )
+    workloads = []
+    for i in range(count):
+        side, channels_last = around(32, 256), source.random() < 0.5
+        strides = sorted(source.choice((1, 2, 4, 8, 16, 32)) for _ in range(source.randint(1, 4)))
+        layers = pyramid([(around(3, 64) * min(8, stride), stride) for stride in strides], side)
+        images = source.choice((1, 1, 2, 4))
+        sizes = ((side, side), images, around(16, 3000 // images), around(8, 1024))
+        workload = Workload(f"random-{seed}.{i}", layers, *sizes, family="random", pixels=False)
+        ragged = source.random() < 0.2
+        workloads.append(replace(workload, channels_last=channels_last, ragged=ragged))
+    return workloads
 
 
 def small_workloads() -> list[Workload]:

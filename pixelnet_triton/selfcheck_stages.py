@@ -41,11 +41,12 @@ class Stage:
 
 
 _SMALL = "bfloat16 and channels_last"
+_FIRST_LAYER = "bench/test_first_layer.py"
 _ONE_TILE = "test_gather and bfloat16 and channels_last and 16-64"
 STAGES = (
     Stage(
         "compile",
-        ("bench/test_compile.py", "tests/gate", "-p", "tests.compile_only"),
+        (f"{_FIRST_LAYER}::test_plan_compiles", "tests/gate", "-p", "tests.compile_only"),
         share=4,
         dry=(*FAKE_GPU, "-k", f"({_ONE_TILE}) or (W1 and auto)"),
     ),

@@ -47,7 +47,6 @@ def quotes() -> list[Quote]:
 
 def _settings() -> list[Quote]:
     """Figures that the code has."""
-    whole, quick = compare.WHOLE[1], compare.QUICK[1]
     cold = f"{timing.COLD_BYTES >> 20} MB"
     share = f"{BiasedSampler(1).positive_fraction:.0%}"
     degrees = ", ".join(f"{t:g}" for t in normals.THRESHOLDS)
@@ -60,9 +59,12 @@ def _settings() -> list[Quote]:
     grown = re.search(r"grown < (\d+) << 20", _text("tests/integrations/test_long_runs.py"))
     assert grown is not None
     return [
-        Quote("docs/benchmarks.md", "bench/compare.py", f"in {whole:.0f} minutes, with `--quick`"),
-        Quote("docs/benchmarks.md", "bench/compare.py", f"with `--quick` in {quick:.0f} |"),
-        Quote("docs/development.md", "bench/compare.py", f"in {whole:.0f} minutes, with its noise"),
+        Quote("docs/benchmarks.md", "bench/compare.py", f"in {compare.MINUTES:.0f} minutes, or"),
+        Quote(
+            "docs/development.md",
+            "bench/compare.py",
+            f"in {compare.MINUTES:.0f} minutes, with its noise",
+        ),
         Quote("docs/benchmarks.md", "bench/timing.py", f"call on a CPU {cold} are touched"),
         Quote("docs/benchmarks.md", "bench/timing.py", f"Touching {cold} empties"),
         Quote("docs/training.md", "sampling/samplers.py", f"`BiasedSampler`, {share} by default"),

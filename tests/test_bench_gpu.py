@@ -6,7 +6,7 @@ The benchmarks themselves are run so by `selfcheck --dry`, which takes these tes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,7 @@ def test_clocks_are_events(cuda: FakeCuda) -> None:
     start = ticks()
     assert 0 < ticks() - start < 1
     assert len(time_calls([lambda: None] * 3, GPU, 1e-4)) == 3
-    assert cuda.calls["synchronize"] == 2
+    assert cuda.calls["synchronize"] == 1
 
 
 def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
@@ -79,7 +79,6 @@ def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
     names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
     for line in measure_case(case, names, GPU).values():
-        assert line["host"] > 0
         assert line["samples"] == line["cold_samples"] > 1
         json.dumps(line)
 
@@ -93,6 +92,11 @@ def test_what_does_not_fit_is_told(cuda: FakeCuda, monkeypatch: pytest.MonkeyPat
     assert line["problem"] == "out of memory"
 
 
+def _repeat(update: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        update()
+
+
 @pytest.mark.parametrize("mode", ["dense", "sparse", "backbone"])
 def test_a_row_of_table4(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
@@ -100,7 +104,7 @@ def test_a_row_of_table4(
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     monkeypatch.setitem(table4.ROWS, "row", Network(mode, 1))
     sizes = Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
-    line = table4.measure_row("row", sizes, GPU, {"device": "X"}, budget=0)
+    line = table4.measure_row("row", sizes, GPU, {"device": "X"}, 0, _repeat)
     assert line["samples"] == 3
     assert line["memory_bytes"] == 4096
     assert line["spread"][0] <= line["updates_per_second"] <= line["spread"][1]

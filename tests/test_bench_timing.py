@@ -39,11 +39,10 @@ def test_interleaved_times_every_peer_and_tells_them_apart() -> None:
 
 def test_slow_peers_have_three_turns_and_fast_ones_all() -> None:
     calls = {"slow": [lambda: time.sleep(0.2)], "fast": [lambda: None]}
-    samples = interleaved(calls, CPU, cold=False)
+    samples = interleaved(calls, CPU)
     assert len(samples["slow"].warm) == 3
     assert len(samples["fast"].warm) > 100
-    assert samples["fast"].cold == []
-    assert "cold_median" not in samples["fast"].summary()
+    assert (len(samples["slow"].cold), len(samples["fast"].cold)) == (3, 10)
 
 
 def test_the_order_changes_and_the_first_of_a_peers_warm_calls_does_not_count(
@@ -54,13 +53,13 @@ def test_the_order_changes_and_the_first_of_a_peers_warm_calls_does_not_count(
     order: list[str] = []
     names = ("first", "second", "third")
     calls = {n: [lambda n=n: order.append(n)] for n in names}  # type: ignore[misc]
-    turns = Turns(calls, CPU, cold=False)
+    turns = Turns(calls, CPU)
     firsts = set()
     for _ in range(5):
         order.clear()
         turns.round()
         firsts.add(order[0])
-        assert [order.count(n) for n in names] == [4] * 3
+        assert [order.count(n) for n in names] == [5] * 3
     assert len(firsts) > 1
     assert {len(samples.warm) for samples in turns.samples.values()} == {5 * 3}
 

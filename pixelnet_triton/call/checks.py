@@ -1,8 +1,8 @@
-"""Everything that can be wrong with a call, said before anything is computed.
+"""What can be wrong with the tensors of a call, said before anything is computed.
 
 Each message names the argument, what came, what was expected and the remedy. `check_call` reads
-metadata only, so it costs microseconds and works while a graph is traced; `check_values` reads
-the points themselves and runs inside the operator.
+metadata only, that of the options too (check_options.py), so it costs microseconds and works
+while a graph is traced; `check_values` reads the points themselves and runs inside the operator.
 """
 
 from __future__ import annotations
@@ -10,26 +10,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..tools.values import values_at_hand
-from .geometry import COORDINATES, INTERPOLATIONS, PADDING_MODES
+from .check_options import check_image_size, check_plan, check_strides
 from .options import Options
-from .plan import PLAN_NAMES, Plan
 
-__all__ = [
-    "ACTIVATIONS",
-    "check_call",
-    "check_maps",
-    "check_names",
-    "check_strides",
-    "check_values",
-]
+__all__ = ["check_call", "check_maps", "check_values"]
 
-ACTIVATIONS = (None, "relu", "gelu")
 _FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
@@ -54,11 +44,11 @@ def check_call(
     """
     _check_features(features)
     _check_points(points, batch_index, features[0])
-    _check_image_size(options.image_size)
+    check_image_size(options.image_size)
     if options.strides is not None:
         check_strides(options.strides, len(features), options.align_corners)
     _check_linear(weight, bias, features)
-    _check_plan(options.plan, len(features))
+    check_plan(options.plan, len(features))
     # A warning would break the graph.
     if points.dtype in _HALF_DTYPES and not torch.compiler.is_compiling():
         warnings.warn(
@@ -67,24 +57,6 @@ def check_call(
             "pixel beyond, and fractions of pixels before. Convert what they are computed from "
             "with .float(), and pass float32 points",
             stacklevel=5,  # the caller of sparse_hypercolumn
-        )
-
-
-def check_names(options: Options, weight: Tensor | None) -> None:
-    """Raise `ValueError` for an unknown option, naming the known ones."""
-    for name, known in (
-        ("activation", ACTIVATIONS),
-        ("interpolation", INTERPOLATIONS),
-        ("padding_mode", PADDING_MODES),
-        ("coordinates", COORDINATES),
-    ):
-        came = getattr(options, name)
-        if came not in known:
-            raise ValueError(f"{name}={came!r} is unknown; use one of {known}")
-    if options.activation is not None and weight is None:
-        raise ValueError(
-            f"activation={options.activation!r} needs a weight: without one the hypercolumns "
-            "themselves are returned. Pass weight=..., or apply the activation to the result"
         )
 
 
@@ -208,42 +180,6 @@ def _check_device(name: str, tensor: Tensor, feature: Tensor) -> None:
         )
 
 
-def _check_image_size(image_size: tuple[int, int]) -> None:
-    if not isinstance(image_size, Sequence) or len(image_size) != 2:
-        raise TypeError(
-            f"image_size={image_size!r}; expected (height, width) in pixels, or one such pair for "
-            "each image"
-        )
-    if any(not isinstance(n, (int, torch.SymInt)) or isinstance(n, bool) for n in image_size):
-        raise TypeError(f"image_size={image_size!r}; expected two integers (height, width)")
-    if image_size[0] < 1 or image_size[1] < 1:
-        raise ValueError(f"image_size={image_size!r}; height and width must be at least 1 pixel")
-
-
-def check_strides(strides: Sequence[Any], layers: int, align_corners: bool) -> None:
-    """Raise unless there is a positive number, or a pair of them, for each layer."""
-    if align_corners:
-        raise ValueError(
-            "strides cannot be combined with align_corners=True: a stride defines the half-pixel "
-            "map (x - (s - 1) / 2) / s. Leave one of them out"
-        )
-    if not isinstance(strides, Sequence) or len(strides) != layers:
-        raise ValueError(
-            f"strides={strides!r}; expected one entry for each of the {layers} layers, a number "
-            "of image pixels per cell or a pair (stride_y, stride_x)"
-        )
-    for i, stride in enumerate(strides):
-        pair = stride if isinstance(stride, tuple) else (stride, stride)
-        numbers = [s for s in pair if isinstance(s, (int, float)) and not isinstance(s, bool)]
-        if len(pair) != 2 or len(numbers) != 2:
-            raise TypeError(
-                f"strides[{i}]={stride!r}; expected a number of image pixels per cell, or a "
-                "tuple (stride_y, stride_x)"
-            )
-        if not all(s > 0 and math.isfinite(s) for s in numbers):
-            raise ValueError(f"strides[{i}]={stride!r}; a stride must be positive and finite")
-
-
 def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence[Tensor]) -> None:
     first = features[0]
     if weight is None:
@@ -272,19 +208,6 @@ def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence
         raise ValueError(
             f"bias has shape {_shape(bias)}; expected {tuple(weight.shape[:-1])}, one entry for "
             "each row of weight"
-        )
-
-
-def _check_plan(plan: str | Plan, layers: int) -> None:
-    if isinstance(plan, Plan):
-        if len(plan.layers) != layers:
-            raise ValueError(
-                f"plan has strategies for {len(plan.layers)} layers but features has {layers}; "
-                "make it with plan_hypercolumn for these features"
-            )
-    elif plan not in PLAN_NAMES:
-        raise ValueError(
-            f"plan={plan!r} is unknown; use one of {PLAN_NAMES}, or a plan made by plan_hypercolumn"
         )
 
 

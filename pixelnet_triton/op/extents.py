@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..call import Options
-from ..call.checks import check_maps, check_strides, check_values
+from ..call.check_options import check_strides
+from ..call.checks import check_maps, check_values
 from ..tools.values import values_at_hand
 
 __all__ = ["within_extents"]

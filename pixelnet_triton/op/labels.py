@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..call import LayerAffine, Options, layer_geometry
-from ..call.checks import check_call, check_names, check_values
+from ..call.check_options import check_names
+from ..call.checks import check_call, check_values
 from ..call.geometry import quotient
 from ..tools.values import values_at_hand
 

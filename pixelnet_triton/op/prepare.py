@@ -24,7 +24,8 @@ from ..call import (
     Stride,
     layer_geometry,
 )
-from ..call.checks import check_call, check_maps, check_names
+from ..call.check_options import check_names
+from ..call.checks import check_call, check_maps
 from ..call.shape import bucket, layer_shape
 from ..planner import plan_for
 from .dispatch import backend_for, require
