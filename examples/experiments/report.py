@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -111,6 +112,8 @@ def _lines(table: Table, rows: Rows) -> Iterable[str]:
 
 
 def _cell(values: list[float]) -> str:
+    if any(map(math.isnan, values)):  # the loss of a run that diverged
+        return "nan"
     digits = 2 if statistics.mean(values) >= 10 else 3
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"
