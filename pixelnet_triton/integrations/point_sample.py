@@ -42,7 +42,7 @@ def point_sample(
             `grid_sample` itself.
 
     Returns:
-        ``(N, C, P)`` or ``(N, C, P_h, P_w)``, channels innermost in memory. Differentiable once
+        ``(N, C, P)`` or ``(N, C, P_h, P_w)``, channels innermost in memory. Differentiable
         with respect to both tensors. Positions are float32 (float64 for a float64 map) even
         where `input` is half precision; `grid_sample` would ask for half-precision coordinates.
         Under autocast the result has the wider dtype of the two, as `grid_sample`'s has; only the
