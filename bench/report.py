@@ -1,4 +1,4 @@
-"""The figures of README.md, docs/benchmarks.md and docs/planner-measurements.md.
+"""The figures of README.md and of docs/: benchmarks.md, integration.md, planner-measurements.md.
 
 They are written from the files in bench/results/.
 
@@ -11,7 +11,7 @@ A block stands between two comments, which stay:
     <!-- end of figures: summary -->
 
 Blocks: `summary`, the first layer and Table 4 in short, of a GPU and of a CPU; `results`,
-everything, of every device; `planner`, every plan of many calls.
+everything, of every device; `planner`, every plan of many calls; those of report_extra.py.
 Nothing in them is typed by hand.
 """
 
@@ -23,6 +23,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .report_extra import BLOCKS as EXTRA_BLOCKS
+from .report_extra import FILES as EXTRA_FILES
 from .report_planner import planner_block
 from .results import (
     Line,
@@ -44,7 +46,8 @@ from .workloads import SWEEPS, WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = tuple(
-    ROOT / name for name in ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")
+    ROOT / name
+    for name in ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", *EXTRA_FILES)
 )
 PEERS = {
     "auto": "this library",
@@ -138,7 +141,12 @@ def results_block() -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-BLOCKS = {"summary": summary_block, "results": results_block, "planner": planner_block}
+BLOCKS = {
+    "summary": summary_block,
+    "results": results_block,
+    "planner": planner_block,
+    **EXTRA_BLOCKS,
+}
 
 
 def _run(line: Line) -> str:
