@@ -28,7 +28,8 @@ class FirstDerivative(NamedTuple):
     """All that the first derivative of a call is made from.
 
     Args:
-        grad: (P, D), or (P, sum C_i) without a weight. output: the ReLU's, or None.
+        grad: (..., D), or (..., sum C_i) without a weight, of P rows. output: the ReLU's, alike;
+            or None.
         points: (P, 2). batch_index: (P,); None for P / B points an image, in order.
         weight: (D, sum C_i) or None. features: M maps (B, C_i, H_i, W_i).
     """
@@ -90,6 +91,7 @@ def _first_derivative(of: FirstDerivative) -> list[Tensor | None]:
     wanted |= {"weight"} if of.wanted.weight else set()
     chosen = {name: tensor for name, tensor in of.variables().items() if name in wanted}
     grad = of.grad if of.output is None else of.grad * (of.output > 0)
+    grad = grad.flatten(0, -2)  # (P, D)
     found: dict[str, Tensor] = {}
     if chosen:
 
