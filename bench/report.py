@@ -1,4 +1,4 @@
-"""The figures of README.md, docs/benchmarks.md and docs/planner-measurements.md.
+"""The figures of README.md and of docs/: benchmarks.md, integration.md, planner-measurements.md.
 
 They are written from the files in bench/results/: python -m bench.report
 
@@ -8,7 +8,7 @@ A block stands between two comments, which stay:
     <!-- end of figures: summary -->
 
 Blocks: `summary`, the first layer and Table 4 in short, of a GPU and of a CPU; `results`,
-everything, of every device; `planner`, every plan of many calls.
+everything, of every device; `planner`, every plan of many calls; those of report_extra.py.
 Nothing in them is typed by hand.
 """
 
@@ -19,6 +19,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from .report_extra import BLOCKS as EXTRA_BLOCKS
+from .report_extra import FILES as EXTRA_FILES
 from .report_planner import planner_block
 from .results import (
     Line,
@@ -38,7 +40,7 @@ from .table4_text import table4_claims, table4_table
 from .workloads import SWEEPS, WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md")
+FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", *EXTRA_FILES)
 PEERS = {
     "auto": "this library",
     "two_step": "every layer gathered",
@@ -125,7 +127,12 @@ def results_block() -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-BLOCKS = {"summary": summary_block, "results": results_block, "planner": planner_block}
+BLOCKS = {
+    "summary": summary_block,
+    "results": results_block,
+    "planner": planner_block,
+    **EXTRA_BLOCKS,
+}
 
 
 def _identity(run: Sequence[Line]) -> str:

@@ -6,6 +6,7 @@
     table4.jsonl           rows of the paper's Table 4
     planner_regret.jsonl   a call by all its plans
     ensemble.jsonl         ten first layers in one call, and in ten
+    patches.jsonl          a step of another package before and after its patch
 
 Lines are never rewritten: old ones have no times of cold calls (:func:`shown`).
 

@@ -71,8 +71,9 @@ def sparse_hypercolumn(
     Returns:
         ``(B, N, sum C_i)`` or ``(P, sum C_i)``; with a weight ``(B, N, D)`` or ``(P, D)``, of an
         ensemble ``(B, N, E, D)`` or ``(P, E, D)``; in the features' dtype (under autocast in the
-        autocast dtype). Differentiable once with respect to every map, weight, bias and (bilinear,
-        floating) points; under `torch.func`, too, and again in forward mode.
+        autocast dtype). Differentiable with respect to every map, weight, bias and (bilinear,
+        floating) points; under `torch.func`, too, and any number of times: derivatives after the
+        first hold the hypercolumns in memory.
 
     Raises:
         TypeError, ValueError: an argument cannot be served; the message names it and the remedy.

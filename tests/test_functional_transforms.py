@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.autograd.functional import hessian as autograd_hessian
+from torch.autograd.functional import jacobian
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
@@ -82,6 +84,15 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Tensor], Arguments], Any]] = {
     "jacrev in chunks": lambda f, a: jacrev(f, EVERY, chunk_size=1)(*a),
     "jacfwd": lambda f, a: jacfwd(f, EVERY)(*a),
     "hessian": lambda f, a: hessian(lambda w: loss(f)(*a[:3], w, a[4]))(a[3]),
+    "jacrev of jacrev": lambda f, a: jacrev(jacrev(loss(f), (3, 4)), (2, 3))(*a),
+    "gradients of each gradient": lambda f, a: vmap(grad(lambda m: grad(loss(f))(m, *a[1:]).sum()))(
+        *twice(a[0])
+    ),
+    "jacobian at once": lambda f, a: jacobian(f, a, vectorize=True),
+    "jacobian at once, forward": lambda f, a: jacobian(
+        f, a, vectorize=True, strategy="forward-mode"
+    ),
+    "hessian at once": lambda f, a: autograd_hessian(loss(f), a, vectorize=True),
     "forward over reverse": lambda f, a: jvp(
         lambda p: grad(loss(f), 2)(*a[:2], p, *a[3:]), (a[2],), (a[2].cos(),)
     ),
@@ -152,16 +163,6 @@ def test_ensembles_labels_and_autocast(device: torch.device) -> None:
         return sparse_hypercolumn([label], inputs.points, (12, 16), interpolation="nearest")
 
     torch.testing.assert_close(vmap(at_points)(labels), torch.stack([*map(at_points, labels)]))
-
-
-def test_a_second_reverse_is_refused_with_the_way_out(device: torch.device) -> None:
-    inputs = made(device)
-
-    def of_bias(bias: Tensor) -> Tensor:
-        return sparse_hypercolumn(**inputs.arguments(bias=bias)).square().sum()
-
-    with pytest.raises(RuntimeError, match=r"pixelnet_triton\.reference.*torch\.func\.hessian"):
-        jacrev(jacrev(of_bias))(inputs.bias)
 
 
 def test_bad_points_are_refused(device: torch.device) -> None:

@@ -163,27 +163,6 @@ class TestGradients:
         others = [t for name, t in inputs.tensors().items() if name != wanted]
         assert all(other.grad is None for other in others)
 
-    @pytest.mark.parametrize("wanted", ["all", "features[0]", "weight"])
-    def test_second_derivative_is_refused(self, wanted: str, device: torch.device) -> None:
-        inputs = build(LINEAR, device)
-        named = inputs.tensors()
-        tensors = leaves(inputs) if wanted == "all" else [named[wanted].requires_grad_()]
-        # by name: a small call would be an expression, which is differentiable twice
-        value = sparse_hypercolumn(**inputs.arguments(plan="gather"))
-        grads = torch.autograd.grad(value.square().sum(), tensors, create_graph=True)
-        with pytest.raises(RuntimeError, match=r"differentiable once.*reference"):
-            torch.autograd.grad(sum(grad.square().sum() for grad in grads), tensors)
-
-    def test_second_derivative_is_refused_by_the_registered_operator(
-        self, device: torch.device
-    ) -> None:
-        inputs = build(LINEAR, device)
-        tensors = leaves(inputs)
-        value = OPERATORS.sparse_hypercolumn(*operator_arguments(inputs))
-        grads = torch.autograd.grad(value.square().sum(), tensors, create_graph=True)
-        with pytest.raises(RuntimeError, match=r"differentiable once.*reference"):
-            torch.autograd.grad(sum(grad.square().sum() for grad in grads), tensors)
-
     def test_no_graph_without_need(self, device: torch.device) -> None:
         inputs = build(LINEAR, device)
         assert sparse_hypercolumn(**inputs.arguments()).grad_fn is None

@@ -189,7 +189,7 @@ def test_rf_detr_1432(interpolation: str, plan: str, count: int) -> None:
 
 @OF_FUNCTORCH
 def test_pytorch_34704() -> None:
-    """The second derivative, which `grid_sample` lacks: forward mode over the gradient."""
+    """The second derivative, which `grid_sample` lacked: forward or reverse, over reverse."""
     feature = torch.randn(1, 3, 6, 7, dtype=torch.float64)
     points = torch.rand(1, 4, 2, dtype=torch.float64) * 5
 
@@ -197,7 +197,20 @@ def test_pytorch_34704() -> None:
         return lambda x: function([feature], x, (6, 7)).square().sum()
 
     expected = torch.autograd.functional.hessian(loss(reference_hypercolumn), points)
-    actual = torch.func.hessian(loss(sparse_hypercolumn))(points)
+    for hessian in (torch.func.hessian, lambda f: torch.func.jacrev(torch.func.jacrev(f))):
+        torch.testing.assert_close(hessian(loss(sparse_hypercolumn))(points), expected)
+
+
+def test_pypose_122() -> None:
+    """The vectorised Jacobian of what has a backward of its own."""
+    feature, points = torch.randn(1, 3, 6, 7), torch.rand(1, 4, 2) * 5
+
+    def of(function: Any) -> Any:
+        return lambda f, x: function([f], x, (6, 7))
+
+    jacobian = torch.autograd.functional.jacobian
+    expected = jacobian(of(reference_hypercolumn), (feature, points))
+    actual = jacobian(of(sparse_hypercolumn), (feature, points), vectorize=True)
     torch.testing.assert_close(actual, expected)
 
 

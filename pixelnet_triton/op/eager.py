@@ -15,15 +15,10 @@ from torch import Tensor
 from ..call import Executor, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward
 from .prepare import Prepared, prepare_executor
+from .twice import FirstDerivative, second_derivative
+from .vectors import hides_vectors, vector_by_vector
 
-__all__ = ["SECOND_DERIVATIVE", "SparseHypercolumn", "TransformedHypercolumn", "refuse_gelu"]
-
-SECOND_DERIVATIVE = (
-    "sparse_hypercolumn is differentiable once; its backward was to be differentiated again. "
-    "Compute this part with pixelnet_triton.reference.sparse_hypercolumn, which is plain PyTorch "
-    "and differentiable any number of times, take forward mode over reverse mode "
-    "(torch.func.hessian), or leave create_graph=True out"
-)
+__all__ = ["SparseHypercolumn", "TransformedHypercolumn", "refuse_gelu"]
 
 
 def refuse_gelu(activation: str | None) -> None:
@@ -102,6 +97,8 @@ class SparseHypercolumn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if hides_vectors(grads[0]):
+            return vector_by_vector(lambda grad: SparseHypercolumn.backward(ctx, grad), grads[0])
         refuse_gelu(ctx.call.activation)
         points, batch_index, weight, output, *features = _kept(ctx)
         needs = ctx.needs_input_grad
@@ -139,6 +136,12 @@ def _backward(
     return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
 
 
+def _zeros_like_one(tensor: Tensor, dim: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[dim] = 1
+    return tensor.new_zeros(shape)
+
+
 def _one_by_one(
     function: type[torch.autograd.Function],
     info: Any,
@@ -147,13 +150,16 @@ def _one_by_one(
 ) -> tuple[Any, Any]:
     """A rule of vmap, whatever it runs over: maps, points, weights or gradients, call by call."""
     pairs = list(zip(arguments, in_dims, strict=True))
+    if info.batch_size == 0:  # of no call there are shapes alone: those of one with zeros
+        pairs = [(_zeros_like_one(a, d) if isinstance(d, int) else a, d) for a, d in pairs]
     results = [
         function.apply(*[a.select(d, i) if isinstance(d, int) else a for a, d in pairs])
-        for i in range(info.batch_size)
+        for i in range(max(info.batch_size, 1))
     ]
+    count = info.batch_size
     if isinstance(results[0], Tensor):
-        return torch.stack(results), 0
-    stacked = [None if r[0] is None else torch.stack(r) for r in zip(*results, strict=True)]
+        return torch.stack(results)[:count], 0
+    stacked = [None if r[0] is None else torch.stack(r)[:count] for r in zip(*results, strict=True)]
     return tuple(stacked), tuple([None if s is None else 0 for s in stacked])
 
 
@@ -186,7 +192,7 @@ class TransformedHypercolumn(torch.autograd.Function):
 
 
 class _SparseHypercolumnBackward(torch.autograd.Function):
-    """The first derivative, as a function whose own derivative is refused by name."""
+    """The first derivative, as a function that has a derivative itself (twice.py)."""
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor | None, ...]:
@@ -194,12 +200,17 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Nothing to keep; but torch.func takes only functions that have this method."""
+        *tensors, ctx.call, ctx.wanted = inputs[:7]
+        _keep(ctx, *tensors, *inputs[7:])
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         return _one_by_one(_SparseHypercolumnBackward, info, in_dims, arguments)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(SECOND_DERIVATIVE)
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad, points, batch_index, weight, output, *features = _kept(ctx)
+        tensors = (grad, points, batch_index, weight, output, features)
+        first = FirstDerivative(*tensors, ctx.call.geometry, ctx.wanted)
+        of_grad, of_points, of_weight, of_features = second_derivative(first, cotangents)
+        return (of_grad, of_points, None, of_weight, None, None, None, *of_features)

@@ -3,8 +3,7 @@
     dy = S dX W^T + (dS) X W^T + S X dW^T + db
 
 The kernels have no such derivative. In forward mode nothing is kept for a backward pass, so that
-the memory is that of the hypercolumns; it gives second derivatives, too, over the first of
-reverse mode (`torch.func.hessian`).
+the memory is that of the hypercolumns.
 """
 
 from __future__ import annotations

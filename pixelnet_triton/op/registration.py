@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ..call import Executor, Geometry, Linear, Plan, Sampling, Wanted
 from .compute import compute_backward, compute_forward, empty_output
-from .eager import SECOND_DERIVATIVE, refuse_gelu
+from .eager import refuse_gelu
 from .known import Memory
 from .prepare import Prepared, prepare_executor
+from .twice import FirstDerivative, second_derivative
+from .vectors import vector_by_vector
 
 __all__ = ["executor_for", "traced"]
 
@@ -149,21 +151,40 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _derivative(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     refuse_gelu(ctx.activation)
     points, batch_index, weight, output, *features = ctx.saved_tensors
-    gradients = _operator_backward(
-        grad, points, batch_index, weight, output, features, *ctx.settings, ctx.needs
-    )
+    # A subclass would make its own of the gradients, which a tensor of many vectors refuses.
+    with torch._C.DisableTorchFunctionSubclass():
+        gradients = _operator_backward(
+            grad, points, batch_index, weight, output, features, *ctx.settings, ctx.needs
+        )
     points_grad, weight_grad, bias_grad, *feature_grads = (
         g if need else None for g, need in zip(gradients, ctx.needs, strict=True)
     )
     return (points_grad, None, weight_grad, bias_grad, feature_grads, *(None,) * 7)
 
 
-def _refuse(ctx: Any, *grads: Any) -> Any:
-    raise RuntimeError(SECOND_DERIVATIVE)
+def _backward_of_vectors(grad: Tensor, *arguments: Any) -> list[Tensor | None]:
+    return list(vector_by_vector(lambda vector: _operator_backward(vector, *arguments), grad))
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    grad, points, batch_index, weight, relu, features, *ctx.settings, _, ctx.needs = inputs
+    ctx.save_for_backward(grad, points, batch_index, weight, relu, *features)
+
+
+def _second_derivative(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    grad, points, batch_index, weight, output, *features = ctx.saved_tensors
+    tensors = (grad, points, batch_index, weight, output, features)
+    wanted = Wanted(tuple(ctx.needs[3:]), *ctx.needs[:3])
+    first = FirstDerivative(*tensors, Geometry.from_flat(*ctx.settings), wanted)
+    given = [c if need else None for c, need in zip(cotangents, ctx.needs, strict=True)]
+    of_grad, of_points, of_weight, of_features = second_derivative(first, given)
+    return (of_grad, of_points, None, of_weight, None, of_features, *(None,) * 5)
 
 
 _operator.register_autograd(_derivative, setup_context=_setup)
-_operator_backward.register_autograd(_refuse)
+_operator_backward.register_autograd(_second_derivative, setup_context=_setup_backward)
+_LIBRARY = torch.library.Library("pixelnet_triton", "FRAGMENT")  # what it registers lives with it
+_LIBRARY.impl("sparse_hypercolumn_backward", _backward_of_vectors, "Batched")
 
 
 def traced(

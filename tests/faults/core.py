@@ -7,6 +7,7 @@ _CALLS = ("tests/test_sparse_hypercolumn.py",)
 _REFERENCE = ("tests/test_reference.py", "tests/test_sparse_hypercolumn.py")
 _INPUTS = tuple(f"tests/test_bad_{what}.py" for what in ("inputs", "points", "options"))
 _OPERATORS = ("tests/test_operators.py",)
+_DERIVATIVES = ("tests/test_more_derivatives.py",)
 _PLANNER = ("tests/test_planner.py", "tests/test_cost_model.py")
 _PROFILES = ("tests/test_device_profiles.py",)
 _ROUTES = ("tests/test_cpu_routes.py",)
@@ -140,11 +141,18 @@ FAULTS = (
         "weight-and-bias-exchanged", _EAGER, "needs[2], needs[3])", "needs[3], needs[2])", _CALLS
     ),
     Fault(
-        "second-derivative-not-refused",
+        "second-derivative-without-the-mask",
+        "pixelnet_triton/op/twice.py",
+        "of.grad * (of.output > 0)",
+        "of.grad",
+        _DERIVATIVES,
+    ),
+    Fault(
+        "vectors-seen-as-one-gradient",
         _EAGER,
-        "raise RuntimeError(SECOND_DERIVATIVE)",
-        "return (None,) * 20",
-        _OPERATORS,
+        "if hides_vectors(grads[0]):",
+        "if False:",
+        _DERIVATIVES,
     ),
     Fault(
         "mask-not-kept",

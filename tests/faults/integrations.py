@@ -6,7 +6,7 @@ _PATCHING = "pixelnet_triton/integrations/patching.py"
 _REPLACEMENTS = "pixelnet_triton/integrations/replacements.py"
 _EXTENTS = "pixelnet_triton/op/extents.py"
 _CPU = "pixelnet_triton/cpu/"
-_PATCHES = ("tests/integrations/test_patching.py",)
+_PATCHES = ("tests/integrations/patching",)
 _SIZES = ("tests/test_image_sizes.py",)
 _ELSEWHERE = ("tests/test_seen_elsewhere.py",)
 

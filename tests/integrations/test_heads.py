@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.integrations import FusedLinear, PointHead
 
-from .test_point_sample import detectron2_point_sample
+from .transcribed import detectron2_point_sample
 
 CHANNELS = (5, 3)
 SIZE = (12, 16)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton.integrations import (
@@ -17,16 +16,7 @@ from pixelnet_triton.integrations import (
 
 from ..conftest import takes_float64
 from ..tolerances import assert_close_to_reference
-
-
-def detectron2_point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
-    """projects/PointRend/point_rend/point_features.py, word for word."""
-    add_dim = False
-    if point_coords.dim() == 3:
-        add_dim = True
-        point_coords = point_coords.unsqueeze(2)
-    output = F.grid_sample(input, 2.0 * point_coords - 1.0, **kwargs)
-    return output.squeeze(3) if add_dim else output
+from .transcribed import Boxes, detectron2_fine_grained, detectron2_point_sample
 
 
 def inputs(*grid: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -129,36 +119,6 @@ def test_features_of_a_list_of_maps(grid: tuple[int, ...], align_corners: bool) 
         [detectron2_point_sample(f, points, align_corners=align_corners) for f in maps], dim=1
     )
     torch.testing.assert_close(point_features(maps, points, align_corners), expected)
-
-
-class Boxes:
-    """What is used of detectron2's class: `.tensor`."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-def detectron2_fine_grained(
-    features: list[Tensor], scales: list[float], boxes: list[Boxes], point_coords: Tensor
-) -> tuple[Tensor, Tensor]:
-    """point_sample_fine_grained_features of detectron2, with tensors for its helper classes."""
-    corners = torch.cat([b.tensor for b in boxes])
-    in_image = point_coords.clone()
-    for axis in (0, 1):
-        extent = corners[:, None, axis + 2] - corners[:, None, axis]
-        in_image[:, :, axis] = in_image[:, :, axis] * extent + corners[:, None, axis]
-    image_features = []
-    for image, points in enumerate(torch.split(in_image, [len(b.tensor) for b in boxes])):
-        of_image = []
-        for feature, scale in zip(features, scales, strict=True):
-            height, width = feature.shape[-2:]
-            scaled = points / (torch.tensor([width, height]) / scale)
-            sampled = detectron2_point_sample(
-                feature[image].unsqueeze(0), scaled.unsqueeze(0), align_corners=False
-            )
-            of_image.append(sampled.squeeze(0).transpose(1, 0))
-        image_features.append(torch.cat(of_image, dim=1))
-    return torch.cat(image_features, dim=0), in_image
 
 
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0, 0, 0]], ids=["some", "none"])

@@ -8,6 +8,8 @@ import torch
 from pixelnet_triton.kernels.launch import precision
 
 from ..test_image_sizes import test_whole_pixels_are_the_cells_to_the_bit  # noqa: F401
+from ..test_more_derivatives import test_a_third_derivative  # noqa: F401
+from ..test_seen_elsewhere import test_pypose_122  # noqa: F401
 from ..test_sparse_hypercolumn import (  # noqa: F401
     test_bad_numbers_stay_with_the_points_that_see_them,
     test_derivative_at_cell_centres_and_borders,
