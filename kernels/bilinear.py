@@ -182,14 +182,15 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
 
 
 @triton.jit
-def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
-    """acc + sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
+def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
 
     Corners that weigh 0 are not read: at whole pixels of a map as fine as the image, those are
     three of four. Without MASKED all channels c exist.
     """
     offsets, weights = corners
     channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    acc = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
     for j in tl.static_range(4 if MODE.bilinear else 1):
         address, seen = layer.map + offsets[j][:, None] + channel, weights[j] != 0.0
         acc += corner_tile(address, seen, c_mask, MASKED) * weights[j][:, None]
@@ -197,10 +198,22 @@ def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.c
 
 
 @triton.jit
-def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
-    """sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32."""
-    zero = tl.zeros((corners[0][0].shape[0], c.shape[0]), tl.float32)
-    return add_corners(zero, layer, corners, c, c_mask, MASKED, MODE)
+def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """acc + the same, onto the sums of a product: masks of loads would take its registers.
+
+    So all corners are read, and those that weigh 0 left out of the sum.
+    """
+    offsets, weights = corners
+    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    for j in tl.static_range(4 if MODE.bilinear else 1):
+        address = layer.map + offsets[j][:, None] + channel
+        if MASKED:
+            value = tl.load(address, mask=c_mask[None, :], other=0.0)
+        else:
+            value = tl.load(address)
+        seen = (weights[j] != 0.0)[:, None]
+        acc += tl.where(seen, value, 0.0).to(tl.float32) * weights[j][:, None]
+    return acc
 
 
 @triton.jit

@@ -212,8 +212,15 @@ FAULTS = (
     Fault(
         "corners-of-weight-0-read",
         "kernels/bilinear.py",
-        "weights[j] != 0.0",
-        "weights[j] >= 0.0",
+        "channel, weights[j] != 0.0",
+        "channel, weights[j] >= 0.0",
+        _BAD,
+    ),
+    Fault(
+        "corners-of-weight-0-added",
+        "kernels/bilinear.py",
+        "tl.where(seen, value, 0.0)",
+        "value",
         _BAD,
     ),
     Fault(
