@@ -10,8 +10,8 @@ and writes its tile once, in the map's own dtype, zeros included. Sums have a fi
 With rows = U = G W_i this is the gradient of a gathered layer; with rows = G, the same columns for
 all layers, it is Q_i = S_i^T G of projected ones.
 
-A weight of 0 times a number that is not finite is NaN, and would spread over the tile. So a tile
-that comes out with such a number is computed again, point by point, without those products.
+A tile that comes out with a number that is not finite is computed again, without products by a
+weight of 0 (careful.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 from .bilinear import hat, layer_position, load_points
-from .blocks import channels_of, dot
+from .blocks import all_finite, channels_of, dot
+from .careful import write_cell_by_cell
 from .cut import cut
 from .direct import Launch
 from .launch import Layers, accounted, mode_of, options, points_of, precision
@@ -73,48 +74,6 @@ def _transposed_weights(points, k, end, row, column, layer, MODE: tl.constexpr):
     ty = tl.where(k < end, ty, -8.0)
     s = hat(tx[None, :], column.to(tl.float32)[:, None], MODE)
     return s * hat(ty[None, :], row.to(tl.float32)[:, None], MODE)
-
-
-@triton.jit
-def _write_cell_by_cell(
-    rows,
-    points,
-    begin,
-    end,
-    layer,
-    image,
-    first_row,
-    first_column,
-    c,
-    c_mask,
-    ROW: tl.constexpr,
-    WIDTH: tl.constexpr,
-    MODE: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-):
-    """A tile in which nothing is multiplied by a weight of 0; slow, and rarely wanted.
-
-    One cell at a time takes few registers, of which the usual way so keeps all.
-    """
-    size, strides = layer.size, layer.strides
-    zero = tl.full((), 0, tl.int64)
-    for cell in range(BLOCK_S):
-        row = first_row + cell // WIDTH
-        column = first_column + cell % WIDTH
-        if (row < size[0]) & (column < size[1]):
-            acc = tl.zeros((c.shape[0],), tl.float32)
-            for k in range(begin, end):
-                x, y, finite = load_points(points, k)
-                x, y = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0)
-                tx, ty = layer_position(x, y, layer, MODE)
-                s = hat(tx, column * 1.0, MODE) * hat(ty, row * 1.0, MODE)
-                value = tl.load(rows + k * ROW + c, mask=c_mask, other=0.0)
-                s = s.to(value.dtype).to(tl.float32)
-                acc += tl.where(s != 0.0, s * value.to(tl.float32), 0.0)
-            offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[2]
-            address = layer.map + offset + (zero + column) * strides[3]
-            address += c.to(tl.int64) * strides[1]
-            tl.store(address, acc.to(layer.map.dtype.element_ty), mask=c_mask)
 
 
 @triton.jit
@@ -167,7 +126,7 @@ def _band_tile(
             value = tl.load(address, mask=c_mask[None, :], other=0.0)
         s = _transposed_weights(points, k, end, row, column, layer, MODE)
         acc = dot(s.to(value.dtype), value, acc, PRECISION)
-    if tl.max(tl.where(acc - acc == 0.0, 0, 1)) == 0:
+    if all_finite(acc):
         offset = (
             image.to(tl.int64) * strides[0]
             + row.to(tl.int64) * strides[2]
@@ -180,7 +139,7 @@ def _band_tile(
         value = acc.to(layer.map.dtype.element_ty)
         tl.store(address, value, mask=inside[:, None] & c_mask[None, :])
     else:
-        _write_cell_by_cell(
+        write_cell_by_cell(
             rows + COLUMN,
             points,
             begin,

@@ -8,9 +8,8 @@ projected map, over the cells of the rows that the tile's points touch.
 A program has several tiles, and one loop over the steps of them all: while a tile ends, the loads
 of the next one are under way, and products stay asynchronous.
 
-A weight of 0 times a number that is not finite is NaN, and would spread to points that do not see
-that cell. So tiles in which a NaN came out are computed once more after the loop, without those
-products.
+Tiles in which a NaN came out are computed once more after the loop, without products by a weight of
+0 (careful.py).
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bands import ROWS, STEP
 from .blocks import dot, finish
+from .careful import sum_term_by_term
 from .direct import Launch
+from .entries import line_of, shift_of
 from .launch import accounted, capability, options, precision
 from .left import Operands, operands
 from .order import Order
@@ -87,26 +88,6 @@ def _tile_at(t, tiles, columns, GROUP: tl.constexpr):
 
 
 @triton.jit
-def _line_of(table, tile, BANDS: tl.constexpr):
-    """Where the bands of a tile end in A, and how far its columns are from rows of R."""
-    line = table + tile.to(tl.int64) * (2 * BANDS)
-    ends, shifts = (), ()
-    for i in tl.static_range(BANDS):
-        ends = ends + (tl.load(line + 2 * i),)  # type: ignore[assignment]
-        shifts = shifts + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
-    return ends, shifts
-
-
-@triton.jit
-def _shift_of(k, ends, shifts, WIDTH: tl.constexpr):
-    """From column k of A to its row of R."""
-    shift = shifts[len(shifts) - 1]
-    for i in tl.static_range(len(shifts) - 2, -1, -1):
-        shift = tl.where(k < ends[i], shifts[i], shift)
-    return tl.where(k < WIDTH, 0, shift)
-
-
-@triton.jit
 def _write_rows(product, y, r, n, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
     """A tile of y by usual stores, each row to its place."""
     d = n + tl.arange(0, BLOCK_D)
@@ -134,21 +115,12 @@ def _write_term_by_term(
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """A tile of y in which no cell is multiplied by a weight of 0; slow, and rarely wanted.
-
-    Some outputs at a time take few registers, of which the usual way so keeps all.
-    """
+    """A tile of y in which no cell is multiplied by a weight of 0, some outputs at a time."""
     SOME: tl.constexpr = 32
     p = tl.minimum(r + tl.arange(0, BLOCK_P), product.total - 1).to(tl.int64)
     for first in range(n, tl.minimum(n + BLOCK_D, D), SOME):
         d = first + tl.arange(0, SOME)
-        acc = tl.zeros((BLOCK_P, SOME), tl.float32)
-        for k in range(ends[len(ends) - 1]):
-            at = tl.full((), 0, tl.int64) + k + _shift_of(k, ends, shifts, WIDTH)
-            mask = (d < D) & (at < product.rows)
-            a = tl.load(product.left + p * product.row + k).to(tl.float32)[:, None]
-            b = tl.load(product.right + at * D + d, mask=mask, other=0.0).to(tl.float32)[None, :]
-            acc += tl.where((a != 0.0) | (k < WIDTH), a * b, 0.0)
+        acc = sum_term_by_term(product, ends, shifts, p, d, D, WIDTH)
         y = finish(acc, product.bias, d, d < D, HAS_BIAS, ACTIVATION)
         _write_rows(product, y, r, first, D, BLOCK_P, SOME)
 
@@ -192,7 +164,7 @@ def _banded_kernel(
     end = 0
     r = 0
     n = 0
-    ends, shifts = _line_of(product.table, program * 0, BANDS)
+    ends, shifts = line_of(product.table, program * 0, BANDS)
     acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     bad = tl.zeros((BLOCK_P,), tl.int32)  # for each row, a bit for each tile with NaN, modulo 32
     for _ in tl.range(0, steps):
@@ -204,11 +176,11 @@ def _banded_kernel(
             tile, column = _tile_at(t, tiles, columns, GROUP)
             r = tile * BLOCK_P
             n = column * BLOCK_D
-            ends, shifts = _line_of(product.table, tile, BANDS)
+            ends, shifts = line_of(product.table, tile, BANDS)
             end = ends[BANDS - 1]
             k = 0
         a = left_tiles.load([r, k])
-        b = right_tiles.load([k + _shift_of(k, ends, shifts, WIDTH), n])
+        b = right_tiles.load([k + shift_of(k, ends, shifts, WIDTH), n])
         acc = dot(a, b, acc, PRECISION)
         if k == end - BLOCK_K:
             sums = tl.sum(acc, 1)
@@ -234,7 +206,7 @@ def _banded_kernel(
                 tile, column = _tile_at(t, tiles, columns, GROUP)
                 r = tile * BLOCK_P
                 n = column * BLOCK_D
-                ends, shifts = _line_of(product.table, tile, BANDS)
+                ends, shifts = line_of(product.table, tile, BANDS)
                 _write_term_by_term(
                     product, ends, shifts, r, n, D, WIDTH, HAS_BIAS, ACTIVATION, BLOCK_P, BLOCK_D
                 )
@@ -278,12 +250,8 @@ def _banded_like(
         tile = replace(tile, num_stages=3)
     total, outputs, chosen = s.total, head.out_features, tile
     tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
-    row, rows, has_bias, leaves = (
-        a.left.shape[1],
-        a.right.shape[0],
-        a.bias is not None,
-        order is None,
-    )
+    row, rows = a.left.shape[1], a.right.shape[0]
+    has_bias, leaves = a.bias is not None, order is None
     launch = Launch(
         _banded_kernel,
         (min(tiles, _programs(a.left.device)),),

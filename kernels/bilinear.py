@@ -13,6 +13,9 @@ the interpolation matrix S that the product kernels build in registers.
 Everything here is float32, whatever the features are: half-precision coordinates are wrong by
 whole cells on maps of a few hundred.
 
+A point sees the cells that it gives a weight other than 0. What the others hold may be infinite or
+NaN, and 0 times that is NaN: so it is not read, or not multiplied (`weighed`).
+
 `tl.minimum` and `tl.maximum` turn NaN into the other operand on a GPU, and keep it in the
 interpreter. Here they see no NaN: whoever loads points replaces what is not finite by 0.
 """
@@ -35,6 +38,7 @@ __all__ = [
     "load_points",
     "locate",
     "round_half_even",
+    "weighed",
 ]
 
 
@@ -178,33 +182,56 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
 
 
 @triton.jit
-def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
-    """acc + sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
+def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32.
 
-    Without MASKED all channels c exist, and the loads are plain, which lets them be pipelined.
+    Corners that weigh 0 are not read: at whole pixels of a map as fine as the image, those are
+    three of four. Without MASKED all channels c exist.
     """
     offsets, weights = corners
     channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    acc = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
     for j in tl.static_range(4 if MODE.bilinear else 1):
-        value = corner_tile(layer.map + offsets[j][:, None] + channel, c_mask, MASKED)
-        acc += value * weights[j][:, None]
+        address, seen = layer.map + offsets[j][:, None] + channel, weights[j] != 0.0
+        acc += corner_tile(address, seen, c_mask, MASKED) * weights[j][:, None]
     return acc
 
 
 @triton.jit
-def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
-    """sum_j w_j * map[offset_j + c * stride_c], (BLOCK_P, BLOCK_C) in float32."""
-    zero = tl.zeros((corners[0][0].shape[0], c.shape[0]), tl.float32)
-    return add_corners(zero, layer, corners, c, c_mask, MASKED, MODE)
+def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
+    """acc + the same, onto the sums of a product: masks of loads would take its registers.
+
+    So all corners are read, and those that weigh 0 left out of the sum.
+    """
+    offsets, weights = corners
+    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    for j in tl.static_range(4 if MODE.bilinear else 1):
+        address = layer.map + offsets[j][:, None] + channel
+        if MASKED:
+            value = tl.load(address, mask=c_mask[None, :], other=0.0)
+        else:
+            value = tl.load(address)
+        seen = (weights[j] != 0.0)[:, None]
+        acc += tl.where(seen, value, 0.0).to(tl.float32) * weights[j][:, None]
+    return acc
 
 
 @triton.jit
-def corner_tile(address, c_mask, MASKED: tl.constexpr):
-    """Values at address (BLOCK_P, BLOCK_C), in float32; 0 for channels that do not exist."""
+def corner_tile(address, seen, c_mask, MASKED: tl.constexpr):
+    """Values at address (BLOCK_P, BLOCK_C), in float32; 0 for points that do not see their cell.
+
+    With MASKED also for channels that do not exist.
+    """
+    mask = seen[:, None]
     if MASKED:
-        return tl.load(address, mask=c_mask[None, :], other=0.0).to(tl.float32)
-    else:
-        return tl.load(address).to(tl.float32)
+        mask &= c_mask[None, :]
+    return tl.load(address, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def weighed(weight, value):
+    """weight * value, and 0 where the weight is 0, whatever the value."""
+    return tl.where(weight != 0.0, weight * value, 0.0)
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["block_of", "channels_of", "dot", "finish", "relu", "weight_block"]
+__all__ = ["all_finite", "block_of", "channels_of", "dot", "finish", "relu", "weight_block"]
 
 
 @triton.jit
@@ -26,6 +26,12 @@ def channels_of(block, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
     """The channels (BLOCK_C,) of a block, and which of them exist."""
     c = block * BLOCK_C + tl.arange(0, BLOCK_C)
     return c, c < CHANNELS
+
+
+@triton.jit
+def all_finite(x):
+    """Is every number of a tile finite?"""
+    return tl.max(tl.where(x - x == 0.0, 0, 1)) == 0
 
 
 @triton.jit

@@ -31,16 +31,16 @@ from .select import Tile
 
 __all__ = ["LEAN_TILE", "TILES", "Operand", "fused_linear"]
 
-# Four warps do where every layer is gathered and no GELU follows: 254 registers, none spilled. On
+# Four warps do where every layer is gathered and no GELU follows: 255 registers, none spilled. On
 # an H200 the first layer W5 of the benchmarks (five layers, 5 x 2,000 points, 256 outputs) took
 # 56 us with it, 77 with eight warps. Under a GELU, or beside a projected layer, it spills 100 to
 # 1,732 bytes.
 LEAN_TILE = Tile(64, 256, 32, 32, num_warps=4, num_stages=3)
 
 # Points times outputs, channels a step, cells a step. Compiled for sm_90 from bfloat16, five layers
-# of which two are projected (registers a thread, none spilled): 64x256 251, 128x128 254, 64x128 of
-# four warps 250, of eight warps 208 in float32 and 182 in TF32, 32x64 128. 128x256 spills 88 to
-# 1,600 bytes under a GELU, so it is not here.
+# of which two are projected (registers a thread, none spilled): 64x256 210, 128x128 222, 64x128 of
+# four warps 254, of eight warps 222 in float32 and 188 in TF32, 32x64 128. 128x256 spills under a
+# GELU, so it is not here.
 TILES = (
     LEAN_TILE,
     Tile(64, 256, 32, 32, num_warps=8, num_stages=3),

@@ -25,6 +25,7 @@ from .bilinear import (
     layer_corners,
     layer_position,
     locate,
+    weighed,
 )
 from .blocks import block_of, channels_of
 from .direct import Launch
@@ -161,10 +162,11 @@ def _coordinate_gradient_kernel(
             # A corner's values serve both axes: read and summed up once, corner by corner, they
             # need few registers.
             for j in tl.static_range(4):
-                corner = corner_tile(layers[i].map + offsets[j][:, None] + channel, c_mask, True)
-                dot = tl.sum(g * corner, axis=1)
-                grad_x += dot * slopes_x[j]
-                grad_y += dot * slopes_y[j]
+                address = layers[i].map + offsets[j][:, None] + channel
+                seen = (slopes_x[j] != 0.0) | (slopes_y[j] != 0.0)
+                dot = tl.sum(g * corner_tile(address, seen, c_mask, True), axis=1)
+                grad_x += weighed(slopes_x[j], dot)
+                grad_y += weighed(slopes_y[j], dot)
     address = out + 2 * p.to(tl.int64)
     tl.store(address, grad_x, mask=p < points.total)
     tl.store(address + 1, grad_y, mask=p < points.total)

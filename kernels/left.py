@@ -3,13 +3,9 @@
     A (P, KA) = [h | S_1 | S_2 ...],   R = [W^T ; Z_1 ; Z_2 ...],   Z_i = X_i W_i^T
 
 h are the gathered columns, filled up with zeros to whole steps; rows of R are those of W^T, and the
-cells of each projected map, counted through all images. The points of a tile touch some rows of a
-map, one after another, a band; only its cells have columns in A, other cells in each tile:
-
-    table[tile] = (end_1, shift_1, end_2, shift_2 ...)
-
-Columns up to end_i (and after those before) belong to map i, and column k meets row k + shift_i of
-R. Points in order of (image, y) have short bands; any other order is served, by longer ones.
+cells of each projected map, counted through all images. Of S_i a tile of points has those columns
+that it needs, a band (entries.py). Points in order of (image, y) have short bands; any other order
+is served, by longer ones.
 
 A point that is not finite, or whose image does not exist, has a row of NaN.
 """
@@ -29,8 +25,9 @@ from torch import Tensor
 from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bands import ROWS, STEP, band_columns, whole_steps
-from .bilinear import hat, layer_corners, layer_position, locate
+from .bilinear import gather_corners, layer_corners, locate
 from .direct import Launch
+from .entries import write_bands
 from .launch import (
     Layers,
     accounted,
@@ -54,7 +51,7 @@ class Operands(NamedTuple):
     """A and R.
 
     Args:
-        left: A. right: R. table: ``(tiles, 2 bands)`` int32, as above.
+        left: A. right: R. table: ``(tiles, 2 bands)`` int32, of entries.py.
         width: of the gathered columns. bias: what is still to be added to A R.
     """
 
@@ -87,67 +84,11 @@ def _write_gathered(
     FILLED: tl.constexpr,
     MODE: tl.constexpr,
 ):
-    """h of some channels; 0 for those that fill up the last step. Corners that weigh 0 are unread.
-
-    At whole pixels of a map as fine as the image, those are three of four.
-    """
-    offsets, weights = layer_corners(at, layer, VECTOR, MODE)
-    channel = c.to(tl.int64)[None, :] * layer.strides[1]
-    h = tl.zeros((p_mask.shape[0], c.shape[0]), tl.float32)
-    for j in tl.static_range(4 if MODE.bilinear else 1):
-        seen = (weights[j] != 0.0)[:, None] & (c < CHANNELS)[None, :]
-        value = tl.load(layer.map + offsets[j][:, None] + channel, mask=seen, other=0.0)
-        h += value.to(tl.float32) * weights[j][:, None]
+    """h of some channels; 0 for those that fill up the last step."""
+    corners = layer_corners(at, layer, VECTOR, MODE)
+    h = gather_corners(layer, corners, c, c < CHANNELS, True, MODE)
     value = (h + at.mark[:, None]).to(place.dtype.element_ty)
     tl.store(place + c[None, :], value, mask=p_mask[:, None] & (c < FILLED)[None, :])
-
-
-@triton.jit
-def _touched(at, layer, MODE: tl.constexpr):
-    """First and last row of a map, counted through all images, that some points touch."""
-    _tx, ty = layer_position(at.x, at.y, layer, MODE)
-    last = layer.size[0] - 1
-    image = at.image.to(tl.int32) * layer.size[0]
-    low = tl.minimum(tl.maximum(tl.floor(ty).to(tl.int32), 0), last)
-    high = tl.minimum(tl.maximum(tl.ceil(ty).to(tl.int32), 0), last)
-    return tl.min(image + low, 0), tl.max(image + high, 0)
-
-
-@triton.jit
-def _write_bands(
-    place,
-    line,
-    at,
-    p_mask,
-    every,
-    bands,
-    rows,
-    is_first,
-    WIDTH: tl.constexpr,
-    STEP: tl.constexpr,
-    MODE: tl.constexpr,
-):
-    """S of the points `at`, on the rows that the points `every` of their tile touch."""
-    column = WIDTH
-    for i in tl.static_range(len(bands)):
-        size = bands[i].size
-        tx, ty = layer_position(at.x, at.y, bands[i], MODE)
-        low, high = _touched(every, bands[i], MODE)
-        steps = tl.cdiv((high + 1 - low) * size[1], STEP)
-        end = column + steps * STEP
-        for step in range(steps):
-            k = step * STEP + tl.arange(0, STEP)
-            row = low + k // size[1]
-            s = hat(tx[:, None], (k % size[1]).to(tl.float32)[None, :], MODE)
-            s *= hat(ty[:, None], (row % size[0]).to(tl.float32)[None, :], MODE)
-            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)
-            value = (s + at.mark[:, None]).to(place.dtype.element_ty)
-            tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
-        if is_first:
-            start = low * size[1]
-            tl.store(line + 2 * i, end)
-            tl.store(line + 2 * i + 1, rows[i] + start - column)
-        column = end
 
 
 @triton.jit
@@ -228,7 +169,7 @@ def _left_kernel(
             every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
             line = table + tile.to(tl.int64) * (2 * len(bands))
             is_first = group % (ROWS // BLOCK_P) == 0
-            _write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
+            write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
         else:
             at = locate(points, p, MODE)
             block = (program - groups) % max(BLOCKS, 1)

@@ -86,8 +86,8 @@ def _lean(key: Key) -> bool:
     return key.capability == 90 and set(key.strategies) == {"gather"} and key.activation != "gelu"
 
 
-def _before_hopper(key: Key) -> bool:
-    return key.capability is not None and key.capability < 90
+def _no_hopper(key: Key) -> bool:
+    return key.capability is None or key.capability < 90
 
 
 _ROWS = (
@@ -122,7 +122,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "product": (
         *_LINEAR,
-        Rule(64, 128, 8, "the widest tile spills before Hopper", _before_hopper),
+        Rule(64, 128, 8, "the widest tile takes what GPUs have from Hopper on", _no_hopper),
         Rule(64, 256, 8, "enough outputs for the widest tile", _always),
     ),
     "banded": (

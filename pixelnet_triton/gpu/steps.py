@@ -88,8 +88,24 @@ def _by_operands(
         operands = {i: Operand("gather", row) for i, row in zip(gathered, rows, strict=True)}
     for i in projected:
         operands[i] = Operand(route.read[i], _projected(s, head, i))
+    if "project_product" in route.read:
+        s = _cleaned(s, {i: x for i, (way, x) in operands.items() if way == "project_product"})
     launch = fused_linear if "fused_linear" in route.read else product
     return launch([operands[i] for i in range(len(route.read))], s, head)
+
+
+def _cleaned(s: Sampling, projected: dict[int, Tensor]) -> Sampling:
+    """`s`, with NaN for points that see a number not finite in a map of `projected`, by layer.
+
+    Such numbers are taken out of these maps: a product with S_i gives cells that a point does not
+    see a weight of 0, and 0 times infinity is NaN.
+    """
+    norm, maps = torch.linalg.vector_norm, list(projected.values())
+    peaks = [norm(z, torch.inf, dim=1, keepdim=True, dtype=torch.float32) for z in maps]
+    for z in maps:
+        z.nan_to_num_(0.0, 0.0, 0.0)
+    seen = gather(s.of(list(projected), peaks, role="peaks"))
+    return s.at(s.points.float() + (seen - seen).sum(1, keepdim=True), s.batch_index)
 
 
 @lru_cache(maxsize=4)

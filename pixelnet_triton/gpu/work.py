@@ -33,8 +33,8 @@ __all__ = ["DTYPES", "work"]
 
 DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
 # Launches that ordering the points and building the band product's operands are worth, and sorting
-# them, where a kernel cannot count them.
-BAND, ORDER, SORT = 4, 2, 20
+# them, where a kernel cannot count them; and marking points that see a number not finite.
+BAND, ORDER, SORT, CLEANED = 4, 2, 20, 5
 # Programs that run at once on the GPU whose rates are shipped: a product of fewer leaves the rest
 # of it idle, and the last wave is rarely full.
 AT_ONCE = 132
@@ -68,6 +68,8 @@ def _shared(shape: CallShape, read: set[str], write: set[str]) -> Work:
     total = Work(streams=output, operators=1 + ("gather" in read))
     if "project_band" in read:
         total += Work(operators=BAND)
+    if "project_product" in read:  # whose points are looked at before
+        total += Work(operators=CLEANED)
     if "project_band" in read or shape.training:  # which takes over the order of the forward pass
         total += Work(operators=_order(shape))
     if shape.training:
@@ -147,8 +149,11 @@ def _project_gather(call: CallShape, layer: LayerShape) -> Work:
 
 
 def _project_product(call: CallShape, layer: LayerShape) -> Work:
+    """The projected map is also looked through, and cleaned in place, for numbers not finite."""
     flops = 2.0 * call.points * _padded_cells(layer) * call.out_features
-    return _projection(call, layer) + Work(fused_flops=flops)
+    cells = call.batch * layer.cells
+    streams = 3.0 * cells * call.out_features * call.itemsize
+    return _projection(call, layer) + Work(fused_flops=flops, streams=streams, operators=2)
 
 
 def _project_band(call: CallShape, layer: LayerShape) -> Work:

@@ -20,6 +20,9 @@ _MASKED = (_GATE + "tiles.py::test_masked",)
 _BANDED = (_GATE + "banded.py::test_values",)
 _BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
 
+_BAD = (_GATE + "bad_numbers.py",)
+
+_STEPS = "pixelnet_triton/gpu/steps.py"
 _BACKWARD = "pixelnet_triton/gpu/backward.py"
 _GPU_ROUTES = "pixelnet_triton/gpu/routes.py"
 
@@ -120,20 +123,20 @@ FAULTS = (
     Fault(
         "bad-gradients-spread",
         "kernels/band.py",
-        "if tl.max(tl.where(acc - acc == 0.0, 0, 1)) == 0:",
-        "if tl.max(tl.where(acc - acc == 0.0, 0, 1)) >= 0:",
+        "if all_finite(acc):",
+        "if all_finite(tl.zeros_like(acc)):",
         _SPREAD,
     ),
     Fault(
         "bad-gradients-times-zero",
-        "kernels/band.py",
-        "tl.where(s != 0.0, s * value.to(tl.float32), 0.0)",
-        "s * value.to(tl.float32)",
+        "kernels/careful.py",
+        "weighed(s.to(value.dtype).to(tl.float32), value.to(tl.float32))",
+        "s.to(value.dtype).to(tl.float32) * value.to(tl.float32)",
         _SPREAD,
     ),
     Fault(
         "careful-cells-in-one-row",
-        "kernels/band.py",
+        "kernels/careful.py",
         "row = first_row + cell // WIDTH",
         "row = first_row",
         _SPREAD,
@@ -150,14 +153,14 @@ FAULTS = (
     # The banded product.
     Fault(
         "bands-without-their-last-row",
-        "kernels/left.py",
+        "kernels/entries.py",
         "tl.cdiv((high + 1 - low) * size[1], STEP)",
         "tl.cdiv((high - low) * size[1], STEP)",
         _BANDED,
     ),
     Fault(
         "bands-of-every-image",
-        "kernels/left.py",
+        "kernels/entries.py",
         "            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)\n",
         "",
         _BANDED,
@@ -176,7 +179,7 @@ FAULTS = (
         "bias)",
         _BANDED,
     ),
-    Fault("shift-of-the-band-before", "kernels/banded.py", "k < ends[i]", "k <= ends[i]", _BANDED),
+    Fault("shift-of-the-band-before", "kernels/entries.py", "k < ends[i]", "k <= ends[i]", _BANDED),
     Fault(
         "rows-stay-in-order",
         "kernels/banded.py",
@@ -193,17 +196,53 @@ FAULTS = (
     ),
     Fault(
         "bad-cells-times-zero",
-        "kernels/banded.py",
-        "(a != 0.0) | (k < WIDTH)",
-        "(a != 0.0) | (a == 0.0)",
+        "kernels/careful.py",
+        "tl.where(k < WIDTH, a * b, weighed(a, b))",
+        "a * b",
         _BAD_MAPS,
     ),
     Fault(
         "careful-columns-unshifted",
-        "kernels/banded.py",
-        "tl.full((), 0, tl.int64) + k + _shift_of(k, ends, shifts, WIDTH)",
+        "kernels/careful.py",
+        "tl.full((), 0, tl.int64) + k + shift_of(k, ends, shifts, WIDTH)",
         "tl.full((), 0, tl.int64) + k",
         _BAD_MAPS,
+    ),
+    # Numbers that are not finite.
+    Fault(
+        "corners-of-weight-0-read",
+        "kernels/bilinear.py",
+        "channel, weights[j] != 0.0",
+        "channel, weights[j] >= 0.0",
+        _BAD,
+    ),
+    Fault(
+        "corners-of-weight-0-added",
+        "kernels/bilinear.py",
+        "tl.where(seen, value, 0.0)",
+        "value",
+        _BAD,
+    ),
+    Fault(
+        "slopes-of-0-times-infinity",
+        "kernels/bilinear.py",
+        "tl.where(weight != 0.0, weight * value, 0.0)",
+        "weight * value",
+        _BAD,
+    ),
+    Fault(
+        "projected-maps-multiplied-as-they-are",
+        _STEPS,
+        "        z.nan_to_num_(0.0, 0.0, 0.0)\n",
+        "        pass\n",
+        _BAD,
+    ),
+    Fault(
+        "points-that-see-bad-cells-unmarked",
+        _STEPS,
+        "s.points.float() + (seen - seen)",
+        "s.points.float() + 0 * seen.nan_to_num(0, 0, 0)",
+        _BAD,
     ),
     # The back end.
     Fault(

@@ -1,0 +1,85 @@
+"""Entries of the interpolation matrices as columns of A, in bands, and the table that tells where.
+
+The points of a tile touch some rows of a map, one after another, a band; only its cells have
+columns in A = [h | S_1 | S_2 ...], other cells in each tile. With R = [W^T ; Z_1 ; Z_2 ...],
+
+    table[tile] = (end_1, shift_1, end_2, shift_2 ...)
+
+Columns up to end_i (and after those before) belong to map i, and column k meets row k + shift_i of
+R. left.py writes A and the table, banded.py reads them.
+"""
+
+import triton
+import triton.language as tl
+
+from .bilinear import hat, layer_position
+
+__all__ = ["line_of", "shift_of", "write_bands"]
+
+
+@triton.jit
+def _touched(at, layer, MODE: tl.constexpr):
+    """First and last row of a map, counted through all images, that some points touch."""
+    _tx, ty = layer_position(at.x, at.y, layer, MODE)
+    last = layer.size[0] - 1
+    image = at.image.to(tl.int32) * layer.size[0]
+    low = tl.minimum(tl.maximum(tl.floor(ty).to(tl.int32), 0), last)
+    high = tl.minimum(tl.maximum(tl.ceil(ty).to(tl.int32), 0), last)
+    return tl.min(image + low, 0), tl.max(image + high, 0)
+
+
+@triton.jit
+def write_bands(
+    place,
+    line,
+    at,
+    p_mask,
+    every,
+    bands,
+    rows,
+    is_first,
+    WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    MODE: tl.constexpr,
+):
+    """S of the points `at`, on the rows that the points `every` of their tile touch."""
+    column = WIDTH
+    for i in tl.static_range(len(bands)):
+        size = bands[i].size
+        tx, ty = layer_position(at.x, at.y, bands[i], MODE)
+        low, high = _touched(every, bands[i], MODE)
+        steps = tl.cdiv((high + 1 - low) * size[1], STEP)
+        end = column + steps * STEP
+        for step in range(steps):
+            k = step * STEP + tl.arange(0, STEP)
+            row = low + k // size[1]
+            s = hat(tx[:, None], (k % size[1]).to(tl.float32)[None, :], MODE)
+            s *= hat(ty[:, None], (row % size[0]).to(tl.float32)[None, :], MODE)
+            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)
+            value = (s + at.mark[:, None]).to(place.dtype.element_ty)
+            tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
+        if is_first:
+            start = low * size[1]
+            tl.store(line + 2 * i, end)
+            tl.store(line + 2 * i + 1, rows[i] + start - column)
+        column = end
+
+
+@triton.jit
+def line_of(table, tile, BANDS: tl.constexpr):
+    """Where the bands of a tile end in A, and how far its columns are from rows of R."""
+    line = table + tile.to(tl.int64) * (2 * BANDS)
+    ends, shifts = (), ()
+    for i in tl.static_range(BANDS):
+        ends = ends + (tl.load(line + 2 * i),)  # type: ignore[assignment]
+        shifts = shifts + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
+    return ends, shifts
+
+
+@triton.jit
+def shift_of(k, ends, shifts, WIDTH: tl.constexpr):
+    """From column k of A to its row of R."""
+    shift = shifts[len(shifts) - 1]
+    for i in tl.static_range(len(shifts) - 2, -1, -1):
+        shift = tl.where(k < ends[i], shifts[i], shift)
+    return tl.where(k < WIDTH, 0, shift)
