@@ -28,10 +28,19 @@ from .bilinear import (
 )
 from .blocks import block_of, channels_of
 from .direct import Launch
-from .launch import Layers, accounted, channel_blocks, mode_of, options, points_of, starts
+from .launch import (
+    Layers,
+    Points,
+    accounted,
+    channel_blocks,
+    mode_of,
+    options,
+    points_of,
+    starts,
+)
 from .select import Key, Tile, tile_for
 
-__all__ = ["TILES", "coordinate_gradient", "gather"]
+__all__ = ["TILES", "coordinate_gradient", "gather", "gather_like"]
 
 # Points times channels, of all kernels that move rows.
 TILES = (
@@ -79,11 +88,14 @@ def _gather_kernel(
 
 def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
     """h = S X: (P, sum C_i) in the maps' dtype."""
-    return s.once(("gather", tile), lambda: _gather_like(s, tile))(s)
+    run = s.once(("gather", tile), lambda: gather_like(s, tile))
+    return run(s.features, points_of(s))
 
 
-def _gather_like(s: Sampling, tile: Tile | None) -> Callable[[Sampling], Tensor]:
-    """The gather of samplings that are laid out as `s`."""
+def gather_like(
+    s: Sampling, tile: Tile | None = None
+) -> Callable[[Sequence[Tensor], Points], Tensor]:
+    """The gather of maps and points that are laid out as those of `s`."""
     channels, dtype, device = s.channels, s.features[0].dtype, s.points.device
     if tile is None:
         key = Key(dtype, s.total, channels=min(channels))
@@ -105,9 +117,9 @@ def _gather_like(s: Sampling, tile: Tile | None) -> Callable[[Sampling], Tensor]
         **options(tile),
     )
 
-    def run(s: Sampling) -> Tensor:
+    def run(features: Sequence[Tensor], points: Points) -> Tensor:
         out = torch.empty(shape, dtype=dtype, device=device)
-        launch(out, points_of(s), layers(s.features))
+        launch(out, points, layers(features))
         return out
 
     return run

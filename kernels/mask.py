@@ -23,7 +23,7 @@ from .launch import accounted, options, power_of_2
 from .order import Order
 from .select import Tile
 
-__all__ = ["masked"]
+__all__ = ["masked", "masked_like"]
 
 # Rows and columns of G at a time. It is not tuned: the order of the sums would depend on it.
 TILE = Tile(16, 256, num_warps=4)
@@ -100,11 +100,11 @@ def masked(grad: Tensor, output: Tensor | None, s: Sampling, order: Order, bias:
     `order` is that of the points of `s`.
     """
     key = ("masked", grad.shape[1], output is None, bias)
-    run = s.once(key, lambda: _masked_like(grad, output is not None, bias))
+    run = s.once(key, lambda: masked_like(grad, output is not None, bias))
     return run(grad.contiguous(), None if output is None else output.contiguous(), order.place)
 
 
-def _masked_like(
+def masked_like(
     grad: Tensor, is_masked: bool, bias: bool
 ) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
     """The same for tensors that are laid out as `grad`, and the places of an order."""
