@@ -25,8 +25,8 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from operator import itemgetter
+from functools import lru_cache, reduce
+from operator import itemgetter, or_
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -101,7 +101,8 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
         form = _FORMS[names]
     except KeyError:
         form = _FORMS[names] = _form(kernel, tuple(arguments))
-    if form is None or _is_watched(kernel):
+    modes = None if form is None else _modes(kernel)
+    if form is None or modes is None:
         kernel[grid](**arguments)
         return None
     active = driver.active
@@ -110,7 +111,7 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
     kind = (
         active,
         device,
-        *_modes(kernel),
+        modes,
         form.constants(values),
         *_described(_backend(active, device), form.variables(values)),
     )
@@ -141,16 +142,17 @@ class Launch:
         self._xyz, self._values = (*grid, 1, 1)[:3], tuple(others.values())
         self._form = _form(kernel, (*self._takes, *others))
         self._known: dict[tuple[Any, ...], Compiled] = {}
+        self._are_nouns: bool | None = None
 
     def __call__(self, *values: Any) -> None:
         form, kernel = self._form, self._kernel
-        if form is None or _is_watched(kernel):
+        modes = None if form is None else _modes(kernel)
+        if form is None or modes is None:
             kernel[self._grid](**dict(zip(self._takes, values, strict=True)), **self._others)
             return
         active = driver.active
         device = active.get_current_device()
-        facts = self._facts(_backend(active, device), values)
-        kind = (active, device, *_modes(kernel), *facts)
+        kind = (active, device, modes, *self._seen(active, device, values))
         compiled = self._known.get(kind)
         if compiled is not None:
             run, function, packed = compiled
@@ -163,20 +165,23 @@ class Launch:
         if compiled is not None:
             self._known[kind] = compiled
 
-    def _facts(self, backend: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """What tells calls apart. Triton takes microseconds to say that all is aligned."""
-        tensors = _tensors(values)
-        if tensors is not None and _looks_at_addresses(backend):
-            bits = 0
-            for tensor in tensors:
-                bits |= tensor.data_ptr()
-            if bits % 16 == 0:
+    def _seen(self, active: Any, device: object, values: Sequence[Any]) -> list[Any]:
+        """What tells calls apart: dtypes, where all tensors are aligned.
+
+        Triton takes microseconds to say no more. It is asked where they are not, and where there
+        are other arguments than the nouns of this library.
+        """
+        if self._are_nouns is None:
+            self._are_nouns = all([isinstance(t, Tensor) for t in _tensors(values)])
+        if self._are_nouns and _looks_at_addresses(active, device):
+            tensors = _tensors(values)
+            if reduce(or_, map(Tensor.data_ptr, tensors)) % 16 == 0:
                 return [tensor.dtype for tensor in tensors]
-        return _described(backend, values, numbers=False)
+        return _described(_backend(active, device), values, numbers=False)
 
 
-def _tensors(values: Sequence[Any]) -> list[Tensor] | None:
-    """All tensors, where there are no other arguments than this library's nouns; else None."""
+def _tensors(values: Sequence[Any]) -> list[Any]:
+    """The tensors in the nouns of this library; whatever else there is, as it is."""
     tensors: list[Any] = []
     for value in values:
         kind = type(value)
@@ -186,37 +191,35 @@ def _tensors(values: Sequence[Any]) -> list[Tensor] | None:
             tensors.append(value[0])
         elif kind is tuple and value and type(value[0]) is Layer:
             tensors += [layer[0] for layer in value]
-        elif isinstance(value, Tensor):
-            tensors.append(value)
         else:
-            return None
+            tensors.append(value)
     return tensors
 
 
 @lru_cache(maxsize=64)
-def _looks_at_addresses(backend: Any) -> bool:
-    """Does Triton look at nothing of a tensor but its dtype and whether 16 divides its address?"""
+def _looks_at_addresses(active: Any, device: object) -> bool:
+    """Does Triton see nothing of a tensor but its dtype and whether 16 divides its address?"""
+    backend = _backend(active, device)
     return backend.get_tensor_specialization is BaseBackend.get_tensor_specialization
 
 
-def _is_watched(kernel: Any) -> bool:
-    """Is anybody to be told of launches? Triton's chains of hooks may be empty."""
-    runtime = knobs.runtime
+def _modes(kernel: Any) -> tuple[Any, ...] | None:
+    """What else Triton compiles for; None where somebody is to be told of launches.
+
+    Triton's chains of hooks may be empty.
+    """
+    runtime, compilation = knobs.runtime, knobs.compilation
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
-    return bool(
+    if (
         kernel.pre_run_hooks
         or runtime.add_stages_inspection_hook is not None
         or (enter is not None and getattr(enter, "calls", True))
         or (leave is not None and getattr(leave, "calls", True))
-    )
-
-
-def _modes(kernel: Any) -> tuple[Any, ...]:
-    """What else Triton compiles for."""
-    compilation = knobs.compilation
+    ):
+        return None
     return (
         kernel.debug,
-        knobs.runtime.debug,
+        runtime.debug,
         compilation.instrumentation_mode,
         getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
     )

@@ -96,9 +96,9 @@ def gather_like(
     s: Sampling, tile: Tile | None = None
 ) -> Callable[[Sequence[Tensor], Points], Tensor]:
     """The gather of maps and points that are laid out as those of `s`."""
-    channels, dtype, device = s.channels, s.features[0].dtype, s.points.device
+    channels = s.channels
     if tile is None:
-        key = Key(dtype, s.total, channels=min(channels))
+        key = Key(s.features[0].dtype, s.total, channels=min(channels))
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
     shape, layers = (s.total, sum(channels)), Layers(s.features, s.geometry.affine)
@@ -118,7 +118,7 @@ def gather_like(
     )
 
     def run(features: Sequence[Tensor], points: Points) -> Tensor:
-        out = torch.empty(shape, dtype=dtype, device=device)
+        out = features[0].new_empty(*shape)
         launch(out, points, layers(features))
         return out
 

@@ -108,7 +108,7 @@ def masked_like(
     grad: Tensor, is_masked: bool, bias: bool
 ) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
     """The same for tensors that are laid out as `grad`, and the places of an order."""
-    (total, outputs), dtype, device = grad.shape, grad.dtype, grad.device
+    (total, outputs), device = grad.shape, grad.device
     columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)
     shares, blocks = -(-total // share), -(-outputs // columns)
@@ -136,14 +136,14 @@ def masked_like(
     )
 
     def run(grad: Tensor, output: Tensor | None, place: Tensor) -> Masked:
-        out = torch.empty((total, outputs), dtype=dtype, device=device)
+        out = grad.new_empty(total, outputs)
         output = grad if output is None else output
         if not bias:
             mask(out, grad, grad, output, place)
             return out, None
-        sums = torch.empty((shares, outputs), dtype=torch.float32, device=device)
+        sums = torch.empty(shares, outputs, dtype=torch.float32, device=device)
         mask(out, sums, grad, output, place)
-        db = torch.empty(outputs, dtype=dtype, device=device)
+        db = grad.new_empty(outputs)
         add(db, sums)
         return out, db
 

@@ -218,6 +218,7 @@ def order_like(s: Sampling) -> Callable[[Points], Order]:
 
 def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Points], Order]:
     total, batch, device, per_image = s.total, s.batch, s.points.device, s.total // s.batch
+    spaces = ruler.spaces
     blocks = -(-per_image // TILE.rows)
     launch = Launch(
         _order_kernel,
@@ -230,8 +231,8 @@ def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[
 
     def run(points: Points) -> Order:
         place = torch.empty(total, dtype=torch.int64, device=device)
-        xy = torch.empty((total, 2), dtype=torch.float32, device=device)
-        starts = torch.empty((batch, ruler.spaces), dtype=torch.int64, device=device)
+        xy = torch.empty(total, 2, dtype=torch.float32, device=device)
+        starts = place.new_empty(batch, spaces)
         launch(place, xy, starts, points)
         return Order(place, xy, None, starts, ruler)
 

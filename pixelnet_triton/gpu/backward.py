@@ -34,7 +34,7 @@ __all__ = ["hypercolumn_gradients", "linear_gradients"]
 
 
 def hypercolumn_gradients(s: Sampling, grad: Tensor, wanted: Wanted) -> Gradients:
-    """Gradients of maps and points, for grad = dL/dh (P, sum C_i)."""
+    """Gradients of maps and points, for grad = dL/dh (P, sum C_i) or (B, N, sum C_i)."""
     order = order_points(s)
     steps = s.once(("hypercolumn", wanted), lambda: HypercolumnGradients(s, order, grad, wanted))
     return steps(s, order, grad)
@@ -44,7 +44,7 @@ class HypercolumnGradients:
     """The steps of a backward pass without a weight, settled for calls like one."""
 
     def __init__(self, s: Sampling, order: Order, grad: Tensor, wanted: Wanted) -> None:
-        self.masked = masked_like(grad, is_masked=False, bias=False)
+        self.masked = masked_like(grad.view(s.total, -1), is_masked=False, bias=False)
         self.points = PointsInOrder(s, order)
         self.scatter = Scatter(s, range(len(s.features)), wanted)
 
@@ -63,7 +63,7 @@ def linear_gradients(
     output: Tensor | None,
     wanted: Wanted,
 ) -> Gradients:
-    """Gradients of maps, points, weight and bias, for grad = dL/dy (P, D).
+    """Gradients of maps, points, weight and bias, for grad = dL/dy, (P, D) or (B, N, D).
 
     `output` is y after a ReLU, whose zeros mask grad; None if grad is dL/dz.
     """
@@ -85,6 +85,7 @@ class LinearGradients:
         output: Tensor | None,
         wanted: Wanted,
     ) -> None:
+        grad = grad.view(s.total, -1)
         self.scattered, collected = (layers_written(route, w) for w in ("scatter", "collect"))
         self.wants_weight = wanted.weight
         self.masked = masked_like(grad, output is not None, wanted.bias)

@@ -46,24 +46,10 @@ def _executor(call: Prepared, s: Sampling, weight: Tensor | None) -> Executor:
     return prepare_executor(call.plan, s, weight, **flags)[1]
 
 
-def _forward(
-    points: Tensor,
-    batch_index: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    call: Prepared,
-    features: Sequence[Tensor],
-) -> tuple[Tensor, Any]:
-    """The result, and what its backward pass may take over."""
-    s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+def _forward(call: Prepared, s: Sampling, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """(P, ...): the result at all points."""
     head = None if weight is None else Linear(weight, bias, call.activation)
-    value = compute_forward(_executor(call, s, weight), s, head)
-    if points.dim() == 2:
-        return value, s.kept
-    # No view in the eyes of autograd, which lets nobody change a function's view in place; and
-    # nothing else may hold on to `value`, since their versions are counted apart.
-    view = torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
-    return view, s.kept
+    return compute_forward(_executor(call, s, weight), s, head)
 
 
 def _keep(ctx: Any, *tensors: Tensor | None) -> None:
@@ -94,10 +80,18 @@ class SparseHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        output, ctx.kept = _forward(points, batch_index, weight, bias, call, features)
+        rows = _rows(points, points)
+        s = Sampling(features, rows, batch_index, call.geometry)
+        output = _forward(call, s, weight, bias)
+        if rows is not points:
+            # In place, since autograd lets nobody change the view that a function returns; and
+            # nothing else may hold on to the result, which counts its versions.
+            output = output.contiguous().resize_(*points.shape[:2], output.shape[1])
+        ctx.kept, ctx.call = s.kept, call
         mask = output if call.activation == "relu" else None
-        ctx.call = call
-        _keep(ctx, points, batch_index, weight, mask, *features)
+        # Points with a gradient have a history, by which a second derivative is told.
+        moving = ctx.needs_input_grad[0]
+        _keep(ctx, points if moving else rows, batch_index, weight, mask, *features)
         return output
 
     @staticmethod
@@ -106,9 +100,8 @@ class SparseHypercolumn(torch.autograd.Function):
         points, batch_index, weight, output, *features = _kept(ctx)
         needs = ctx.needs_input_grad
         wanted = Wanted(needs[5:], needs[0], needs[2], needs[3])
-        rows, grad = _rows(points, points), _rows(grads[0], points)
-        output = None if output is None else output.view(grad.shape)
-        arguments = (grad, rows, batch_index, weight, output, ctx.call, wanted, *features)
+        rows = _rows(points, points)
+        arguments = (grads[0], rows, batch_index, weight, output, ctx.call, wanted, *features)
         # With create_graph=True, and for the rule of vmap: as a function of its own.
         if torch.is_grad_enabled() or ctx.call.transformed:
             gradients = _SparseHypercolumnBackward.apply(*arguments)
@@ -169,7 +162,13 @@ class TransformedHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        return _forward(points, batch_index, weight, bias, call, features)[0]
+        s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+        output = _forward(call, s, weight, bias)
+        if points.dim() == 2:
+            return output
+        # Within a transform nothing is resized; a view it must not be to autograd either.
+        shape = (*points.shape[:2], output.shape[1])
+        return torch.ops.aten._unsafe_view(output, shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
