@@ -108,7 +108,7 @@ def masked_like(
     grad: Tensor, is_masked: bool, bias: bool
 ) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
     """The same for tensors that are laid out as `grad`, and the places of an order."""
-    (total, outputs), device = grad.shape, grad.device
+    total, outputs = grad.shape
     columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)
     shares, blocks = -(-total // share), -(-outputs // columns)
@@ -141,7 +141,7 @@ def masked_like(
         if not bias:
             mask(out, grad, grad, output, place)
             return out, None
-        sums = torch.empty(shares, outputs, dtype=torch.float32, device=device)
+        sums = grad.new_empty(shares, outputs, dtype=torch.float32)
         mask(out, sums, grad, output, place)
         db = grad.new_empty(outputs)
         add(db, sums)

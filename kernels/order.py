@@ -217,7 +217,7 @@ def order_like(s: Sampling) -> Callable[[Points], Order]:
 
 
 def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Points], Order]:
-    total, batch, device, per_image = s.total, s.batch, s.points.device, s.total // s.batch
+    total, batch, per_image = s.total, s.batch, s.total // s.batch
     spaces = ruler.spaces
     blocks = -(-per_image // TILE.rows)
     launch = Launch(
@@ -230,8 +230,8 @@ def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[
     )
 
     def run(points: Points) -> Order:
-        place = torch.empty(total, dtype=torch.int64, device=device)
-        xy = torch.empty(total, 2, dtype=torch.float32, device=device)
+        place = points.xy.new_empty(total, dtype=torch.int64)
+        xy = place.new_empty(total, 2, dtype=torch.float32)
         starts = place.new_empty(batch, spaces)
         launch(place, xy, starts, points)
         return Order(place, xy, None, starts, ruler)

@@ -23,36 +23,36 @@ from ..call.linear import Gradients, Linear, Wanted
 from ..call.route import Route
 from ..call.sampling import Sampling
 from ..kernels.gather import gather_like
-from ..kernels.launch import Points
+from ..kernels.launch import Points, points_of
 from ..kernels.mask import masked_like
-from ..kernels.order import Order, order_points
+from ..kernels.order import Order, order_like, order_points
 from .parts import Columns
 from .routes import layers_written
-from .written import Collect, PointsInOrder, Scatter
+from .written import Collect, Scatter
 
 __all__ = ["hypercolumn_gradients", "linear_gradients"]
 
 
 def hypercolumn_gradients(s: Sampling, grad: Tensor, wanted: Wanted) -> Gradients:
     """Gradients of maps and points, for grad = dL/dh (P, sum C_i) or (B, N, sum C_i)."""
-    order = order_points(s)
-    steps = s.once(("hypercolumn", wanted), lambda: HypercolumnGradients(s, order, grad, wanted))
-    return steps(s, order, grad)
+    steps = s.once(("hypercolumn", wanted), lambda: HypercolumnGradients(s, grad, wanted))
+    return steps(s, grad)
 
 
 class HypercolumnGradients:
     """The steps of a backward pass without a weight, settled for calls like one."""
 
-    def __init__(self, s: Sampling, order: Order, grad: Tensor, wanted: Wanted) -> None:
+    def __init__(self, s: Sampling, grad: Tensor, wanted: Wanted) -> None:
+        self.in_order = InOrder(s)
         self.masked = masked_like(grad.view(s.total, -1), is_masked=False, bias=False)
-        self.points = PointsInOrder(s, order)
         self.scatter = Scatter(s, range(len(s.features)), wanted)
 
-    def __call__(self, s: Sampling, order: Order, grad: Tensor) -> Gradients:
+    def __call__(self, s: Sampling, grad: Tensor) -> Gradients:
+        order, points = self.in_order(s)
         rows, _ = self.masked(grad.contiguous(), None, order.place)
         features: list[Tensor | None] = [None] * len(s.features)
-        points = self.scatter(rows, s, order, self.points(order), features)
-        return Gradients(features, points, None, None)
+        moved = self.scatter(rows, s, order, points, features)
+        return Gradients(features, moved, None, None)
 
 
 def linear_gradients(
@@ -67,10 +67,9 @@ def linear_gradients(
 
     `output` is y after a ReLU, whose zeros mask grad; None if grad is dL/dz.
     """
-    order = order_points(s) if s.kept is None else s.kept
     key = (route.write, wanted, output is None)
-    steps = s.once(key, lambda: LinearGradients(s, route, order, grad, output, wanted))
-    return steps(s, head, order, grad, output)
+    steps = s.once(key, lambda: LinearGradients(s, route, grad, output, wanted))
+    return steps(s, head, grad, output)
 
 
 class LinearGradients:
@@ -80,16 +79,15 @@ class LinearGradients:
         self,
         s: Sampling,
         route: Route,
-        order: Order,
         grad: Tensor,
         output: Tensor | None,
         wanted: Wanted,
     ) -> None:
-        grad = grad.view(s.total, -1)
+        self.in_order = InOrder(s)
+        order, grad = s.kept, grad.view(s.total, -1)
         self.scattered, collected = (layers_written(route, w) for w in ("scatter", "collect"))
         self.wants_weight = wanted.weight
         self.masked = masked_like(grad, output is not None, wanted.bias)
-        self.points = PointsInOrder(s, order)
         self.columns = Columns(s.channels, self.scattered)
         self.gather: Callable[[Sequence[Tensor], Points], Tensor] | None = None
         self.scatter: Scatter | None = None
@@ -102,12 +100,11 @@ class LinearGradients:
         if collected:
             self.collect = Collect(s, collected, self.columns, order, grad, wanted)
 
-    def __call__(
-        self, s: Sampling, head: Linear, order: Order, grad: Tensor, output: Tensor | None
-    ) -> Gradients:
+    def __call__(self, s: Sampling, head: Linear, grad: Tensor, output: Tensor | None) -> Gradients:
+        order, points = self.in_order(s)
         output = None if output is None else output.contiguous()
         grad, bias = self.masked(grad.contiguous(), output, order.place)
-        maps, columns, points = s.features, self.columns, self.points(order)
+        maps, columns = s.features, self.columns
         features: list[Tensor | None] = [None] * len(maps)
         weight = slices = moved = None
         weights = columns.of(head.weight)
@@ -125,3 +122,25 @@ class LinearGradients:
         if self.collect is not None:
             self.collect(grad, points, order.starts, maps, weights, slices, features)
         return Gradients(features, moved, weight, bias)
+
+
+class InOrder:
+    """The order of a call's points, and the points in that order as kernels take them.
+
+    It is that of the forward pass, if there it was made: ``s.kept``.
+    """
+
+    def __init__(self, s: Sampling) -> None:
+        self.order = order_like(s)
+        _, _, *self.counts = points_of(s)
+        if s.kept is None:
+            s.kept = order_points(s)
+
+    def __call__(self, s: Sampling) -> tuple[Order, Points]:
+        order = s.kept
+        if order is None:
+            xy, image = s.points.contiguous(), s.batch_index
+            image = xy if image is None else image.contiguous()
+            order = self.order(Points(xy, image, *self.counts))
+        xy, image = order.xy, order.image
+        return order, Points(xy, xy if image is None else image, *self.counts)

@@ -1,4 +1,4 @@
-"""What both passes take: a map as rows of cells, some layers' columns of the weight."""
+"""What both passes take: some layers' columns of the weight, the layout of a map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 
-__all__ = ["Columns", "cells_of", "layout", "weight_of"]
+__all__ = ["Columns", "layout", "weight_of"]
 
 
 def _columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
@@ -65,11 +65,6 @@ class Columns:
         columns = torch.mm(left, right).split([self.channels[i] for i in self.together], dim=1)
         for part, column in zip(self.parts, columns, strict=True):
             slices[part].copy_(column)
-
-
-def cells_of(feature: Tensor) -> Tensor:
-    """(B H_i W_i, C_i): a view of a channels_last map, a copy of others."""
-    return feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
 
 
 def layout(feature: Tensor) -> torch.memory_format:

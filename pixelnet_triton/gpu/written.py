@@ -15,22 +15,11 @@ from ..call.linear import Wanted
 from ..call.sampling import Sampling
 from ..kernels.band import band_like
 from ..kernels.gather import coordinate_gradient
-from ..kernels.launch import Points, points_of, starts
+from ..kernels.launch import Points, starts
 from ..kernels.order import Order
-from .parts import Columns, cells_of, layout
+from .parts import Columns, layout
 
-__all__ = ["Collect", "PointsInOrder", "Scatter"]
-
-
-class PointsInOrder:
-    """From an order to the argument `points` of kernels."""
-
-    def __init__(self, s: Sampling, order: Order) -> None:
-        _, _, *self.counts = points_of(order.of(s))
-
-    def __call__(self, order: Order) -> Points:
-        xy, image = order.xy, order.image
-        return Points(xy, xy if image is None else image, *self.counts)
+__all__ = ["Collect", "Scatter"]
 
 
 class Scatter:
@@ -81,14 +70,17 @@ class Collect:
         grad: Tensor,
         wanted: Wanted,
     ) -> None:
-        outputs = grad.shape[1]
+        self.outputs = grad.shape[1]
         self.layers = [
-            Collected(s.features[i], i, columns.part[i], outputs, wanted.features[i])
-            for i in layers
+            (i, columns.part[i], Cells(s.features[i]), wanted.features[i]) for i in layers
         ]
-        maps = [layer.as_map(grad.new_empty(layer.cells, outputs)) for layer in self.layers]
-        collected = s.of(layers, maps, "collected")
-        self.band = band_like(grad, (0,) * len(maps), collected, order)
+        self.cells = [cells.count for _, _, cells, _ in self.layers]
+        qs = [
+            cells.as_map(grad.new_empty(cells.count, self.outputs))
+            for _, _, cells, _ in self.layers
+        ]
+        collected = s.of(layers, qs, "collected")
+        self.band = band_like(grad, (0,) * len(qs), collected, order)
 
     def __call__(
         self,
@@ -104,39 +96,39 @@ class Collect:
 
         `grad` and `points` stand in order; `weights` are slices of the weight.
         """
-        qs = [grad.new_empty(layer.cells, layer.outputs) for layer in self.layers]
+        outputs = self.outputs
+        qs = [grad.new_empty(count, outputs) for count in self.cells]
         self.band(grad, points, starts, qs)
-        for layer, q in zip(self.layers, qs, strict=True):
+        for q, (i, part, cells, is_wanted) in zip(qs, self.layers, strict=True):
             if slices is not None:
-                torch.mm(q.t(), layer.rows_of(maps[layer.index]), out=slices[layer.part])
-            if layer.is_wanted:
-                features[layer.index] = layer.gradient(q, weights[layer.part])
+                torch.mm(q.t(), cells.rows_of(maps[i]), out=slices[part])
+            if is_wanted:
+                features[i] = cells.product(q, weights[part])
 
 
-class Collected:
-    """A layer whose Q_i (B cells, D) is collected; `part` is that of its columns."""
+class Cells:
+    """The cells of maps (B, C, H, W) that are laid out like one, as rows of matrices."""
 
-    def __init__(
-        self, feature: Tensor, index: int, part: int, outputs: int, is_wanted: bool
-    ) -> None:
-        self.index, self.part, self.outputs, self.is_wanted = index, part, outputs, is_wanted
+    def __init__(self, feature: Tensor) -> None:
         batch, channels, height, width = self.shape = feature.shape
-        self.cells = batch * height * width
+        self.count = batch * height * width
         self.channels_last = layout(feature) is torch.channels_last
-        self.rows = ((self.cells, channels), (channels, 1))
+        self.rows = ((self.count, channels), (channels, 1))
         self.map = (self.shape, (height * width * channels, 1, width * channels, channels))
 
     def as_map(self, rows: Tensor) -> Tensor:
-        """Rows of cells as a map (B, D, H_i, W_i)."""
+        """(B H W, D) as a map (B, D, H, W)."""
         batch, _, height, width = self.shape
         return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
     def rows_of(self, feature: Tensor) -> Tensor:
-        """X_i as (B cells, C_i)."""
-        return feature.as_strided(*self.rows) if self.channels_last else cells_of(feature)
+        """(B H W, C): a view of a channels_last map, a copy of others."""
+        if self.channels_last:
+            return feature.as_strided(*self.rows)
+        return feature.permute(0, 2, 3, 1).reshape(*self.rows[0])
 
-    def gradient(self, q: Tensor, weight: Tensor) -> Tensor:
-        """dX_i in the layout of the map."""
+    def product(self, q: Tensor, weight: Tensor) -> Tensor:
+        """Q W (B, C, H, W), in the layout of the maps, for Q (B H W, D) and W (D, C)."""
         if self.channels_last:
             return torch.mm(q, weight).as_strided(*self.map)
         by_image = q.unflatten(0, (self.shape[0], -1)).transpose(1, 2)
