@@ -7,7 +7,8 @@ For tuples of tensors over several layers Triton takes 50 to 100 microseconds of
 arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
 that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
 which receives the same as from Triton itself. A `Launch` is for calls of one kind, which differ in
-their tensors alone: of everything else nothing is looked at again.
+their tensors alone, and those have the same dtypes and begin at multiples of 16 bytes or not alike
+(whoever keeps it says so: gpu/backend.py). None of this is looked at again.
 
 Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
 constant and option, and what Triton makes of each other argument (a tensor's dtype and alignment;
@@ -25,18 +26,17 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache, reduce
-from operator import itemgetter, or_
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from torch import Tensor
 from triton import knobs
 from triton.backends.compiler import BaseBackend
 from triton.compiler.compiler import make_backend
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from .launch import Layer, Matrix, Points
+from .launch import Layer
 
 try:
     from triton._C.libtriton import native_specialize_impl as describe
@@ -133,8 +133,8 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
 class Launch:
     """A kernel, its grid, and all of its arguments but those that `takes` names: with tensors.
 
-    Its calls take these, in that order. Only the tensors may differ from call to call, not the
-    numbers that stand beside them in tuples.
+    Its calls take these, in that order. Only the tensors may differ from call to call, not their
+    dtypes and alignment, nor the numbers that stand beside them in tuples.
     """
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], takes: str, **others: Any) -> None:
@@ -142,7 +142,6 @@ class Launch:
         self._xyz, self._values = (*grid, 1, 1)[:3], tuple(others.values())
         self._form = _form(kernel, (*self._takes, *others))
         self._known: dict[tuple[Any, ...], Compiled] = {}
-        self._are_nouns: bool | None = None
 
     def __call__(self, *values: Any) -> None:
         form, kernel = self._form, self._kernel
@@ -152,7 +151,9 @@ class Launch:
             return
         active = driver.active
         device = active.get_current_device()
-        kind = (active, device, modes, *self._seen(active, device, values))
+        kind: tuple[Any, ...] = (active, device, modes)
+        if not _looks_at_addresses(active, device):
+            kind += tuple(_described(_backend(active, device), values, numbers=False))
         compiled = self._known.get(kind)
         if compiled is not None:
             run, function, packed = compiled
@@ -164,36 +165,6 @@ class Launch:
         compiled = launch(kernel, self._grid, **named, **self._others)
         if compiled is not None:
             self._known[kind] = compiled
-
-    def _seen(self, active: Any, device: object, values: Sequence[Any]) -> list[Any]:
-        """What tells calls apart: dtypes, where all tensors are aligned.
-
-        Triton takes microseconds to say no more. It is asked where they are not, and where there
-        are other arguments than the nouns of this library.
-        """
-        if self._are_nouns is None:
-            self._are_nouns = all([isinstance(t, Tensor) for t in _tensors(values)])
-        if self._are_nouns and _looks_at_addresses(active, device):
-            tensors = _tensors(values)
-            if reduce(or_, map(Tensor.data_ptr, tensors)) % 16 == 0:
-                return [tensor.dtype for tensor in tensors]
-        return _described(_backend(active, device), values, numbers=False)
-
-
-def _tensors(values: Sequence[Any]) -> list[Any]:
-    """The tensors in the nouns of this library; whatever else there is, as it is."""
-    tensors: list[Any] = []
-    for value in values:
-        kind = type(value)
-        if kind is Points:
-            tensors += value[:2]
-        elif kind is Matrix:
-            tensors.append(value[0])
-        elif kind is tuple and value and type(value[0]) is Layer:
-            tensors += [layer[0] for layer in value]
-        else:
-            tensors.append(value)
-    return tensors
 
 
 @lru_cache(maxsize=64)
