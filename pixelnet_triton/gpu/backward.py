@@ -23,7 +23,7 @@ from ..call.linear import Gradients, Linear, Wanted
 from ..call.route import Route
 from ..call.sampling import Sampling
 from ..kernels.gather import gather_like
-from ..kernels.launch import Points, points_of
+from ..kernels.launch import Points, PointsLike
 from ..kernels.mask import masked_like
 from ..kernels.order import Order, order_like, order_points
 from .parts import Columns
@@ -131,16 +131,12 @@ class InOrder:
     """
 
     def __init__(self, s: Sampling) -> None:
-        self.order = order_like(s)
-        _, _, *self.counts = points_of(s)
+        self.order, self.points = order_like(s), PointsLike(s)
         if s.kept is None:
             s.kept = order_points(s)
 
     def __call__(self, s: Sampling) -> tuple[Order, Points]:
         order = s.kept
         if order is None:
-            xy, image = s.points.contiguous(), s.batch_index
-            image = xy if image is None else image.contiguous()
-            order = self.order(Points(xy, image, *self.counts))
-        xy, image = order.xy, order.image
-        return order, Points(xy, xy if image is None else image, *self.counts)
+            order = self.order(self.points(s.points, s.batch_index))
+        return order, self.points(order.xy, order.image)

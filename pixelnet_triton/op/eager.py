@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..call import Executor, Linear, Sampling, Wanted
+from ..call import Executor, Gradients, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward
 from .prepare import Prepared, prepare_executor
 
@@ -96,40 +96,35 @@ class SparseHypercolumn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_gelu(ctx.call.activation)
+        call, needs = ctx.call, ctx.needs_input_grad
+        refuse_gelu(call.activation)
         points, batch_index, weight, output, *features = _kept(ctx)
-        needs = ctx.needs_input_grad
         wanted = Wanted(needs[5:], needs[0], needs[2], needs[3])
-        rows = _rows(points, points)
-        arguments = (grads[0], rows, batch_index, weight, output, ctx.call, wanted, *features)
-        # With create_graph=True, and for the rule of vmap: as a function of its own.
-        if torch.is_grad_enabled() or ctx.call.transformed:
-            gradients = _SparseHypercolumnBackward.apply(*arguments)
+        s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+        if torch.is_grad_enabled() or call.transformed:
+            # With create_graph=True, and for the rule of vmap: as a function of its own.
+            arguments = (grads[0], s.points, batch_index, weight, output, call, wanted, *features)
+            found, by_weight, by_bias, *by_maps = _SparseHypercolumnBackward.apply(*arguments)
         else:
-            gradients = _backward(*arguments, kept=ctx.kept)
-        points_grad, weight_grad, bias_grad, *feature_grads = gradients
-        if points_grad is not None:
-            points_grad = points_grad.view(points.shape)
-        return (points_grad, None, weight_grad, bias_grad, None, *feature_grads)
+            s.kept = ctx.kept
+            by_maps, found, by_weight, by_bias = _backward(
+                call, s, weight, grads[0], output, wanted
+            )
+        by_points = None if found is None else found.view(points.shape)
+        return (by_points, None, by_weight, by_bias, None, *by_maps)
 
 
 def _backward(
-    grad: Tensor,
-    points: Tensor,
-    batch_index: Tensor | None,
-    weight: Tensor | None,
-    output: Tensor | None,
     call: Prepared,
+    s: Sampling,
+    weight: Tensor | None,
+    grad: Tensor,
+    output: Tensor | None,
     wanted: Wanted,
-    *features: Tensor,
-    kept: Any = None,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of points (P, 2), weight, bias and features."""
-    s = Sampling(features, points, batch_index, call.geometry)
-    s.kept = kept
+) -> Gradients:
+    """Gradients for grad = dL/dy; of points (P, 2)."""
     head = None if weight is None else Linear(weight, None, call.activation)
-    gradients = compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
-    return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+    return compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
 
 
 def _one_by_one(
@@ -188,8 +183,19 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
     """The first derivative, as a function whose own derivative is refused by name."""
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor | None, ...]:
-        return _backward(*arguments)
+    def forward(
+        grad: Tensor,
+        points: Tensor,
+        batch_index: Tensor | None,
+        weight: Tensor | None,
+        output: Tensor | None,
+        call: Prepared,
+        wanted: Wanted,
+        *features: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        s = Sampling(features, points, batch_index, call.geometry)
+        found = _backward(call, s, weight, grad, output, wanted)
+        return (found.points, found.weight, found.bias, *found.features)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -21,6 +21,7 @@ _BANDED = (_GATE + "banded.py::test_values",)
 _BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
 
 _BACKWARD = "pixelnet_triton/gpu/backward.py"
+_GPU_BACKEND = "pixelnet_triton/gpu/backend.py"
 _GPU_ROUTES = "pixelnet_triton/gpu/routes.py"
 
 FAULTS = (
@@ -250,7 +251,7 @@ FAULTS = (
     ),
     Fault(
         "moving-points-collected",
-        "pixelnet_triton/gpu/backend.py",
+        _GPU_BACKEND,
         "routes.scattered(self.route) if wanted.points else self.route",
         "self.route",
         _ROUTES,
@@ -287,8 +288,8 @@ FAULTS = (
     Fault(
         "device-forgotten-by-known-launches",
         "kernels/direct.py",
-        "        device,\n        *_modes",
-        "        *_modes",
+        "        device,\n        modes",
+        "        modes",
         _LAUNCHES,
     ),
     Fault(
@@ -301,36 +302,43 @@ FAULTS = (
     Fault(
         "device-forgotten-by-settled-launches",
         "kernels/direct.py",
-        "kind = (active, device, *_modes",
-        "kind = (active, *_modes",
+        "kind: tuple[Any, ...] = (active, device, modes)",
+        "kind: tuple[Any, ...] = (active, modes)",
         _LAUNCHES,
     ),
     Fault(
         "debugging-forgotten-by-settled-launches",
         "kernels/direct.py",
-        "device, *_modes(kernel), *facts)",
-        "device, *facts)",
+        "kind: tuple[Any, ...] = (active, device, modes)",
+        "kind: tuple[Any, ...] = (active, device)",
         _LAUNCHES,
     ),
     Fault(
-        "alignment-forgotten-by-settled-launches",
+        "sizes-of-memory-forgotten-on-amd",
         "kernels/direct.py",
-        "*_modes(kernel), *facts)",
-        "*_modes(kernel))",
+        "if not _looks_at_addresses(active, device):",
+        "if False:",
         _LAUNCHES,
     ),
     Fault(
-        "addresses-of-settled-launches-unseen",
-        "kernels/direct.py",
-        "if bits % 16 == 0:",
-        "if bits % 1 == 0:",
+        "alignment-forgotten-by-executors",
+        _GPU_BACKEND,
+        "if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:",
+        "if reduce(or_, map(Tensor.data_ptr, tensors)) % 1:",
         _LAUNCHES,
     ),
     Fault(
-        "dtypes-forgotten-by-settled-launches",
-        "kernels/direct.py",
-        "return [tensor.dtype for tensor in tensors]",
-        "return []",
+        "alignment-of-gradients-forgotten",
+        _GPU_BACKEND,
+        "head.weight, grad, output)",
+        "head.weight)",
+        _LAUNCHES,
+    ),
+    Fault(
+        "copies-taken-for-what-they-are-copied-from",
+        _GPU_BACKEND,
+        "(t.data_ptr() % 16, t.is_contiguous())",
+        "(t.data_ptr() % 16,)",
         _LAUNCHES,
     ),
     Fault(
@@ -364,7 +372,7 @@ FAULTS = (
     Fault(
         "order-of-the-forward-pass-forgotten",
         "pixelnet_triton/op/eager.py",
-        "    s.kept = kept\n",
+        "            s.kept = ctx.kept\n",
         "",
         _SETTLED,
     ),
