@@ -26,9 +26,9 @@ from ..kernels.gather import gather_like
 from ..kernels.launch import Points, PointsLike
 from ..kernels.mask import masked_like
 from ..kernels.order import Order, order_like, order_points
+from .map_gradients import Collect, Scatter
 from .parts import Columns
 from .routes import layers_written
-from .written import Collect, Scatter
 
 __all__ = ["hypercolumn_gradients", "linear_gradients"]
 
@@ -44,7 +44,7 @@ class HypercolumnGradients:
 
     def __init__(self, s: Sampling, grad: Tensor, wanted: Wanted) -> None:
         self.in_order = InOrder(s)
-        self.masked = masked_like(grad.view(s.total, -1), is_masked=False, bias=False)
+        self.masked = masked_like(grad.reshape(s.total, -1), is_masked=False, bias=False)
         self.scatter = Scatter(s, range(len(s.features)), wanted)
 
     def __call__(self, s: Sampling, grad: Tensor) -> Gradients:
@@ -84,7 +84,7 @@ class LinearGradients:
         wanted: Wanted,
     ) -> None:
         self.in_order = InOrder(s)
-        order, grad = s.kept, grad.view(s.total, -1)
+        order, grad = s.kept, grad.reshape(s.total, -1)
         self.scattered, collected = (layers_written(route, w) for w in ("scatter", "collect"))
         self.wants_weight = wanted.weight
         self.masked = masked_like(grad, output is not None, wanted.bias)

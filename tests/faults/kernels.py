@@ -223,7 +223,7 @@ FAULTS = (
     ),
     Fault(
         "coordinate-gradient-of-another-order",
-        "pixelnet_triton/gpu/written.py",
+        "pixelnet_triton/gpu/map_gradients.py",
         "gradient.index_copy_(0, order.place, found)",
         "gradient.copy_(found)",
         _CASES,
