@@ -31,11 +31,11 @@ from .blocks import all_finite, channels_of, dot
 from .careful import write_cell_by_cell
 from .cut import cut
 from .direct import Launch
-from .launch import Layers, accounted, mode_of, options, points_of, precision
+from .launch import Layers, Points, accounted, mode_of, options, points_of, precision
 from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
-__all__ = ["SHARED_TILES", "TILES", "band"]
+__all__ = ["SHARED_TILES", "TILES", "band", "band_like"]
 
 # Cells times channels, points a step. On an H200 the gathered layers of the benchmarks' W4 (256
 # channels and more) took 119 us with the first and 137 with the second, of W2 (64) 44 and 39.
@@ -237,14 +237,18 @@ def band(
     """
     columns = tuple(columns)
     key = ("band", columns, rows.shape[1], tile)
-    run = s.once(key, lambda: _band_like(rows, columns, s, order, tile))
-    run(rows.contiguous(), s, order)
+    run = s.once(key, lambda: band_like(rows, columns, s, order, tile))
+    run(rows.contiguous(), points_of(order.of(s)), order.starts, s.features)
 
 
-def _band_like(
-    rows: Tensor, columns: tuple[int, ...], s: Sampling, order: Order, tile: Tile | None
-) -> Callable[[Tensor, Sampling, Order], None]:
-    """The same for tensors that are laid out as these."""
+def band_like(
+    rows: Tensor,
+    columns: tuple[int, ...],
+    s: Sampling,
+    order: Order,
+    tile: Tile | None = None,
+) -> Callable[[Tensor, Points, Tensor, Sequence[Tensor]], None]:
+    """The same for tensors that are laid out as these: rows, points in order, starts and maps."""
     channels, sizes, ruler = s.channels, s.sizes, order.ruler
     shared = len(set(columns)) < len(columns)
     if tile is None:
@@ -276,7 +280,7 @@ def _band_like(
         **options(tile),
     )
 
-    def run(rows: Tensor, s: Sampling, order: Order) -> None:
-        launch(rows, points_of(order.of(s)), order.starts, layers(s.features))
+    def run(rows: Tensor, points: Points, starts: Tensor, features: Sequence[Tensor]) -> None:
+        launch(rows, points, starts, layers(features))
 
     return run

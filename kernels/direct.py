@@ -7,7 +7,8 @@ For tuples of tensors over several layers Triton takes 50 to 100 microseconds of
 arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
 that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
 which receives the same as from Triton itself. A `Launch` is for calls of one kind, which differ in
-their tensors alone: of everything else nothing is looked at again.
+their tensors alone, and those have the same dtypes and begin at multiples of 16 bytes or not alike
+(whoever keeps it says so: gpu/backend.py). None of this is looked at again.
 
 Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
 constant and option, and what Triton makes of each other argument (a tensor's dtype and alignment;
@@ -30,6 +31,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from triton import knobs
+from triton.backends.compiler import BaseBackend
 from triton.compiler.compiler import make_backend
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
@@ -99,7 +101,8 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
         form = _FORMS[names]
     except KeyError:
         form = _FORMS[names] = _form(kernel, tuple(arguments))
-    if form is None or _is_watched(kernel):
+    modes = None if form is None else _modes(kernel)
+    if form is None or modes is None:
         kernel[grid](**arguments)
         return None
     active = driver.active
@@ -108,7 +111,7 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
     kind = (
         active,
         device,
-        *_modes(kernel),
+        modes,
         form.constants(values),
         *_described(_backend(active, device), form.variables(values)),
     )
@@ -130,8 +133,8 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
 class Launch:
     """A kernel, its grid, and all of its arguments but those that `takes` names: with tensors.
 
-    Its calls take these, in that order. Only the tensors may differ from call to call, not the
-    numbers that stand beside them in tuples.
+    Its calls take these, in that order. Only the tensors may differ from call to call, not their
+    dtypes and alignment, nor the numbers that stand beside them in tuples.
     """
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], takes: str, **others: Any) -> None:
@@ -142,13 +145,15 @@ class Launch:
 
     def __call__(self, *values: Any) -> None:
         form, kernel = self._form, self._kernel
-        if form is None or _is_watched(kernel):
+        modes = None if form is None else _modes(kernel)
+        if form is None or modes is None:
             kernel[self._grid](**dict(zip(self._takes, values, strict=True)), **self._others)
             return
         active = driver.active
         device = active.get_current_device()
-        facts = _described(_backend(active, device), values, numbers=False)
-        kind = (active, device, *_modes(kernel), *facts)
+        kind: tuple[Any, ...] = (active, device, modes)
+        if not _looks_at_addresses(active, device):
+            kind += tuple(_described(_backend(active, device), values, numbers=False))
         compiled = self._known.get(kind)
         if compiled is not None:
             run, function, packed = compiled
@@ -162,24 +167,30 @@ class Launch:
             self._known[kind] = compiled
 
 
-def _is_watched(kernel: Any) -> bool:
-    """Is anybody to be told of launches? Triton's chains of hooks may be empty."""
-    runtime = knobs.runtime
+@lru_cache(maxsize=64)
+def _looks_at_addresses(active: Any, device: object) -> bool:
+    """Does Triton see nothing of a tensor but its dtype and whether 16 divides its address?"""
+    backend = _backend(active, device)
+    return backend.get_tensor_specialization is BaseBackend.get_tensor_specialization
+
+
+def _modes(kernel: Any) -> tuple[Any, ...] | None:
+    """What else Triton compiles for; None where somebody is to be told of launches.
+
+    Triton's chains of hooks may be empty.
+    """
+    runtime, compilation = knobs.runtime, knobs.compilation
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
-    return bool(
+    if (
         kernel.pre_run_hooks
         or runtime.add_stages_inspection_hook is not None
         or (enter is not None and getattr(enter, "calls", True))
         or (leave is not None and getattr(leave, "calls", True))
-    )
-
-
-def _modes(kernel: Any) -> tuple[Any, ...]:
-    """What else Triton compiles for."""
-    compilation = knobs.compilation
+    ):
+        return None
     return (
         kernel.debug,
-        knobs.runtime.debug,
+        runtime.debug,
         compilation.instrumentation_mode,
         getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
     )

@@ -29,10 +29,19 @@ from .bilinear import (
 )
 from .blocks import block_of, channels_of
 from .direct import Launch
-from .launch import Layers, accounted, channel_blocks, mode_of, options, points_of, starts
+from .launch import (
+    Layers,
+    Points,
+    accounted,
+    channel_blocks,
+    mode_of,
+    options,
+    points_of,
+    starts,
+)
 from .select import Key, Tile, tile_for
 
-__all__ = ["TILES", "coordinate_gradient", "gather"]
+__all__ = ["TILES", "coordinate_gradient", "gather", "gather_like"]
 
 # Points times channels, of all kernels that move rows.
 TILES = (
@@ -80,14 +89,17 @@ def _gather_kernel(
 
 def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
     """h = S X: (P, sum C_i) in the maps' dtype."""
-    return s.once(("gather", tile), lambda: _gather_like(s, tile))(s)
+    run = s.once(("gather", tile), lambda: gather_like(s, tile))
+    return run(s.features, points_of(s))
 
 
-def _gather_like(s: Sampling, tile: Tile | None) -> Callable[[Sampling], Tensor]:
-    """The gather of samplings that are laid out as `s`."""
-    channels, dtype, device = s.channels, s.features[0].dtype, s.points.device
+def gather_like(
+    s: Sampling, tile: Tile | None = None
+) -> Callable[[Sequence[Tensor], Points], Tensor]:
+    """The gather of maps and points that are laid out as those of `s`."""
+    channels = s.channels
     if tile is None:
-        key = Key(dtype, s.total, channels=min(channels))
+        key = Key(s.features[0].dtype, s.total, channels=min(channels))
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
     shape, layers = (s.total, sum(channels)), Layers(s.features, s.geometry.affine)
@@ -106,9 +118,9 @@ def _gather_like(s: Sampling, tile: Tile | None) -> Callable[[Sampling], Tensor]
         **options(tile),
     )
 
-    def run(s: Sampling) -> Tensor:
-        out = torch.empty(shape, dtype=dtype, device=device)
-        launch(out, points_of(s), layers(s.features))
+    def run(features: Sequence[Tensor], points: Points) -> Tensor:
+        out = features[0].new_empty(*shape)
+        launch(out, points, layers(features))
         return out
 
     return run

@@ -26,6 +26,7 @@ __all__ = [
     "Matrix",
     "Mode",
     "Points",
+    "PointsLike",
     "accounted",
     "capability",
     "channel_blocks",
@@ -85,6 +86,17 @@ def points_of(s: Sampling) -> Points:
         # A pointer argument must point somewhere, also where the kernel does not read it.
         return Points(xy, xy, total, total // batch, batch)
     return Points(xy, index.contiguous(), total, total, batch)
+
+
+class PointsLike:
+    """Makes the argument `points` of points that are as many as those of a sampling."""
+
+    def __init__(self, s: Sampling) -> None:
+        _, _, *self._numbers = points_of(s)
+
+    def __call__(self, points: Tensor, batch_index: Tensor | None) -> Points:
+        xy = points.contiguous()
+        return Points(xy, xy if batch_index is None else batch_index.contiguous(), *self._numbers)
 
 
 def mode_of(s: Sampling) -> Mode:

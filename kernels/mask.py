@@ -23,7 +23,7 @@ from .launch import accounted, options, power_of_2
 from .order import Order
 from .select import Tile
 
-__all__ = ["masked"]
+__all__ = ["masked", "masked_like"]
 
 # Rows and columns of G at a time. It is not tuned: the order of the sums would depend on it.
 TILE = Tile(16, 256, num_warps=4)
@@ -100,15 +100,15 @@ def masked(grad: Tensor, output: Tensor | None, s: Sampling, order: Order, bias:
     `order` is that of the points of `s`.
     """
     key = ("masked", grad.shape[1], output is None, bias)
-    run = s.once(key, lambda: _masked_like(grad, output is not None, bias))
+    run = s.once(key, lambda: masked_like(grad, output is not None, bias))
     return run(grad.contiguous(), None if output is None else output.contiguous(), order.place)
 
 
-def _masked_like(
+def masked_like(
     grad: Tensor, is_masked: bool, bias: bool
 ) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
     """The same for tensors that are laid out as `grad`, and the places of an order."""
-    (total, outputs), dtype, device = grad.shape, grad.dtype, grad.device
+    total, outputs = grad.shape
     columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)
     shares, blocks = -(-total // share), -(-outputs // columns)
@@ -136,14 +136,14 @@ def _masked_like(
     )
 
     def run(grad: Tensor, output: Tensor | None, place: Tensor) -> Masked:
-        out = torch.empty((total, outputs), dtype=dtype, device=device)
+        out = grad.new_empty(total, outputs)
         output = grad if output is None else output
         if not bias:
             mask(out, grad, grad, output, place)
             return out, None
-        sums = torch.empty((shares, outputs), dtype=torch.float32, device=device)
+        sums = grad.new_empty(shares, outputs, dtype=torch.float32)
         mask(out, sums, grad, output, place)
-        db = torch.empty(outputs, dtype=dtype, device=device)
+        db = grad.new_empty(outputs)
         add(db, sums)
         return out, db
 

@@ -29,10 +29,18 @@ from ..call.sampling import Sampling
 from .bands import MOST_COUNTED
 from .bilinear import load_points
 from .direct import Launch
-from .launch import accounted, mode_of, options, points_of, power_of_2
+from .launch import Points, accounted, mode_of, options, points_of, power_of_2
 from .select import Tile
 
-__all__ = ["Order", "Ruler", "Window", "order_points", "ruler_of", "windows_of"]
+__all__ = [
+    "Order",
+    "Ruler",
+    "Window",
+    "order_like",
+    "order_points",
+    "ruler_of",
+    "windows_of",
+]
 
 # Points of a program. Each counts all points of its image, so larger images are sorted.
 TILE = Tile(128, 1, num_warps=4)
@@ -196,11 +204,11 @@ def order_points(s: Sampling) -> Order:
 
     One launch for equal shares of at most MOST_COUNTED points; else a key for each, and a sort.
     """
-    return s.once("order", lambda: _order_like(s))(s)
+    return s.once("order", lambda: order_like(s))(points_of(s))
 
 
-def _order_like(s: Sampling) -> Callable[[Sampling], Order]:
-    """The order of samplings that are laid out as `s`."""
+def order_like(s: Sampling) -> Callable[[Points], Order]:
+    """The order of points that are laid out as those of `s`."""
     ruler, per_image = ruler_of(s.sizes, s.geometry.affine), s.total // s.batch
     counted = s.batch_index is None and per_image <= MOST_COUNTED
     constants = {"ruler": ruler, "SPACES": ruler.spaces, "BLOCK_P": TILE.rows, **options(TILE)}
@@ -208,8 +216,9 @@ def _order_like(s: Sampling) -> Callable[[Sampling], Order]:
     return (_counted if counted else _sorted)(s, ruler, constants)
 
 
-def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Sampling], Order]:
-    total, batch, device, per_image = s.total, s.batch, s.points.device, s.total // s.batch
+def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Points], Order]:
+    total, batch, per_image = s.total, s.batch, s.total // s.batch
+    spaces = ruler.spaces
     blocks = -(-per_image // TILE.rows)
     launch = Launch(
         _order_kernel,
@@ -220,28 +229,30 @@ def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[
         **constants,
     )
 
-    def run(s: Sampling) -> Order:
-        place = torch.empty(total, dtype=torch.int64, device=device)
-        xy = torch.empty((total, 2), dtype=torch.float32, device=device)
-        starts = torch.empty((batch, ruler.spaces), dtype=torch.int64, device=device)
-        launch(place, xy, starts, points_of(s))
+    def run(points: Points) -> Order:
+        place = points.xy.new_empty(total, dtype=torch.int64)
+        xy = place.new_empty(total, 2, dtype=torch.float32)
+        starts = place.new_empty(batch, spaces)
+        launch(place, xy, starts, points)
         return Order(place, xy, None, starts, ruler)
 
     return run
 
 
-def _sorted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Sampling], Order]:
+def _sorted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Points], Order]:
     total, batch, device = s.total, s.batch, s.points.device
     launch = Launch(_key_kernel, (-(-total // TILE.rows),), "keys points", **constants)
 
-    def run(s: Sampling) -> Order:
+    is_ragged = s.batch_index is not None
+
+    def run(points: Points) -> Order:
         keys = torch.empty(total, dtype=torch.int32, device=device)
-        launch(keys, points_of(s))
+        launch(keys, points)
         keys, place = torch.sort(keys, stable=True)
         bins = torch.arange(batch * ruler.spaces, dtype=torch.int32, device=device)
         starts = torch.searchsorted(keys, bins).view(batch, ruler.spaces)
-        xy = s.points.index_select(0, place).to(torch.float32)
-        image = None if s.batch_index is None else s.batch_index.index_select(0, place)
+        xy = points.xy.index_select(0, place).to(torch.float32)
+        image = points.image.index_select(0, place) if is_ragged else None
         return Order(place, xy, image, starts, ruler)
 
     return run

@@ -54,12 +54,14 @@ def test_the_operator_knows_calls_by_all_that_plans_depend_on() -> None:
     maps, points, weight = torch.randn(2, 8, 6, 6), torch.rand(18, 2), torch.randn(4, 8)
     s = Sampling([maps], points, None, geometry)
     rows = maps.contiguous(memory_format=torch.channels_last)
+    image = torch.zeros(18, dtype=torch.int64)
     calls = [
         lambda: executor_for(s, weight, "auto", False, False),
         lambda: executor_for(s._replace(features=[rows]), weight, "auto", False, False),
         lambda: executor_for(s._replace(points=points[:10]), weight, "auto", False, False),
         lambda: executor_for(s._replace(points=points.double()), weight, "auto", False, False),
-        lambda: executor_for(s._replace(batch_index=torch.zeros(18)), weight, "auto", False, False),
+        lambda: executor_for(s._replace(batch_index=image), weight, "auto", False, False),
+        lambda: executor_for(s._replace(batch_index=image.int()), weight, "auto", False, False),
         lambda: executor_for(
             s._replace(geometry=layer_geometry([(6, 6)], (9, 9))), weight, "auto", False, False
         ),

@@ -92,4 +92,4 @@ class Executor(Protocol):
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        """Gradients for grad = dL/dy (P, D); `output` is y after a ReLU, None without one."""
+        """Gradients for grad = dL/dy, (P, D) or (B, N, D); `output` is y after a ReLU, or None."""

@@ -118,6 +118,9 @@ class Steps:
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
+        if grad.dim() == 3:
+            grad = grad.flatten(0, 1)
+            output = None if output is None else output.flatten(0, 1)
         upstream = Upstream(grad, output, product_dtype(grad.dtype))
         if self.grids is not None and self.route.backward == "grid_sample":
             return grid_sample.sampled_backward(s, self.grids, head, upstream, wanted)

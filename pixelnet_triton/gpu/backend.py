@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from types import ModuleType
 from typing import Any
 
@@ -115,10 +116,16 @@ def load() -> ModuleType:
     return steps
 
 
+#: Of calls that one executor remembers; each place in memory of a misaligned tensor makes one.
+MOST_KINDS = 64
+
+
 class Launches:
     """Carries a route out; `steps` is the module of that name.
 
-    What follows from the shapes of its calls is worked out by the first of them.
+    What follows from the shapes of its calls is worked out by the first of them; and again where
+    settings are others, or tensors begin elsewhere in memory: kernels are compiled for addresses
+    that 16 divides, or not.
     """
 
     def __init__(self, route: Route, steps: ModuleType) -> None:
@@ -126,7 +133,10 @@ class Launches:
         self._known: dict[Hashable, dict[Hashable, Any]] = {}
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
-        self._recall(s)
+        if head is None:
+            self._recall(s)
+        else:
+            self._recall(s, head.weight, head.bias)
         with _on(s.points):
             if head is None:
                 return self.steps.gather(s)
@@ -135,16 +145,27 @@ class Launches:
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        self._recall(s)
+        self._recall(s, None if head is None else head.weight, grad, output)
         with _on(s.points):
             if head is None:
                 return self.steps.hypercolumn_gradients(s, grad, wanted)
             route = routes.scattered(self.route) if wanted.points else self.route
             return self.steps.linear_gradients(s, head, route, grad, output, wanted)
 
-    def _recall(self, s: Sampling) -> None:
-        """What calls of that kind left behind; under other settings there are others."""
-        s.known = self._known.setdefault(self.steps.settings(s.features[0].dtype), {})
+    def _recall(self, s: Sampling, *others: Tensor | None) -> None:
+        """What calls of that kind left behind; `others` go to kernels, too."""
+        features, points, index, _ = s
+        tensors = [t for t in (*features, points, index, *others) if t is not None]
+        kind = self.steps.settings(features[0].dtype)
+        if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:
+            # A tensor that is not contiguous may be copied first, to an address that 16 divides.
+            kind = (kind, *[(t.data_ptr() % 16, t.is_contiguous()) for t in tensors])
+        known = self._known.get(kind)
+        if known is None:
+            if len(self._known) >= MOST_KINDS:
+                self._known.clear()
+            known = self._known[kind] = {}
+        s.known = known
 
 
 _HERE = nullcontext()

@@ -1,4 +1,4 @@
-"""What both passes take: a map as rows of cells, some layers' columns of the weight."""
+"""What both passes take: some layers' columns of the weight, the layout of a map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 
-__all__ = ["cells_of", "layout", "put_columns", "weight_of"]
+__all__ = ["Columns", "layout", "weight_of"]
 
 
 def _columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
@@ -27,22 +27,44 @@ def weight_of(weight: Tensor, s: Sampling, layers: Sequence[int]) -> Tensor:
     return torch.cat([weight[:, s.columns[i]] for i in layers], dim=1)
 
 
-def put_columns(
-    weight: Tensor, s: Sampling, layers: Sequence[int], left: Tensor, right: Tensor
-) -> None:
-    """Write left times right, the gradient of the columns of `layers`, where it belongs."""
-    columns = s.once(("columns", *layers), lambda: _columns_of(s, layers))
-    if columns is not None:
-        torch.mm(left, right, out=weight[:, columns])
-        return
-    parts = torch.mm(left, right).split([s.channels[i] for i in layers], dim=1)
-    for i, part in zip(layers, parts, strict=True):
-        weight[:, s.columns[i]] = part
+class Columns:
+    """The columns of a weight in parts: layers that are scattered together, else layer by layer.
 
+    Args:
+        part: for each layer the part that its columns belong to.
+    """
 
-def cells_of(feature: Tensor) -> Tensor:
-    """(B H_i W_i, C_i): a view of a channels_last map, a copy of others."""
-    return feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
+    def __init__(self, channels: Sequence[int], together: Sequence[int]) -> None:
+        self.channels, self.together = channels, together
+        self.part: list[int] = []
+        self.widths: list[int] = []
+        are_neighbours = bool(together) and together[-1] - together[0] == len(together) - 1
+        for i, width in enumerate(channels):
+            if are_neighbours and i in together[1:]:
+                self.widths[-1] += width
+            else:
+                self.widths.append(width)
+            self.part.append(len(self.widths) - 1)
+        self.parts = list(dict.fromkeys([self.part[i] for i in together]))
+
+    def of(self, weight: Tensor) -> Sequence[Tensor]:
+        """Views of the parts of (D, sum C_i): one operator, where slices are one each."""
+        return torch.split_with_sizes(weight, self.widths, 1)
+
+    def joined(self, slices: Sequence[Tensor]) -> Tensor:
+        """The columns of the layers that belong together: a view if they are neighbours."""
+        if len(self.parts) == 1:
+            return slices[self.parts[0]]
+        return torch.cat([slices[part] for part in self.parts], dim=1)
+
+    def put(self, slices: Sequence[Tensor], left: Tensor, right: Tensor) -> None:
+        """Write left times right, the columns of the layers that belong together."""
+        if len(self.parts) == 1:
+            torch.mm(left, right, out=slices[self.parts[0]])
+            return
+        columns = torch.mm(left, right).split([self.channels[i] for i in self.together], dim=1)
+        for part, column in zip(self.parts, columns, strict=True):
+            slices[part].copy_(column)
 
 
 def layout(feature: Tensor) -> torch.memory_format:

@@ -33,7 +33,7 @@ def compute_backward(
     output: Tensor | None,
     wanted: Wanted,
 ) -> Gradients:
-    """Gradients for grad (P, ...); `output` is the ReLU's, whose zeros mask it."""
+    """Gradients for grad (P, D) or (B, N, D); `output` is the ReLU's, whose zeros mask it."""
     if s.total > 0:
         return executor.backward(s, head, grad, output, wanted)
     return Gradients(
@@ -43,5 +43,5 @@ def compute_backward(
         ],
         torch.zeros_like(s.points) if wanted.points else None,
         torch.zeros_like(head.weight) if head is not None and wanted.weight else None,
-        grad.new_zeros(grad.shape[1]) if wanted.bias else None,
+        grad.new_zeros(grad.shape[-1]) if wanted.bias else None,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..call import Executor, Linear, Sampling, Wanted
+from ..call import Executor, Gradients, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward
 from .prepare import Prepared, prepare_executor
 from .twice import FirstDerivative, second_derivative
@@ -41,24 +41,10 @@ def _executor(call: Prepared, s: Sampling, weight: Tensor | None) -> Executor:
     return prepare_executor(call.plan, s, weight, **flags)[1]
 
 
-def _forward(
-    points: Tensor,
-    batch_index: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    call: Prepared,
-    features: Sequence[Tensor],
-) -> tuple[Tensor, Any]:
-    """The result, and what its backward pass may take over."""
-    s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+def _forward(call: Prepared, s: Sampling, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """(P, ...): the result at all points."""
     head = None if weight is None else Linear(weight, bias, call.activation)
-    value = compute_forward(_executor(call, s, weight), s, head)
-    if points.dim() == 2:
-        return value, s.kept
-    # No view in the eyes of autograd, which lets nobody change a function's view in place; and
-    # nothing else may hold on to `value`, since their versions are counted apart.
-    view = torch.ops.aten._unsafe_view(value, (*points.shape[:2], value.shape[1]))
-    return view, s.kept
+    return compute_forward(_executor(call, s, weight), s, head)
 
 
 def _keep(ctx: Any, *tensors: Tensor | None) -> None:
@@ -89,51 +75,53 @@ class SparseHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        output, ctx.kept = _forward(points, batch_index, weight, bias, call, features)
+        rows = _rows(points, points)
+        s = Sampling(features, rows, batch_index, call.geometry)
+        output = _forward(call, s, weight, bias)
+        if rows is not points:
+            # In place, since autograd lets nobody change the view that a function returns; and
+            # nothing else may hold on to the result, which counts its versions.
+            output = output.contiguous().resize_(*points.shape[:2], output.shape[1])
+        ctx.kept, ctx.call = s.kept, call
         mask = output if call.activation == "relu" else None
-        ctx.call = call
-        _keep(ctx, points, batch_index, weight, mask, *features)
+        # Points with a gradient have a history, by which a second derivative is told.
+        moving = ctx.needs_input_grad[0]
+        _keep(ctx, points if moving else rows, batch_index, weight, mask, *features)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if hides_vectors(grads[0]):
             return vector_by_vector(lambda grad: SparseHypercolumn.backward(ctx, grad), grads[0])
-        refuse_gelu(ctx.call.activation)
+        call, needs = ctx.call, ctx.needs_input_grad
+        refuse_gelu(call.activation)
         points, batch_index, weight, output, *features = _kept(ctx)
-        needs = ctx.needs_input_grad
         wanted = Wanted(needs[5:], needs[0], needs[2], needs[3])
-        rows, grad = _rows(points, points), _rows(grads[0], points)
-        output = None if output is None else output.view(grad.shape)
-        arguments = (grad, rows, batch_index, weight, output, ctx.call, wanted, *features)
-        # With create_graph=True, and for the rule of vmap: as a function of its own.
-        if torch.is_grad_enabled() or ctx.call.transformed:
-            gradients = _SparseHypercolumnBackward.apply(*arguments)
+        s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+        if torch.is_grad_enabled() or call.transformed:
+            # With create_graph=True, and for the rule of vmap: as a function of its own.
+            arguments = (grads[0], s.points, batch_index, weight, output, call, wanted, *features)
+            found, by_weight, by_bias, *by_maps = _SparseHypercolumnBackward.apply(*arguments)
         else:
-            gradients = _backward(*arguments, kept=ctx.kept)
-        points_grad, weight_grad, bias_grad, *feature_grads = gradients
-        if points_grad is not None:
-            points_grad = points_grad.view(points.shape)
-        return (points_grad, None, weight_grad, bias_grad, None, *feature_grads)
+            s.kept = ctx.kept
+            by_maps, found, by_weight, by_bias = _backward(
+                call, s, weight, grads[0], output, wanted
+            )
+        by_points = None if found is None else found.view(points.shape)
+        return (by_points, None, by_weight, by_bias, None, *by_maps)
 
 
 def _backward(
-    grad: Tensor,
-    points: Tensor,
-    batch_index: Tensor | None,
-    weight: Tensor | None,
-    output: Tensor | None,
     call: Prepared,
+    s: Sampling,
+    weight: Tensor | None,
+    grad: Tensor,
+    output: Tensor | None,
     wanted: Wanted,
-    *features: Tensor,
-    kept: Any = None,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of points (P, 2), weight, bias and features."""
-    s = Sampling(features, points, batch_index, call.geometry)
-    s.kept = kept
+) -> Gradients:
+    """Gradients for grad = dL/dy; of points (P, 2)."""
     head = None if weight is None else Linear(weight, None, call.activation)
-    gradients = compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
-    return (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+    return compute_backward(_executor(call, s, weight), s, head, grad, output, wanted)
 
 
 def _zeros_like_one(tensor: Tensor, dim: int) -> Tensor:
@@ -175,7 +163,13 @@ class TransformedHypercolumn(torch.autograd.Function):
         call: Prepared,
         *features: Tensor,
     ) -> Tensor:
-        return _forward(points, batch_index, weight, bias, call, features)[0]
+        s = Sampling(features, _rows(points, points), batch_index, call.geometry)
+        output = _forward(call, s, weight, bias)
+        if points.dim() == 2:
+            return output
+        # Within a transform nothing is resized; a view it must not be to autograd either.
+        shape = (*points.shape[:2], output.shape[1])
+        return torch.ops.aten._unsafe_view(output, shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -195,8 +189,19 @@ class _SparseHypercolumnBackward(torch.autograd.Function):
     """The first derivative, as a function that has a derivative itself (twice.py)."""
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor | None, ...]:
-        return _backward(*arguments)
+    def forward(
+        grad: Tensor,
+        points: Tensor,
+        batch_index: Tensor | None,
+        weight: Tensor | None,
+        output: Tensor | None,
+        call: Prepared,
+        wanted: Wanted,
+        *features: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        s = Sampling(features, points, batch_index, call.geometry)
+        found = _backward(call, s, weight, grad, output, wanted)
+        return (found.points, found.weight, found.bias, *found.features)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -31,7 +31,8 @@ def executor_for(
 ) -> Executor:
     """What computes calls that are laid out so."""
     layouts = [(f.shape, f.stride(), f.dtype, f.device) for f in s.features]
-    points = (s.points.shape, s.points.dtype, s.batch_index is None)
+    index = None if s.batch_index is None else s.batch_index.dtype
+    points = (s.points.shape, s.points.dtype, index)
     head = None if weight is None else (weight.shape, weight.dtype)
     settings = (torch._C._get_deterministic_algorithms(), torch.get_num_threads())
     key = (*layouts, *points, head, s.geometry, plan, training, moving_points, settings)

@@ -11,7 +11,7 @@ from triton.runtime.driver import driver
 
 from .targets import Target
 
-__all__ = ["Call", "Compiled", "Driver", "Ran", "leaves", "variants"]
+__all__ = ["Call", "Compiled", "Driver", "Ran", "leaves", "misaligned", "variants"]
 
 
 class Call(NamedTuple):
@@ -87,6 +87,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def misaligned(tensor: Tensor) -> Tensor:
+    """One of the same shape and strides, two or more bytes past an aligned address."""
     shape, strides = tensor.shape, tensor.stride()
     last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     return torch.empty(last + 2, dtype=tensor.dtype)[1:].as_strided(shape, strides)

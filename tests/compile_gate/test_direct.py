@@ -14,15 +14,27 @@ import pytest
 import torch
 import triton
 from triton import knobs
+from triton.backends.amd.compiler import HIPBackend
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from pixelnet_triton.gpu import backend
+from pixelnet_triton.call import (
+    CallShape,
+    Executor,
+    LayerShape,
+    Linear,
+    Plan,
+    Route,
+    Sampling,
+    Wanted,
+    layer_geometry,
+)
+from pixelnet_triton.gpu import BACKEND, backend
 from pixelnet_triton.kernels import direct
 from pixelnet_triton.kernels.direct import Launch, launch
 
 from .launches import KERNELS, Problem
-from .stand_in import Call, Compiled, Driver, Ran, leaves, variants
+from .stand_in import Call, Compiled, Driver, Ran, leaves, misaligned, variants
 from .targets import TARGETS, compiling_for
 
 # By its number: a later version that direct launches do not know is to be noticed.
@@ -115,6 +127,14 @@ def test_the_launcher_gets_what_triton_gives_it(
         assert not went
 
 
+def facts(call: Call) -> list[Any]:
+    """What calls of one kind agree in: numbers, dtypes and alignment."""
+    return [
+        (leaf.dtype, leaf.data_ptr() % 16 == 0) if has_tensors(leaf) else leaf
+        for leaf in leaves(tuple(call.named.values()))
+    ]
+
+
 @takes_direct_launches
 @pytest.mark.parametrize("name", KERNELS)
 def test_in_two_steps_too(
@@ -123,24 +143,78 @@ def test_in_two_steps_too(
     stand_in: Driver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With every tensor exchanged for one of another alignment or dtype in turn."""
+    """With every tensor exchanged in turn for one that is alike."""
     for call in calls[name]:
         made = in_two_steps(call)
-        numbers = [leaf for leaf in leaves(tuple(call.named.values())) if not has_tensors(leaf)]
-        others = [
-            (variant, usual(variant))
-            for variant in variants(call)
-            if numbers == [v for v in leaves(tuple(variant.named.values())) if not has_tensors(v)]
-        ]
-        assert len({id(ran.compiled) for _, ran in others}) > 2
-        for variant, expected in others:
-            assert second_step(made, variant).same(expected)
+        alike = [variant for variant in variants(call) if facts(variant) == facts(call)]
+        assert len(alike) > 2
+        expected = [(variant, usual(variant)) for variant in alike]
+        second_step(made, call)
         with monkeypatch.context() as patch:
             went = count_usual(patch)
             patch.setattr(direct, "launch", None)
-            for variant, expected in others:
-                assert second_step(made, variant).same(expected)
+            for variant, ran in expected:
+                assert second_step(made, variant).same(ran)
         assert not went
+
+
+@takes_direct_launches
+def test_on_amd_tensors_are_looked_at(
+    calls: dict[str, list[Call]], stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Triton compiles for the size of a tensor's memory, too: it is asked every time."""
+    driver.set_active(Driver(TARGETS["gfx942"]))
+    (call,) = calls["gather"]
+    made = in_two_steps(call)
+    first = second_step(made, call)
+    monkeypatch.setattr(HIPBackend, "is_within_2gb", lambda tensor: False)
+    assert second_step(made, call).compiled is not first.compiled
+
+
+@takes_direct_launches
+def test_tensors_that_begin_elsewhere_are_of_another_kind(
+    stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor launches what Triton itself would, wherever in memory the call's tensors are."""
+    shape = CallShape((LayerShape(8, 5, 6), LayerShape(16, 3, 3)), 2, 14, 16, 2, ragged=True)
+    geometry = layer_geometry([(5, 6), (3, 3)], (10, 12))
+    route = Route("", "", ("fused_linear", "project_gather"), ("scatter", "collect"))
+    plan = Plan(("gather", "project_gather"), "one_pass", route)
+    half = {"dtype": torch.bfloat16}
+    usual_tensors = {
+        "fine": torch.zeros(2, 8, 5, 6, **half),
+        "coarse": torch.zeros(2, 16, 3, 3, **half),
+        "points": torch.zeros(14, 2),
+        "index": torch.zeros(14, dtype=torch.int64),
+        "weight": torch.zeros(16, 24, **half),
+        "bias": torch.zeros(16, **half),
+        "grad": torch.zeros(14, 16, **half),
+        "output": torch.zeros(14, 16, **half),
+    }
+
+    def compiled(executor: Executor, given: dict[str, torch.Tensor]) -> list[Any]:
+        fine, coarse, points, index, weight, bias, grad, output = given.values()
+        s = Sampling([fine, coarse], points, index, geometry)
+        head = Linear(weight, bias, "relu")
+        executor.forward(s, head)
+        executor.backward(s, head, grad, output, Wanted((True, True), False, True, True))
+        ran = [one.compiled for one in stand_in.ran]
+        stand_in.ran.clear()
+        return ran
+
+    known = BACKEND.executor(shape, geometry, plan)
+    kinds = [usual_tensors]
+    for name, tensor in usual_tensors.items():
+        # Not contiguous, it is copied to an aligned address, which says nothing of the next.
+        if tensor.dim() == 2:
+            kinds.append(usual_tensors | {name: misaligned(tensor.t().contiguous()).t()})
+        kinds.append(usual_tensors | {name: misaligned(tensor)})
+    for kind in [*kinds, *kinds]:
+        with monkeypatch.context() as patch:
+            patch.setattr(direct, "_AS_EXPECTED", False)
+            expected = compiled(BACKEND.executor(shape, geometry, plan), kind)
+        assert compiled(known, kind) == expected
+    assert compiled(known, kinds[-1]) != compiled(known, usual_tensors)
 
 
 @takes_direct_launches

@@ -24,6 +24,7 @@ _BAD = (_GATE + "bad_numbers.py",)
 
 _STEPS = "pixelnet_triton/gpu/steps.py"
 _BACKWARD = "pixelnet_triton/gpu/backward.py"
+_GPU_BACKEND = "pixelnet_triton/gpu/backend.py"
 _GPU_ROUTES = "pixelnet_triton/gpu/routes.py"
 
 FAULTS = (
@@ -248,20 +249,20 @@ FAULTS = (
     Fault(
         "relu-not-masked-on-a-gpu",
         _BACKWARD,
-        "masked(grad, output, s, order, self.wanted.bias)",
-        "masked(grad, None, s, order, self.wanted.bias)",
+        "self.masked(grad.contiguous(), output, order.place)",
+        "self.masked(grad.contiguous(), None, order.place)",
         _CASES,
     ),
     Fault(
         "weight-gradient-of-another-order",
         _BACKWARD,
-        "gather(order.of(s).of(self.scatter))",
-        "gather(s.of(self.scatter))",
+        "for i in self.scattered], points)",
+        "for i in self.scattered], points._replace(xy=s.points.float()))",
         _CASES,
     ),
     Fault(
         "coordinate-gradient-of-another-order",
-        _BACKWARD,
+        "pixelnet_triton/gpu/map_gradients.py",
         "gradient.index_copy_(0, order.place, found)",
         "gradient.copy_(found)",
         _CASES,
@@ -274,8 +275,22 @@ FAULTS = (
         _ROUTES,
     ),
     Fault(
+        "columns-of-the-scattered-weight-reversed",
+        "pixelnet_triton/gpu/parts.py",
+        "torch.cat([slices[part] for part in self.parts]",
+        "torch.cat([slices[part] for part in self.parts[::-1]]",
+        _ROUTES,
+    ),
+    Fault(
+        "gradients-of-the-scattered-weight-reversed",
+        "pixelnet_triton/gpu/parts.py",
+        "for part, column in zip(self.parts, columns, strict=True):",
+        "for part, column in zip(self.parts, columns[::-1], strict=True):",
+        _ROUTES,
+    ),
+    Fault(
         "moving-points-collected",
-        "pixelnet_triton/gpu/backend.py",
+        _GPU_BACKEND,
         "routes.scattered(self.route) if wanted.points else self.route",
         "self.route",
         _ROUTES,
@@ -312,8 +327,8 @@ FAULTS = (
     Fault(
         "device-forgotten-by-known-launches",
         "kernels/direct.py",
-        "        device,\n        *_modes",
-        "        *_modes",
+        "        device,\n        modes",
+        "        modes",
         _LAUNCHES,
     ),
     Fault(
@@ -326,22 +341,43 @@ FAULTS = (
     Fault(
         "device-forgotten-by-settled-launches",
         "kernels/direct.py",
-        "kind = (active, device, *_modes",
-        "kind = (active, *_modes",
+        "kind: tuple[Any, ...] = (active, device, modes)",
+        "kind: tuple[Any, ...] = (active, modes)",
         _LAUNCHES,
     ),
     Fault(
         "debugging-forgotten-by-settled-launches",
         "kernels/direct.py",
-        "device, *_modes(kernel), *facts)",
-        "device, *facts)",
+        "kind: tuple[Any, ...] = (active, device, modes)",
+        "kind: tuple[Any, ...] = (active, device)",
         _LAUNCHES,
     ),
     Fault(
-        "alignment-forgotten-by-settled-launches",
+        "sizes-of-memory-forgotten-on-amd",
         "kernels/direct.py",
-        "*_modes(kernel), *facts)",
-        "*_modes(kernel))",
+        "if not _looks_at_addresses(active, device):",
+        "if False:",
+        _LAUNCHES,
+    ),
+    Fault(
+        "alignment-forgotten-by-executors",
+        _GPU_BACKEND,
+        "if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:",
+        "if reduce(or_, map(Tensor.data_ptr, tensors)) % 1:",
+        _LAUNCHES,
+    ),
+    Fault(
+        "alignment-of-gradients-forgotten",
+        _GPU_BACKEND,
+        "head.weight, grad, output)",
+        "head.weight)",
+        _LAUNCHES,
+    ),
+    Fault(
+        "copies-taken-for-what-they-are-copied-from",
+        _GPU_BACKEND,
+        "(t.data_ptr() % 16, t.is_contiguous())",
+        "(t.data_ptr() % 16,)",
         _LAUNCHES,
     ),
     Fault(
@@ -375,7 +411,7 @@ FAULTS = (
     Fault(
         "order-of-the-forward-pass-forgotten",
         "pixelnet_triton/op/eager.py",
-        "    s.kept = kept\n",
+        "            s.kept = ctx.kept\n",
         "",
         _SETTLED,
     ),

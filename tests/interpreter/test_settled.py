@@ -116,6 +116,21 @@ def test_the_order_of_the_forward_pass_serves_the_backward(
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("has_weight", [True, False])
+def test_gradients_of_points_by_image_come_as_they_like(has_weight: bool) -> None:
+    """(B, N, D) with strides that no view of (P, D) has, in the first call of a kind and later."""
+    first, second, points, weight, *_ = tensors(5, False)
+    maps = [first.requires_grad_(), second.requires_grad_()]
+    head = weight if has_weight else None
+    across = torch.randn(2, 16 if has_weight else 24, 7).bfloat16().transpose(1, 2)
+    gradients = []
+    for grad in (across, across.contiguous(), across):
+        value = sparse_hypercolumn(maps, points.view(2, 7, 2), (10, 12), weight=head)
+        gradients.append(torch.autograd.grad(value, maps, grad))
+    for found in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found, gradients[0], strict=True))
+
+
 def test_settings_are_looked_at_in_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = load()
     assert steps.settings(torch.bfloat16) == steps.settings(torch.bfloat16)
