@@ -104,8 +104,13 @@ ALIKE = Case(
 )
 
 
+# A map whose grid counts from its corners, if that were asked of all maps at once.
+CORNERS = replace(ALIKE, name="corners", layers=((1, 1, 1), (1, 4, 3)), points=2, image_size=(1, 1))
+
+
 @given(case=cases(), seed=st.integers(0, 9))
 @example(case=ALIKE, seed=0)
+@example(case=CORNERS, seed=0)
 def test_layers_are_independent(case: Case, seed: int, device: torch.device) -> None:
     """The hypercolumn of all layers is that of each layer, side by side, to the bit."""
     assume(case.dtype != torch.float64 or takes_float64(device))

@@ -41,14 +41,14 @@ class Grids:
 
     scale, offset: (M, 1, 2) by layer; (2,) if they are alike, as they are where each map covers the
     image. Rounded to float32, 2 * scale / W would be off by more than the grid itself.
-    corners: which of the two u it is; that of the caller's `align_corners` rounds least.
+    corners: by layer, which of the two u it is; that of the caller's `align_corners` rounds least.
     factor: u = factor * point on both axes, and exactly, as for points in [0, 1]; else None. A
     tensor (2,) multiplies two values at a time, which shows where maps have one channel.
     """
 
     scale: Tensor
     offset: Tensor
-    corners: bool
+    corners: tuple[bool, ...]
     one: Tensor  # kept: a number takes longer to become a tensor than to be subtracted
     factor: float | None
     padding: int
@@ -58,7 +58,7 @@ class Grids:
     def of(geometry: Geometry, shape: CallShape) -> Grids:
         """Those of maps of that shape."""
         sizes = tuple([(layer.rows, layer.columns) for layer in shape.layers])
-        corners = _aligns_corners(geometry.affine, sizes)
+        corners = tuple(map(_aligns_corners, geometry.affine, sizes))
         scale, offset = _grid_affine(geometry.affine, sizes, corners)
         meeting = Meeting.of(geometry, sizes, scale, offset)
         if meeting.lattice is None and shape.itemsize < 8:  # all is exact in float32, and quicker
@@ -74,15 +74,15 @@ class Grids:
         """[S_1 X_1 | ...] as (B, sum C_i, 1, N), for points (B, N, 2) or (P, 2)."""
         grids, met = self.at(features, points), self.meeting.cells(features[0].shape[0], points)
         planes = [
-            self._plane(feature, grid, met.get(i))
+            self._plane(feature, grid, self.corners[i], met.get(i))
             for i, (feature, grid) in enumerate(zip(features, grids, strict=True))
         ]
         return planes[0] if len(planes) == 1 else torch.cat(planes, 1)
 
-    def _plane(self, feature: Tensor, grid: Tensor, cells: Cells | None) -> Tensor:
+    def _plane(self, feature: Tensor, grid: Tensor, corners: bool, cells: Cells | None) -> Tensor:
         if cells is not None and cells.off is None:
             return cells.taken(feature)
-        sampled = torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, self.corners)
+        sampled = torch.grid_sampler_2d(feature, grid, BILINEAR, self.padding, corners)
         if cells is None or cells.off is None:
             return sampled
         return sampled.where(cells.off.unsqueeze(2), cells.taken(feature))
@@ -106,7 +106,7 @@ class Grids:
                 grids[i],
                 BILINEAR,
                 self.padding,
-                self.corners,
+                self.corners[i],
                 (wants_map, wanted.points),
             )
             if cells is not None and wants_map:
@@ -132,11 +132,11 @@ class Grids:
 
 @lru_cache(maxsize=256)
 def _grid_affine(
-    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...], corners: bool
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...], corners: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor]:
     scale, offset = [], []
-    for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
-        if corners:
+    for (sx, ox, sy, oy), (height, width), aligned in zip(affine, sizes, corners, strict=True):
+        if aligned:
             across, down = max(width - 1, 1), max(height - 1, 1)  # all is 0 on a single cell
             scale.append([[2 * sx / across, 2 * sy / down]])
             offset.append([[2 * ox / across, 2 * oy / down]])
@@ -149,18 +149,16 @@ def _grid_affine(
     return both[0], both[1]
 
 
-def _aligns_corners(affine: Sequence[LayerAffine], sizes: Sequence[tuple[int, int]]) -> bool:
-    """Do coordinates count from the centre of a corner cell: 2 t / (W - 1) = a x, or a x + 1?
+def _aligns_corners(layer: LayerAffine, size: tuple[int, int]) -> bool:
+    """Do coordinates count from the centres of corner cells, so that 2 t / (W - 1) = a x or x + 1?
 
-    Not if every map is as fine as the image, where edges and corners are one.
+    Not if the map is as fine as the image, where edges and corners are one.
     """
-    for (sx, ox, sy, oy), (height, width) in zip(affine, sizes, strict=True):
-        for scale, offset, cells in ((sx, ox, width), (sy, oy, height)):
-            if cells == 1 and (scale or offset):
-                return False
-            if offset not in (0, (cells - 1) / 2):
-                return False
-    return any(layer != (1.0, 0.0, 1.0, 0.0) for layer in affine)
+    (sx, ox, sy, oy), (height, width) = layer, size
+    for scale, offset, last in ((sx, ox, width - 1), (sy, oy, height - 1)):
+        if offset not in (0, scale) or (offset and scale != last / 2) or (scale and not last):
+            return False
+    return layer != (1.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
