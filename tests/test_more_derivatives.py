@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -75,6 +76,19 @@ def vectors_like(value: Tensor) -> Tensor:
     return torch.stack([first, first.cos(), torch.ones_like(first)]).to(value.dtype)
 
 
+@lru_cache(maxsize=1)
+def grid_sample_is_differentiable_twice() -> bool:
+    """Not in torch 2.6."""
+    feature, grid = torch.ones(1, 1, 2, 2, requires_grad=True), torch.zeros(1, 1, 1, 2)
+    value = torch.nn.functional.grid_sample(feature, grid, align_corners=False).square().sum()
+    (once,) = torch.autograd.grad(value, feature, create_graph=True)
+    try:
+        torch.autograd.grad(once.sum(), feature)
+    except RuntimeError:
+        return False
+    return True
+
+
 def check(
     found: Callable[..., dict[str, Tensor]], inputs: Inputs, some: dict[str, Any], what: str
 ) -> None:
@@ -108,6 +122,8 @@ class TestOnEveryRoute:
     def test_derivatives_of_derivatives(
         self, case: Case, way: str, moving_points: bool, device: torch.device
     ) -> None:
+        if way in ("auto", "expression") and not grid_sample_is_differentiable_twice():
+            pytest.skip("small calls take grid_sample, which this version of torch refuses")
         inputs = made(case, device, moving_points)
 
         def second(value: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
