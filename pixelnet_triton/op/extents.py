@@ -43,7 +43,8 @@ def within_extents(
     check_maps(features)
     batch = features[0].shape[0] if features[0].dim() else 0
     _check(sizes, came, batch)
-    options = options._replace(image_size=(1, 1))  # of no effect where strides are given
+    # Of no effect where strides are given. Not by `_replace`, which torch 2.6 cannot compile.
+    options = Options((1, 1), *options[1:])
     if not torch.compiler.is_compiling():
         options = options.in_plain_numbers()
     if options.strides is None:
