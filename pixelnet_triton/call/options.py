@@ -28,6 +28,19 @@ class Options(NamedTuple):
     coordinates: str = "pixel"
     plan: str | Plan = "auto"
 
+    def placed(self, image_size: Any, coordinates: str) -> Options:
+        """The same with these; written out, since torch 2.6 compiles no `_replace`."""
+        return Options(
+            image_size=image_size,
+            activation=self.activation,
+            strides=self.strides,
+            interpolation=self.interpolation,
+            align_corners=self.align_corners,
+            padding_mode=self.padding_mode,
+            coordinates=coordinates,
+            plan=self.plan,
+        )
+
     def in_plain_numbers(self) -> Options:
         """The same with Python's numbers for those of NumPy and for tensors of one number."""
         return self._replace(image_size=_plain(self.image_size), strides=_plain(self.strides))

@@ -43,8 +43,7 @@ def within_extents(
     check_maps(features)
     batch = features[0].shape[0] if features[0].dim() else 0
     _check(sizes, came, batch)
-    # Of no effect where strides are given. Not by `_replace`, which torch 2.6 cannot compile.
-    options = Options((1, 1), *options[1:])
+    options = options.placed((1, 1), options.coordinates)  # no effect where strides are given
     if not torch.compiler.is_compiling():
         options = options.in_plain_numbers()
     if options.strides is None:
@@ -64,7 +63,7 @@ def within_extents(
     ]
     if options.coordinates in ("unit", "normalized") and isinstance(points, Tensor):
         points = _in_pixels(points, batch_index, sizes, options.coordinates)
-        options = options._replace(coordinates="pixel")
+        options = options.placed(options.image_size, "pixel")
     return maps, points, options
 
 
