@@ -80,6 +80,25 @@ def test_points_get_their_gradient_by_grid_sample_too(case: Case, device: torch.
     check_case(case, device, plan=plan)
 
 
+@pytest.mark.parametrize("name", ["lists", "grid_sample"])
+def test_a_point_on_the_border_does_not_move(name: str) -> None:
+    """On the first and the last cell of a row, where coordinates begin to be clamped."""
+    case = Case("border", ((4, 6, 8),), batch=1, points=4, image_size=(6, 8))
+    inputs = build(case)
+    inputs.points = torch.tensor([[[0.0, 2.5], [7.0, 2.5], [3.5, 0.0], [3.5, 5.0]]])
+    ramp = torch.arange(48.0).reshape(1, 1, 6, 8).expand(1, 4, 6, 8)
+    inputs.features[0] = ramp.square().contiguous()  # with slopes everywhere
+    plan = forced_plan(inputs, name)
+    assert plan is not None
+    assert plan.route is not None
+    assert plan.route.backward == name
+    grad = torch.ones(1, 4, 4)
+    by_points = evaluate(sparse_hypercolumn, inputs, grad, plan=plan)["points"][0]
+    still, moving = by_points.flatten()[[0, 2, 5, 7]], by_points.flatten()[[1, 3, 4, 6]]
+    assert not still.any()
+    assert moving.all()
+
+
 @pytest.mark.parametrize("coordinates", ["pixel", "unit", "normalized"])
 def test_aligned_corners_round_as_grid_sample_does(coordinates: str) -> None:
     """As exact as the plain expression: an image of few pixels multiplies what a grid is off by."""

@@ -255,7 +255,7 @@ FAULTS = (
         _CALLS,
     ),
     Fault(
-        "slope-on-the-border", _CPU + "corners.py", "moving = (t > 0)", "moving = (t >= 0)", _CALLS
+        "slope-on-the-border", _CPU + "corners.py", "moving = (t > 0)", "moving = (t >= 0)", _ROUTES
     ),
     Fault(
         "sort-not-stable",
