@@ -48,4 +48,6 @@ def test_plan_compiles(case: Case, peer: str) -> None:
     """One call of each of the library's plans: what it compiles stays in Triton's cache."""
     inputs = make_inputs(case.workload, DEVICE).requires_grad_(case.training)
     with torch.set_grad_enabled(case.training):
-        prepare(peer_of(peer, case, DEVICE), inputs).once(case.training)()
+        call = prepare(peer_of(peer, case, DEVICE), inputs)
+        call.once(case.training)()
+        assert call.forward().isfinite().all()

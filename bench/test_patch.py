@@ -5,7 +5,7 @@
 
 The loss is that of the installed transformers; detectron2's functions are transcribed, as for the
 tests. Both steps are whole, with what no patch touches: matching, losses, the choice of uncertain
-points. Results are compared before anything is timed; before and after take turns (timing.py).
+points. Results are compared before anything is timed; before and after take turns (ledger.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.ledger import Ledger
+from bench.ledger import Ledger, in_turns
 from bench.machine import DEVICE
 from bench.measure import free
 from bench.memory import peak_bytes
 from bench.results import append
-from bench.timing import Turns, clock
+from bench.timing import clock
 from pixelnet_triton.integrations import patch
 from tests.integrations.transcribed import Boxes, detectron2_fine_grained, detectron2_point_sample
 
@@ -190,23 +190,12 @@ def test_patch(benchmark: Any, ledger: Ledger, name: str, training: bool) -> Non
     with torch.set_grad_enabled(training):
         calls, sizes = prepared(name, Sizes(), DEVICE, training)
         memory = {when: peak_bytes(call, DEVICE) for when, call in calls.items()}
-        turns = Turns({when: [call] for when, call in calls.items()}, DEVICE)
-
-        def others() -> tuple[tuple[object], dict[str, object]]:
-            turns.round(left="after")
-            return (turns.next_copy("after"),), {}
-
         benchmark.group = f"patch {name}, {direction}: {sizes}"
-        benchmark.pedantic(_run, setup=others, rounds=turns.rounds_of("after"))
-    if not benchmark.disabled:
-        turns.samples["after"].cold += benchmark.stats.stats.data
+        samples = in_turns(benchmark, {when: [call] for when, call in calls.items()}, "after")
+    if samples:
         figures: dict[str, Any] = {"case": name, "direction": direction, "sizes": sizes}
-        for when, samples in turns.samples.items():
-            summary = samples.summary() | {"peak_bytes": memory[when]}
+        for when in calls:
+            summary = samples[when].summary() | {"peak_bytes": memory[when]}
             figures |= {f"{when}_{key}": value for key, value in summary.items()}
         benchmark.extra_info.update(append("patches", ledger.run, figures))
     free(DEVICE)
-
-
-def _run(call: Callable[[], object]) -> None:
-    call()

@@ -12,9 +12,14 @@ from ..call.sampling import Sampling
 __all__ = ["Columns", "layout", "weight_of"]
 
 
+def _are_neighbours(layers: Sequence[int]) -> bool:
+    """Do their columns stand side by side in the weight?"""
+    return layers[-1] - layers[0] == len(layers) - 1
+
+
 def _columns_of(s: Sampling, layers: Sequence[int]) -> slice | None:
     """The columns of `layers` in the weight, if they are neighbours there; else None."""
-    if layers[-1] - layers[0] != len(layers) - 1:
+    if not _are_neighbours(layers):
         return None
     return slice(s.columns[layers[0]].start, s.columns[layers[-1]].stop)
 
@@ -38,7 +43,7 @@ class Columns:
         self.channels, self.together = channels, together
         self.part: list[int] = []
         self.widths: list[int] = []
-        are_neighbours = bool(together) and together[-1] - together[0] == len(together) - 1
+        are_neighbours = bool(together) and _are_neighbours(together)
         for i, width in enumerate(channels):
             if are_neighbours and i in together[1:]:
                 self.widths[-1] += width
