@@ -125,7 +125,9 @@ def _calls(device: torch.device) -> list[CallShape]:
     ]
     calls = [
         CallShape(
-            layers, batch, points, width, itemsize, ragged, training, half_products=not on_cpu
+            *(layers, batch, points, width, itemsize, ragged, training),
+            half_products=not on_cpu,
+            torch_coordinates=True,  # as in `prepared`
         )
         for itemsize in itemsizes
         for layers, batch, points, width, ragged in shapes

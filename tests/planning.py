@@ -88,7 +88,7 @@ PREFERENCES = {
     "grid_sample": ("grid_sample", "grid_sample", (), ()),
     "lists": ("lists", "lists", ("converted",), ("turned", "listed")),
     "cell-by-cell": ("lists", "lists", ("picked", "planes"), ("planes", "touched")),
-    "few": ("lists", "lists", ("picked", "planes"), ("few",)),
+    "one-by-one": ("lists", "lists", ("picked", "planes"), ("added",)),
 }
 
 

@@ -1,12 +1,11 @@
 """No route of a CPU call is more than twice as far off as the best one.
 
+But for points in PyTorch's own coordinates: there the route through its sampling kernels gives what
+`grid_sample` gives, which in float32 knows a position to a part of the map's side only.
+
 Every plan of a call (each layer gathered or projected) is computed by every route open to it, and
 the value and all gradients are held against float64. Compared are root mean squares: the largest
 deviation is that of one entry, and luck decides it.
-
-PyTorch's sampling kernels take coordinates in [-1, 1], whose rounding in float32 moves a point by a
-part of the map's side. The routes through them are as far off as PyTorch is itself, which may be
-many times what lists of cells reach: they are held to twice PyTorch's error.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
@@ -25,9 +25,8 @@ from pixelnet_triton.cpu import routes
 from pixelnet_triton.cpu.backend import BACKEND
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
-from .cases import Case, Inputs, build, case_id
+from .cases import Case, build, case_id
 from .check import evaluate, upstream_gradient
-from .plain import plain_hypercolumn
 from .planning import shape_of_inputs
 
 VGG = ((64, 28, 28), (128, 14, 14), (256, 7, 7), (64, 4, 4), (64, 2, 2))
@@ -58,7 +57,7 @@ def every_route(shape: CallShape) -> Iterator[Plan]:
         plan = Plan(strategies, "two_step")
         for route in BACKEND.routes(shape, plan):
             open_words = [
-                words(shape, i) if route.backward == "lists" and strategies[i] == "gather" else ()
+                words(shape, i) if route.read[i] not in ("sampled", "projected") else ()
                 for words in (routes.admissible_reads, routes.admissible_writes)
                 for i in layers
             ]
@@ -81,11 +80,6 @@ def name_of(plan: Plan) -> str:
     return f"{letters} {route.forward}/{route.backward} {words}"
 
 
-def by_kernels_of_torch(plan: Plan) -> bool:
-    assert plan.route is not None
-    return bool({"expression", "grid_sample"} & {plan.route.forward, plan.route.backward})
-
-
 def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> Errors:
     """Of each result the root mean square error, relative to the root mean square."""
     assert results.keys() == exact.keys()
@@ -95,39 +89,54 @@ def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> Errors:
     }
 
 
-def measured(case: Case) -> tuple[Inputs, dict[str, Errors], dict[str, Errors], Errors]:
-    """Errors of the routes of our own, of those by PyTorch's kernels, by name; and PyTorch's."""
-    inputs = build(case)
-    inputs.moving_points = False
-    grad = upstream_gradient(inputs)
-    exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
-    plain = errors(evaluate(plain_hypercolumn, inputs, grad), exact)
-    ours: dict[str, Errors] = {}
-    theirs: dict[str, Errors] = {}
-    for plan in every_route(shape_of_inputs(inputs)[1]):
-        results = evaluate(sparse_hypercolumn, inputs, grad, plan=plan)
-        (theirs if by_kernels_of_torch(plan) else ours)[name_of(plan)] = errors(results, exact)
-    return inputs, ours, theirs, plain
-
-
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_no_route_is_more_than_twice_as_far_off_as_the_best(
     case: Case, device: torch.device
 ) -> None:
     if device.type != "cpu":
         pytest.skip("about the CPU back end")
-    if case.out_features:
-        case = replace(case, activation="relu")
-    inputs, ours, theirs, plain = measured(case)
-    assert len(ours) >= 2
+    inputs = build(replace(case, activation="relu") if case.out_features else case)
+    inputs.moving_points = False
+    grad = upstream_gradient(inputs)
+    exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
+    found = {
+        name_of(plan): errors(evaluate(sparse_hypercolumn, inputs, grad, plan=plan), exact)
+        for plan in every_route(shape_of_inputs(inputs)[1])
+    }
+    assert len(found) >= 2
+    # An expression may compute in float64 and round once, which sums in float32 are not held to.
+    bars = [found[name] for name in found if "expression" not in name]
     for result in ("value", *inputs.tensors()):
-        best = min(e[result] for e in (ours | theirs).values())
-        limit = TWICE * max(best, FLOOR)
-        worse = {name: e[result] for name, e in ours.items() if not e[result] <= limit}
+        limit = TWICE * max(FLOOR, min(e[result] for e in bars))
+        worse = {name: e[result] for name, e in found.items() if not e[result] <= limit}
         assert not worse, f"{result}: more than {limit:.2g}: {worse}"
-        limit = TWICE * max(best, plain[result])
-        worse = {name: e[result] for name, e in theirs.items() if not e[result] <= limit}
-        assert not worse, f"{result}: more than {limit:.2g}, twice PyTorch's: {worse}"
+
+
+@pytest.mark.parametrize("coordinates", ["unit", "normalized"])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+def test_points_in_torch_coordinates_are_sampled_as_torch_samples_them(
+    padding_mode: str, align_corners: bool, coordinates: str, device: torch.device
+) -> None:
+    if device.type != "cpu":
+        pytest.skip("about the CPU back end")
+    options = {"padding_mode": padding_mode, "align_corners": align_corners}
+    case = Case("mask", ((1, 27, 31),), points=500, image_size=(108, 124), out_features=None)
+    inputs = build(replace(case, coordinates=coordinates, **options))
+    shape = shape_of_inputs(inputs)[1]
+    plan = next(p for p in every_route(shape) if p.route and p.route.forward == "grid_sample")
+    assert BACKEND.fits(shape, plan, plan.route or Route("", "", (), ()))
+    points = inputs.points.detach().requires_grad_()
+    feature = inputs.features[0].detach().requires_grad_()
+    ours = sparse_hypercolumn([feature], points, (108, 124), plan=plan, **inputs.options)
+    grid = 2 * points - 1 if coordinates == "unit" else points
+    theirs = F.grid_sample(feature, grid[:, :, None], **options)[..., 0].mT
+    assert torch.equal(ours, theirs)
+    grad = torch.randn_like(ours)
+    for mine, right in zip(
+        *(torch.autograd.grad(y, (feature, points), grad) for y in (ours, theirs)), strict=True
+    ):
+        assert torch.equal(mine, right)
 
 
 def test_every_route_takes_part() -> None:
@@ -140,4 +149,5 @@ def test_every_route_takes_part() -> None:
             assert plan.route is not None
             assert BACKEND.fits(shape, plan, plan.route), name_of(plan)
             seen |= {plan.route.forward, *plan.route.read, *plan.route.write}
-    assert seen == routes.WORDS.keys() - {"picked"}, "which is for half precision and for crops"
+    # the first is for half precision and for crops, the other for PyTorch's coordinates, see above
+    assert seen == routes.WORDS.keys() - {"picked", "grid_sample"}

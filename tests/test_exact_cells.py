@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.call.geometry import cell_lattice, integers_meet_cells, layer_geometry
-from pixelnet_triton.cpu import met
+from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.integrations.export import plain_sparse_hypercolumn
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
@@ -175,34 +174,3 @@ def test_on_a_step_the_derivative_is_that_to_the_right(name: str, padding_mode: 
         value = function([f.to(dtype) for f in features], at, (57, 57), **options)
         gradients.append(torch.autograd.grad(value.sum(), at)[0])
     torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-4, atol=1e-4)
-
-
-def test_cells_are_looked_for_only_where_grids_may_miss_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Looking takes as long as sampling does, for few points."""
-    looked: list[Tensor] = []
-    all_off = met._all_off
-    monkeypatch.setattr(met, "_all_off", lambda at: looked.append(at) or all_off(at))
-    feature = torch.rand(1, 2, 7, 7)
-    calls: list[tuple[Tensor, dict[str, Any], int]] = [
-        (torch.rand(1, 5, 2) * 14, {}, 1),
-        (torch.rand(1, 5, 2), {"coordinates": "unit"}, 0),  # exact in [0, 1], so in [-1, 1], too
-        (torch.randint(0, 14, (1, 5, 2)), {}, 0),  # no integer is a centre of stride 2
-    ]
-    for points, options, expected in calls:
-        looked.clear()
-        function = by_route("expression")
-        function([feature], points, (14, 14), **options)
-        assert len(looked) == expected
-
-
-def test_where_cells_lie() -> None:
-    def affine(**options: Any) -> tuple[float, ...]:
-        return layer_geometry([(7, 7)], (14, 14), **options).affine[0]
-
-    for stride, lattice, meets in ((1, 1, True), (2, 2, False), (3, 1, True), (0.5, 4, False)):
-        layer = affine(strides=[stride])
-        assert cell_lattice(layer) == lattice
-        assert integers_meet_cells(layer) is meets
-    assert not integers_meet_cells(affine(strides=[(1, 2)]))

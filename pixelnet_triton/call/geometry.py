@@ -13,9 +13,10 @@ of any convention but `interpolation` and `padding_mode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -26,8 +27,7 @@ __all__ = [
     "Geometry",
     "LayerAffine",
     "Stride",
-    "cell_lattice",
-    "integers_meet_cells",
+    "TorchCoordinates",
     "layer_geometry",
     "quotient",
 ]
@@ -38,6 +38,13 @@ PADDING_MODES = ("border", "zeros")
 
 LayerAffine = tuple[float, float, float, float]
 Stride = float | tuple[float, float]
+
+
+class TorchCoordinates(NamedTuple):
+    """Points of `grid_sample`: in [0, 1] if `unit`, else in [-1, 1]; its `align_corners`."""
+
+    unit: bool
+    aligned: bool
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,16 @@ class Geometry:
         """
         whole = all(number.is_integer() for number in self.affine[layer])
         return whole and not points.is_floating_point()
+
+    def torch_coordinates(self, sizes: Sequence[tuple[int, int]]) -> TorchCoordinates | None:
+        """What `grid_sample` calls them, if points lie on all maps (H_i, W_i) where it has them."""
+        for coordinates in ("unit", "normalized"):
+            for aligned in (False, True):
+                same = layer_geometry(sizes, (1, 1), coordinates=coordinates, align_corners=aligned)
+                numbers = zip(self.flat(), same.flat(), strict=True)
+                if all(math.isclose(*pair, rel_tol=1e-15) for pair in numbers):
+                    return TorchCoordinates(coordinates == "unit", aligned)
+        return None
 
     def of(self, layers: Sequence[int]) -> Geometry:
         """That of some of the layers."""
@@ -97,29 +114,6 @@ def quotient(scale: float, offset: float) -> tuple[float, float, float]:
     if c & (c - 1) and fits and math.isclose(half, 2 * offset * c, abs_tol=1e-9):
         return float(ratio.numerator), half / 2, float(c)
     return scale, offset, 1.0
-
-
-def cell_lattice(affine: LayerAffine) -> int:
-    """n: the centres of a layer's cells lie at multiples of 1 / n; 2 for a stride of 2."""
-    spaces = [abs(n) for axis in _cell_axes(affine) for n in axis]
-    return math.lcm(*[n.denominator for n in spaces])
-
-
-def integers_meet_cells(affine: LayerAffine) -> bool:
-    """Can the centre of a cell lie at integer coordinates? On a map of stride 2 none does."""
-    for spacing, first in _cell_axes(affine):
-        unit = math.lcm(spacing.denominator, first.denominator)
-        if int(first * unit) % math.gcd(int(spacing * unit), unit):
-            return False
-    return True
-
-
-def _cell_axes(affine: LayerAffine) -> Iterator[tuple[Fraction, Fraction]]:
-    """x = spacing * t + first, of the centre of cell t on either axis."""
-    for scale, offset in (affine[:2], affine[2:]):
-        a, b, c = (Fraction(number) for number in quotient(scale, offset))
-        if a:  # else every point lies at t = b / c
-            yield c / a, -b / a
 
 
 def axis_affine(

@@ -55,6 +55,8 @@ class CallShape:
         moving_points: the points want a gradient.
         may_keep: what autograd keeps of a plain expression may be kept; not where a plan is
             named, nor while tracing.
+        torch_coordinates: points come as `grid_sample` takes them, on maps that cover the image.
+        single: `grid_sample` in float32 finds the points as well as it should (grids.py).
         tensor_loads: as in :class:`DeviceProfile`, from where the cost model takes it.
     """
 
@@ -69,6 +71,8 @@ class CallShape:
     nearest: bool = False
     moving_points: bool = False
     may_keep: bool = True
+    torch_coordinates: bool = False
+    single: bool = True
     tensor_loads: bool = False
 
     @property

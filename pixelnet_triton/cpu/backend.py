@@ -7,8 +7,8 @@
 
 Every sum has a fixed order: results are deterministic always. Half precision is computed in
 float32, but for products of bfloat16 where the CPU has units for them (products.py). Nothing of
-size P x sum C is kept for the backward pass but by an expression (grid_sample.py). Products write
-into `out`, which autocast, already obeyed by the caller, leaves in the dtype given.
+size P x sum C is kept for the backward pass but of few points (expression.py). Products write into
+`out`, which autocast, already obeyed by the caller, leaves in the dtype given.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ..call import (
     Wanted,
 )
 from . import dense, grid_sample, routes
+from .expression import Expression
 from .layers import Gathered, GatheredBackward, Projected, ProjectedBackward, Targets
 from .products import Upstream, activate_, multiplies_half, product_dtype
 from .reading import Reading
@@ -76,13 +77,11 @@ class CpuBackend:
 
     def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
         assert plan.route is not None
-        ways = {plan.route.forward, plan.route.backward}
-        grids = None
-        if ways & {"expression", "grid_sample"}:
-            grids = grid_sample.Grids.of(geometry, shape)
-        if plan.route.by_autograd and grids is not None:
-            return grid_sample.Expression(grids, shape.channels, shape.ragged, shape.itemsize < 4)
-        return Steps(plan, plan.route, grids)
+        if plan.route.forward == "grid_sample":
+            return grid_sample.GridSample.of(geometry, shape)
+        if plan.route.by_autograd:
+            return Expression.of(geometry, shape)
+        return Steps(plan, plan.route)
 
     def dense(
         self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
@@ -99,17 +98,8 @@ class Steps:
 
     plan: Plan
     route: Route
-    grids: grid_sample.Grids | None
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
-        if self.grids is not None and self.route.forward == "grid_sample":
-            h = grid_sample.hypercolumns(s, self.grids)
-            if head is None:
-                return h.contiguous()
-            right = head.weight.t()
-            z = torch.mm(h, right) if head.bias is None else torch.addmm(head.bias, h, right)
-            activate_(z, head.activation)
-            return z
         reading = Reading(s, self.route)
         if head is None:
             return _hypercolumns(reading)
@@ -118,15 +108,10 @@ class Steps:
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        if grad.dim() == 3:
-            grad = grad.flatten(0, 1)
-            output = None if output is None else output.flatten(0, 1)
-        upstream = Upstream(grad, output, product_dtype(grad.dtype))
-        if self.grids is not None and self.route.backward == "grid_sample":
-            return grid_sample.sampled_backward(s, self.grids, head, upstream, wanted)
+        upstream = Upstream.of(grad, output)
         reading = Reading(s, self.route)
         if head is None:
-            return _hypercolumns_backward(reading, grad, wanted)
+            return _hypercolumns_backward(reading, upstream.grad, wanted)
         return _linear_backward(reading, head, self.plan, upstream, wanted)
 
 

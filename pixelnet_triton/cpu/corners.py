@@ -6,27 +6,55 @@ at a cell's centre gets there, low = floor(t), f = t - low, and
     h[p] = sum over corners k of weight[p, k] * cell[index[p, k]],
     weight[p] = (1 - f_y, f_y) x (1 - f_x, f_x)          row p of S: four non-zeros
 
-Layers go through every operator together as (2 axes, M layers, P points): small problems are
-bound by the 2-5 us that one operator takes to dispatch, not by arithmetic.
+Layers go through every operation together as (2 axes, M layers, P points), and these are NumPy's:
+small problems are bound by what an operation takes to begin, 1 us against the 2-5 us of an
+operator of PyTorch, and large ones take no longer either (five layers of 100,000 points: 19 ms
+against 33 on one core).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..call import LayerAffine, Sampling
 from ..call.geometry import quotient
-from ..call.placing import place
+from ..call.placing import place_array
 from .products import compute_dtype
 
-__all__ = ["Axes", "Corners", "Sizes", "axes_of", "locate", "nearest_cells"]
+__all__ = ["Corners", "locate"]
 
 Sizes = tuple[tuple[int, int], ...]
+Array = NDArray[Any]
+
+
+# Points placed together: what lies between the steps stays in the cache.
+BLOCK = 4096
+
+
+class _Arrays(NamedTuple):
+    """Those of :class:`Corners`, whose index is `cells`."""
+
+    cells: Array
+    weight: Array | None
+    slope: Array | None
+
+    def of(self, part: slice) -> _Arrays:
+        """Some points."""
+        cells, weight, slope = self
+        return _Arrays(
+            cells[:, part],
+            None if weight is None else weight[:, part],
+            None if slope is None else slope[:, :, part],
+        )
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,12 @@ class Corners:
         """Some of the layers: index (M, P, K)."""
         index = self.index[list(chosen)]
         return Corners(index, None if self.weight is None else self.weight[list(chosen)])
+
+    def arrays(self) -> _Arrays:
+        """The same memory, of M layers."""
+        weight = None if self.weight is None else self.weight.numpy()
+        slope = None if self.slope is None else self.slope.numpy()
+        return _Arrays(self.index.numpy(), weight, slope)
 
     def of_points(self, part: slice) -> Corners:
         """Some points of a single layer."""
@@ -82,137 +116,150 @@ def locate(
     `exact` promises :meth:`.Geometry.is_exact` of each. With `stack` the rows of all layers are
     numbered in one sequence.
     """
-    affine, sizes, points = s.geometry.affine, s.sizes, s.points
-    dtype, border = compute_dtype(s.features[0].dtype), s.geometry.border
-    axes = axes_of(affine, sizes, dtype, border)
-    t = axes.positions(points).to(dtype)
-    rows = _first_row_of_image(s, stack)
-    if exact or not s.geometry.bilinear:
-        nearest = t.clamp_(axes.lowest, axes.highest).round_()
-        return nearest_cells(nearest, axes, rows, sizes)
-
-    low, upper = place(t, axes.lowest, axes.highest, axes.last_low if border else None)
-    # 1 - f or f for each corner: (2, M, P, 4)
-    factors = torch.addcmul(axes.at_zero, upper.unsqueeze(-1), axes.rise)
-    slopes_xy = None
-    if slopes:  # border: a clamped coordinate does not move; at integer t the right-hand slope
-        moving = (t > 0) & (t < axes.last) if border else torch.ones_like(t, dtype=torch.bool)
-        slopes_xy = (moving * axes.rate).unsqueeze(-1) * axes.rise
-    if border:
-        width, steps = _steps(sizes, rows.dtype)
-        x, y = low.to(rows.dtype).unbind(0)
-        index = torch.addcmul(rows, y, width).unsqueeze(-1) + steps + x.unsqueeze(-1)
-    else:
-        cells = low.unsqueeze(-1) + axes.corner
-        inside_map = (cells >= 0) & (cells <= axes.last.unsqueeze(-1))
-        factors.mul_(inside_map)
-        slopes_xy = None if slopes_xy is None else slopes_xy.mul_(inside_map)
-        index = _clamped_index(cells, axes, rows.unsqueeze(-1), sizes)
-    x, y = factors.unbind(0)
-    slope = None if slopes_xy is None else torch.stack((y * slopes_xy[0], slopes_xy[1] * x))
-    return Corners(index, y * x, slope)
+    axes = _axes_of(s.geometry.affine, s.sizes, s.geometry.border)
+    first, dtype = _first_row_of_image(s, stack), compute_dtype(s.features[0].dtype)
+    nearest = exact or not s.geometry.bilinear
+    shape = (len(s.features), s.total, 1 if nearest else 4)
+    # PyTorch's memory, so that it is counted with all other.
+    index = torch.empty(shape, dtype=torch.int32 if first.itemsize == 4 else torch.int64)
+    weight = slope = None
+    if not nearest or not s.geometry.border:
+        weight = torch.empty(shape, dtype=dtype)
+    if slopes and not nearest:
+        slope = torch.empty((2, *shape), dtype=dtype)
+    corners = Corners(index, weight, slope)
+    into, points = corners.arrays(), _array(s.points)
+    for start in range(0, s.total, BLOCK):
+        part = slice(start, start + BLOCK)
+        rows = first[:, part] if first.shape[1] > 1 else first
+        (_nearest if nearest else _four)(into.of(part), axes.positions(points[part]), rows, axes)
+    return corners
 
 
-def nearest_cells(cell: Tensor, axes: Axes, rows: Tensor, sizes: Sizes) -> Corners:
-    """The cells (2, M, P): K = 1; outside a zero-padded map the weight is 0."""
-    valid = None
+def _four(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:
+    """The four cells around t, (2, M, P), and their weights."""
+    index, products, slopes = out
+    assert products is not None
+    low, upper = place_array(t, axes.lowest, axes.highest, axes.last_low if axes.border else None)
+    upper = upper.astype(products.dtype)
+    # Along each axis (2, M, P) the weights and cells of its lower and upper side.
+    weights, cells = [1 - upper, upper], [low, low + axes.step]
+    rates = None
+    if slopes is not None:
+        # border: a clamped coordinate does not move; at integer t the right-hand slope
+        moving = (t > 0) & (t < axes.last) if axes.border else np.ones_like(t, bool)
+        rate = (moving * axes.rate).astype(products.dtype)
+        rates = [-rate, rate]
     if not axes.border:
-        valid = ((cell >= 0) & (cell <= axes.last)).all(0).unsqueeze(-1)
-    index = _clamped_index(cell.unsqueeze(-1), axes, rows.unsqueeze(-1), sizes)
-    return Corners(index, None if valid is None else valid.to(cell.dtype))
+        on_map = [(cell >= 0) & (cell <= axes.last) for cell in cells]
+        weights = [weight * on for weight, on in zip(weights, on_map, strict=True)]
+        if rates is not None:
+            rates = [rate * on for rate, on in zip(rates, on_map, strict=True)]
+        cells = [np.minimum(np.maximum(cell, 0), axes.last) for cell in cells]
+    (left, top), (right, bottom) = (axes.numbers(cell, first) for cell in cells)
+    for corner, (line, column) in enumerate(itertools.product((top, bottom), (left, right))):
+        np.add(line, column, out=index[..., corner])
+    _multiply(weights, weights, products)
+    if slopes is not None and rates is not None:
+        _multiply(weights, rates, slopes[0])
+        _multiply(rates, weights, slopes[1])
 
 
-def _clamped_index(cells: Tensor, axes: Axes, rows: Tensor, sizes: Sizes) -> Tensor:
-    """rows + y * W + x for cells (2, M, P, K) brought onto the map."""
-    cells = torch.minimum(cells.clamp_min(0), axes.last.unsqueeze(-1))
-    x, y = cells.to(rows.dtype).unbind(0)
-    width, _ = _steps(sizes, rows.dtype)
-    return torch.addcmul(rows, y, width.unsqueeze(-1)) + x
+def _multiply(of_y: Sequence[Array], of_x: Sequence[Array], out: Array) -> None:
+    """out (M, P, 4) = the products of y and x of either side (2, M, P)."""
+    for corner, ((_, y), (x, _)) in enumerate(itertools.product(of_y, of_x)):
+        np.multiply(y, x, out=out[..., corner])
+
+
+def _nearest(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:
+    """The cell nearest to t, (2, M, P); outside a zero-padded map its weight is 0."""
+    cells = np.rint(np.minimum(np.maximum(t, axes.lowest), axes.highest))
+    if out.weight is not None:
+        out.weight[..., 0] = ((cells >= 0) & (cells <= axes.last)).all(0)
+        cells = np.minimum(np.maximum(cells, 0), axes.last)
+    column, line = axes.numbers(cells, first)
+    np.add(line, column, out=out.cells[..., 0])
+
+
+def _array(points: Tensor) -> Array:
+    """Points (P, 2) as an array; half precision, which NumPy has in part, as float32."""
+    points = points.detach()
+    if points.is_floating_point() and points.itemsize < 4:
+        points = points.float()
+    return points.numpy()
 
 
 @dataclass(frozen=True)
-class Axes:
-    """Constants of the axes of M layers. They are kept: making one small tensor takes 5 us."""
+class _Axes:
+    """Constants of the axes of M layers, all (2, M, 1), in float64; they are kept."""
 
-    scale: Tensor  # (2, M, 1), as are the next seven; a, b and c of :func:`.quotient`
-    offset: Tensor
-    divisor: Tensor | None  # None if all are 1
-    rate: Tensor  # a / c, cells per unit of coordinates
-    last: Tensor
-    last_low: Tensor
-    lowest: Tensor
-    highest: Tensor
-    corner: Tensor  # (2, 1, 1, 4): 0 or 1, the side of each corner
-    at_zero: Tensor  # (2, 1, 1, 4): the weight of a corner along an axis is at_zero + f * rise
-    rise: Tensor
+    scale: Array  # a, b and c of :func:`.quotient`
+    offset: Array
+    divisor: Array | None  # None if all are 1
+    rate: Array  # a / c, cells per unit of coordinates
+    last: Array
+    last_low: Array
+    lowest: Array
+    highest: Array
+    step: Array  # from the lower cell to the upper one
+    width: Array  # W_i, (M, 1)
     border: bool
 
-    def positions(self, points: Tensor) -> Tensor:
-        """t (2, M, P) of points (P, 2), infinite where it overflows.
+    def positions(self, points: Array) -> Array:
+        """t (2, M, P) of points (P, 2)."""
+        t = self.scale * points.T[:, None]
+        t += self.offset
+        if self.divisor is not None:
+            t /= self.divisor
+        return t
 
-        In the wider dtype of the constants and of floating points: what is finite in float64
-        may be infinite in float32, and infinity times a scale of 0 is no number.
-        """
-        t = torch.addcmul(self.offset, self.scale, points.t().unsqueeze(1))
-        return t if self.divisor is None else t.div_(self.divisor)
+    def numbers(self, cells: Array, rows: Array) -> tuple[Array, Array]:
+        """x and rows + y * W of cells (2, M, P), as integers (M, P)."""
+        x, y = cells
+        return x.astype(rows.dtype), (y * self.width).astype(rows.dtype) + rows
 
 
 @lru_cache(maxsize=256)
-def axes_of(
-    affine: tuple[LayerAffine, ...], sizes: Sizes, dtype: torch.dtype, border: bool
-) -> Axes:
-    def per_layer(x: Sequence[float], y: Sequence[float], dtype: torch.dtype = dtype) -> Tensor:
-        return torch.tensor((x, y), dtype=dtype, device="cpu").unsqueeze(-1)
+def _axes_of(affine: tuple[LayerAffine, ...], sizes: Sizes, border: bool) -> _Axes:
+    def per_layer(x: Sequence[float], y: Sequence[float]) -> Array:
+        return np.array((x, y), np.float64)[..., None]
 
     xa, xb, xc = zip(*[quotient(*layer[:2]) for layer in affine], strict=True)
     ya, yb, yc = zip(*[quotient(*layer[2:]) for layer in affine], strict=True)
     last = per_layer([w - 1 for _, w in sizes], [h - 1 for h, _ in sizes])
     # Far-off points must not overflow the integers; with zero padding all weights vanish from
     # two cells below the map and from one above it on, two where grids are rounded.
-    corner = torch.tensor(((0, 1, 0, 1), (0, 0, 1, 1)), dtype=dtype, device="cpu")[:, None, None]
-    return Axes(
+    return _Axes(
         scale=per_layer(xa, ya),
         offset=per_layer(xb, yb),
         divisor=None if {*xc, *yc} == {1.0} else per_layer(xc, yc),
         rate=per_layer([layer[0] for layer in affine], [layer[2] for layer in affine]),
         last=last,
-        last_low=(last - 1).clamp_min(0),
-        lowest=torch.zeros_like(last) if border else torch.full_like(last, -2),
+        last_low=np.maximum(last - 1, 0),
+        lowest=np.zeros_like(last) if border else np.full_like(last, -2),
         highest=last if border else last + 2,
-        corner=corner,
-        at_zero=1 - corner,
-        rise=2 * corner - 1,
+        step=np.minimum(last, 1) if border else np.ones_like(last),
+        width=np.array([[float(width)] for _, width in sizes]),
         border=border,
     )
 
 
 @lru_cache(maxsize=256)
-def _steps(sizes: Sizes, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """W_i, (M, 1), and how far the four corners lie behind the first, (M, 1, 4)."""
-    steps = []
-    for height, width in sizes:
-        right, down = min(1, width - 1), width * min(1, height - 1)
-        steps.append([[0, right, down, down + right]])
-    widths = torch.tensor([[width] for _, width in sizes], dtype=dtype, device="cpu")
-    return widths, torch.tensor(steps, dtype=dtype, device="cpu")
-
-
-@lru_cache(maxsize=256)
-def _first_rows(sizes: Sizes, batch: int, stack: bool) -> Tensor:
+def _first_rows(sizes: Sizes, batch: int, stack: bool) -> Array:
     """Row of the first cell of each image, (M, B); int64 only where int32 cannot number them."""
     cells = [batch * height * width for height, width in sizes]
     starts = [[sum(cells[:i]) if stack else 0] for i in range(len(cells))]
-    dtype = torch.int32 if sum(cells) < 2**31 else torch.int64
-    images = torch.arange(batch, dtype=dtype, device="cpu")
-    per_image = torch.tensor([[h * w] for h, w in sizes], dtype=dtype, device="cpu")
-    return torch.tensor(starts, dtype=dtype, device="cpu") + images * per_image
+    dtype = np.int32 if sum(cells) < 2**31 else np.int64
+    per_image: Array = np.array([[h * w] for h, w in sizes], dtype)
+    images: Array = np.arange(batch, dtype=dtype)
+    return np.array(starts, dtype) + images * per_image
 
 
-def _first_row_of_image(s: Sampling, stack: bool) -> Tensor:
+def _first_row_of_image(s: Sampling, stack: bool) -> Array:
     """Row of the first cell of each point's image, (M, P), or (M, 1) if there is one image."""
     first = _first_rows(s.sizes, s.batch, stack)
     if s.batch == 1:
         return first
     if s.batch_index is not None:
-        return first[:, s.batch_index.long()]
-    return first.unsqueeze(-1).expand(-1, -1, s.total // s.batch).flatten(1)
+        return first[:, s.batch_index.numpy()]
+    return first.repeat(s.total // s.batch, axis=1)

@@ -116,7 +116,7 @@ def _written_rows(
     """S^T G as rows (cells, C)."""
     if lists is not None:
         return lists.scatter(columns)
-    if word == "few":
+    if word == "added":
         return scatter_few(corners, columns, _cells(feature))
     touched, lists = TransposedLists.of_touched(corners, _cells(feature))
     rows = feature.new_zeros((_cells(feature), feature.shape[1]))

@@ -94,6 +94,14 @@ class Upstream:
     output: Tensor | None
     dtype: torch.dtype
 
+    @staticmethod
+    def of(grad: Tensor, output: Tensor | None) -> Upstream:
+        """Both (P, D) or (B, N, D)."""
+        if grad.dim() == 3:
+            grad = grad.flatten(0, 1)
+            output = None if output is None else output.flatten(0, 1)
+        return Upstream(grad, output, product_dtype(grad.dtype))
+
     def block(self, points: slice, columns: slice) -> Tensor:
         """A piece of G, contiguous."""
         piece = self.grad[points, columns]

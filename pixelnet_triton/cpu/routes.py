@@ -1,6 +1,6 @@
 """How the CPU carries a plan out, as a pure function of shapes: every choice stands here.
 
-A route has a way for each pass (expression, grid_sample, lists), and for each layer a word for
+A route has a way for both passes (expression, lists, grid_sample), and for each layer a word for
 reading its map and one for writing its gradient: WORDS says what they mean. Where several ways are
 open the planner takes the one whose work costs least.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..call import CallShape, Plan, Route
+from ..call.grids import enlarged_cells
 
 __all__ = [
     "PART_POINTS",
@@ -19,23 +20,25 @@ __all__ = [
     "admissible_writes",
     "blocks",
     "column_blocks",
+    "copied_bytes",
     "fits",
+    "in_double",
     "part_count",
     "parts",
     "routes",
 ]
 
 WORDS = {
-    "expression": "grid_sample + cat + linear, which autograd differentiates",
-    "grid_sample": "the same kernels, called again for the backward pass",
+    "expression": "grid_sample of exact positions + cat + linear, which autograd differentiates",
     "lists": "corners found once; maps read and written by lists of cells",
+    "grid_sample": "PyTorch's sampling kernels, for points in its own coordinates",
     "sampled": "by grid_sample, or its backward",
     "projected": "the map is multiplied first, and its projected rows are read; Q = S^T G back",
     "rows": "read where they lie: channels_last, no conversion",
     "picked": "half precision, or a view such as a crop: the cells touched are copied",
     "planes": "NCHW: plane by plane, where few cells are touched",
     "converted": "turned into float32 rows first",
-    "few": "corners added one by one",
+    "added": "corners added one by one",
     "touched": "corners sorted, written to the cells that are touched",
     "listed": "corners sorted, all cells written in order",
     "turned": "corners sorted, all cells turned into planes on the way",
@@ -45,9 +48,8 @@ WORDS = {
 # float32; two where layers are thin (channels on average) and finding corners is most of the work.
 KEPT_VALUES = 1 << 18
 KEPT_VALUES_OF_THIN, THIN = 1 << 19, 64
-# Half-precision maps, and weights unless they are multiplied as they are, that an expression
-# converts to float32 and keeps: 8 MB.
-KEPT_CONVERTED = 1 << 21
+# ... and maps and weights that are converted, or maps that are enlarged: 4 MB.
+KEPT_CONVERTED = 1 << 22
 
 # From so many cells a corner on, single cells are touched rather than all of them converted.
 SPARSE_CELLS_PER_CORNER = 1
@@ -71,47 +73,37 @@ COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 
 def routes(shape: CallShape, plan: Plan) -> list[Route]:
     """All routes open to a plan, with the access to each map that suits it best."""
-    gathers_all = not plan.projected
-    ways = []
-    if gathers_all and _sampled_alike(shape) and _may_keep(shape):
-        ways.append(("expression", "autograd"))
-    passes = ["lists"]
-    if gathers_all and _sampled_alike(shape) and not shape.ragged and shape.itemsize >= 4:
-        passes.append("grid_sample")
-    for forward in passes:
-        ways += [(forward, way) for way in passes]
-    # Without a backward pass ways differ by the forward pass alone.
-    ways = list(dict.fromkeys((forward, way if shape.training else "") for forward, way in ways))
-    return [_route(shape, plan, forward, backward) for forward, backward in ways]
+    ways = [("lists", "lists")]
+    sampled = not (plan.projected or shape.nearest or shape.ragged) and shape.points > 0
+    if sampled and shape.batch > 0:
+        if _may_keep(shape):
+            ways.insert(0, ("expression", "autograd"))
+        if shape.torch_coordinates and shape.itemsize >= 4:
+            ways.append(("grid_sample", "grid_sample"))
+    return [_route(shape, plan, *way) for way in ways]
 
 
 def _route(shape: CallShape, plan: Plan, forward: str, backward: str) -> Route:
-    read, write = [], []
-    for i, strategy in enumerate(plan.layers):
-        projected = strategy != "gather"
-        by_lists = "lists" in (forward, backward)  # which the backward pass reads again
-        read.append("projected" if projected else _read(shape, i, by_lists))
-        write.append("projected" if projected else _write(shape, i, backward))
-    return Route(
-        forward, backward, tuple(read), tuple(write) if backward else (), forward == "expression"
-    )
+    layers = range(len(plan.layers))
+    read = tuple([_words(shape, plan, i, forward, admissible_reads)[0] for i in layers])
+    write = tuple([_words(shape, plan, i, forward, admissible_writes)[0] for i in layers])
+    if not shape.training:
+        backward, write = "", ()
+    return Route(forward, backward, read, write, forward == "expression")
 
 
 def fits(shape: CallShape, plan: Plan, route: Route) -> bool:
     """Can a call of that shape be carried out so?"""
+    way, layers = route.forward, range(len(plan.layers))
     ways = {(open_route.forward, open_route.backward) for open_route in routes(shape, plan)}
-    if (route.forward, route.backward) not in ways or len(route.read) != len(plan.layers):
+    if (way, route.backward) not in ways or len(route.read) != len(layers):
         return False
-    if len(route.write) != (len(plan.layers) if shape.training else 0):
+    if len(route.write) != (len(layers) if shape.training else 0):
         return False
-    layers = range(len(plan.layers))
-    way = "lists" if route.backward == "lists" else route.forward
-    readable = [_words(shape, plan, i, way, admissible_reads) for i in layers]
-    reads = all(route.read[i] in readable[i] for i in layers)
-    if not route.write:
-        return reads
-    writable = [_words(shape, plan, i, route.backward, admissible_writes) for i in layers]
-    return reads and all(route.write[i] in writable[i] for i in layers)
+    reads = all(route.read[i] in _words(shape, plan, i, way, admissible_reads) for i in layers)
+    return reads and all(
+        word in _words(shape, plan, i, way, admissible_writes) for i, word in enumerate(route.write)
+    )
 
 
 def _words(
@@ -122,16 +114,6 @@ def _words(
     return open_words(shape, layer) if way == "lists" else ("sampled",)
 
 
-def _sampled_alike(shape: CallShape) -> bool:
-    """Do PyTorch's sampling kernels take such maps, and compute what this library defines?
-
-    Rounding in their grid moves a point by 1e-7 of the map, which bilinear values do not notice
-    off the centres of cells (met.py), but nearest cells would at ties. The gradients of points that
-    lie on steps of the derivative are found by lists.
-    """
-    return not shape.nearest and shape.points > 0 and shape.batch > 0
-
-
 def _may_keep(shape: CallShape) -> bool:
     """Is what autograd keeps of the expression within bounds?"""
     if not shape.may_keep or shape.moving_points:
@@ -140,12 +122,27 @@ def _may_keep(shape: CallShape) -> bool:
         return True
     points = shape.points + shape.points // 8  # planned for points rounded by an eighth at most
     thin = shape.channels <= THIN * len(shape.layers)
-    converted = 0
-    if shape.itemsize < 4:
-        converted = shape.batch * sum([layer.channels * layer.cells for layer in shape.layers])
-        converted += 0 if shape.half_products else shape.channels * shape.out_features
-    most = KEPT_VALUES_OF_THIN if thin else KEPT_VALUES
-    return points * shape.channels <= most and converted <= KEPT_CONVERTED
+    if points * shape.channels > (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES):
+        return False
+    converted = sum([copied_bytes(shape, i) for i in range(len(shape.layers))])
+    if shape.itemsize < 4 and not shape.half_products:
+        converted += 4 * shape.channels * shape.out_features
+    return converted <= KEPT_CONVERTED
+
+
+def in_double(shape: CallShape) -> bool:
+    """Does an expression sample in float64? Half precision is rounded by more than that."""
+    return shape.itemsize == 8 or (shape.itemsize == 4 and not shape.single)
+
+
+def copied_bytes(shape: CallShape, layer: int) -> int:
+    """Of a map as an expression samples it; 0 where it stays as it is."""
+    m = shape.layers[layer]
+    cells = m.cells if shape.torch_coordinates else enlarged_cells(m.rows, m.columns)
+    itemsize = 8 if in_double(shape) else 4
+    if m.exact or (cells == m.cells and itemsize == shape.itemsize):
+        return 0
+    return shape.batch * m.channels * cells * itemsize
 
 
 def _is_rows(shape: CallShape, layer: int) -> bool:
@@ -192,16 +189,8 @@ def admissible_writes(shape: CallShape, layer: int) -> tuple[str, ...]:
             words.insert(words.index("listed"), "turned")
         words.insert(0 if sparse else len(words), "planes")
     few = _entries(shape, layer) <= FEW_CORNERS and words[0] != "planes"
-    words.insert(0 if few else len(words), "few")
+    words.insert(0 if few else len(words), "added")
     return tuple(words)
-
-
-def _read(shape: CallShape, layer: int, by_lists: bool) -> str:
-    return admissible_reads(shape, layer)[0] if by_lists else "sampled"
-
-
-def _write(shape: CallShape, layer: int, backward: str) -> str:
-    return admissible_writes(shape, layer)[0] if backward == "lists" else "sampled"
 
 
 def blocks(length: int, size: int) -> list[slice]:

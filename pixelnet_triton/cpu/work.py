@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 from ..call import CallShape, Plan, PlanWork, Route, Work
 from .planes import images_together, strips
-from .routes import column_blocks, part_count
+from .routes import column_blocks, copied_bytes, part_count
 
-__all__ = ["FUNCTION_OPERATORS", "work"]
+__all__ = ["FUNCTION_OPERATORS", "LOCATING_OPERATORS", "work"]
 
 # What a pass through `torch.autograd.Function` takes, in operators; an expression has none of it.
 FUNCTION_OPERATORS = 8
+# How many operators take as long as it takes NumPy to begin all that finds corners (corners.py).
+LOCATING_OPERATORS = 12
 
 # Of twice the values, what the sampling kernels take there and back, the share of the way there.
 SAMPLED_FORWARD = 0.65
@@ -108,8 +110,11 @@ class _Count:
         half = shape.itemsize < 4
         if way != "lists":
             values = SAMPLED_FORWARD * shape.points * shape.layers[i].channels
-            converted = Work(streams=1.5 * self._map(i), operators=2) if half else Work()
-            return Work(sampled_values=values, streams=columns, operators=1.3) + converted
+            if way == "expression":
+                copied = copied_bytes(shape, i)
+                operators = 3 if copied else 1.3
+                return Work(sampled_values=values, streams=columns + copied, operators=operators)
+            return Work(sampled_values=values, streams=columns, operators=1.3)
         corners = shape.corners(i) * columns
         if word == "planes":
             return Work(
@@ -152,9 +157,8 @@ class _Count:
                 work += Work(operators=5)
             work += Work(sampled_values=values, operators=2.3)
             if way.backward == "autograd":
-                recorded = Work(operators=1.3)
-                converted = Work(streams=1.5 * self._map(i), operators=4) if half else Work()
-                return work + recorded + converted
+                copied = copied_bytes(shape, i)
+                return work + Work(streams=2 * copied, operators=5 if copied else 1.3)
             # Planes are written: rows are made of them.
             turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
             return work + self._read(i, way.backward, way.read) + turned
@@ -170,11 +174,11 @@ class _Count:
                 strided_reads=corners, streams=summed, operators=self._plane_operators(i, 18)
             )
         # Corners are sorted by cell, too.
-        operators = {"few": 10, "touched": 14, "listed": 11, "turned": 16}[way.write]
+        operators = {"added": 10, "touched": 14, "listed": 11, "turned": 16}[way.write]
         work += Work(scatters=corners, located_points=2 * shape.points, operators=operators)
         if shape.layers[i].dense and channels_last and not half:
             return work
-        if way.write in ("few", "touched"):
+        if way.write in ("added", "touched"):
             return work + Work(streams=corners)
         return work + Work(streams=2 * self._map(i))
 
@@ -244,9 +248,8 @@ class _Count:
             if plan.gathered:
                 work += self._gathered_shared(plan, backward)
             return work + self._projected_shared(plan, backward) if plan.projected else work
-        ragged = self.shape.ragged
         if way in ("expression", "autograd"):
-            operators = 10 + 3 * ragged if backward else 10 + 4 * several + 18 * ragged
+            operators = 10 if backward else 10 + 2 * several
         else:
             operators = 21 if backward else 11 + 2 * several
         return Work(streams=self.output, operators=operators)

@@ -26,6 +26,7 @@ from ..call import (
 )
 from ..call.check_options import check_names
 from ..call.checks import check_call, check_maps
+from ..call.grids import found_in_single
 from ..call.shape import bucket, layer_shape
 from ..planner import plan_for
 from .dispatch import backend_for, require
@@ -265,6 +266,8 @@ def shape_of(
         not s.geometry.bilinear,
         moving_points,
         may_keep,
+        s.geometry.torch_coordinates(s.sizes) is not None,
+        found_in_single(s.geometry, s.sizes, integers=not s.points.is_floating_point()),
     )
 
 

@@ -14,6 +14,9 @@ _ROUTES = ("tests/test_cpu_routes.py",)
 _WORK = ("tests/test_cpu_work.py",)
 _HALF = ("tests/test_cpu_half_precision.py",)
 _DENSE = ("tests/test_inference.py",)
+_GRIDS = ("tests/test_grids.py",)
+_ACCURACY = ("tests/test_cpu_accuracy.py",)
+_CELLS = ("tests/test_exact_cells.py",)
 
 _GEOMETRY = "pixelnet_triton/call/geometry.py"
 _CHECKS = "pixelnet_triton/call/checks.py"
@@ -46,11 +49,18 @@ FAULTS = (
         _CALLS,
     ),
     Fault(
-        "grids-of-edges-where-corners-align",
-        _CPU + "grid_sample.py",
-        "return layer != (1.0, 0.0, 1.0, 0.0)",
-        "return False",
-        _ROUTES,
+        "grids-of-edges-alone",
+        "pixelnet_triton/call/grids.py",
+        "    for aligned in (False, True):\n        # A single",
+        "    for aligned in (False,):\n        # A single",
+        _GRIDS,
+    ),
+    Fault(
+        "between-pixels-in-float32",
+        "pixelnet_triton/call/grids.py",
+        "return integers and all(",
+        "return all(",
+        _GRIDS + _ACCURACY,
     ),
     Fault(
         "exact-whatever-the-scale",
@@ -229,33 +239,54 @@ FAULTS = (
     Fault(
         "expressions-without-bound",
         _CPU + "routes.py",
-        "return points * shape.channels <= most and converted <= KEPT_CONVERTED",
+        "return converted <= KEPT_CONVERTED",
         "return True",
         _ROUTES + _HALF,
     ),
     Fault(
         "nearest-by-grid-sample",
         _CPU + "routes.py",
-        "return not shape.nearest and",
-        "return",
+        "not (plan.projected or shape.nearest or shape.ragged)",
+        "not (plan.projected or shape.ragged)",
         _ROUTES + _CALLS,
     ),
     Fault(
-        "points-on-steps-by-grid-sample",
-        _CPU + "met.py",
-        "return None if bool(share.all()) else",
-        "return None if True else",
-        ("tests/test_exact_cells.py",),
+        "maps-not-enlarged",
+        _CPU + "expression.py",
+        "pad(feature, (0, right, 0, below)) if right or below else feature",
+        "feature",
+        _CELLS,
+    ),
+    Fault(
+        "zeros-behind-the-border",
+        _CPU + "expression.py",
+        "u = torch.minimum(u, self.last)",
+        "pass",
+        _CALLS,
+    ),
+    Fault(
+        "torch-coordinates-not-bounded",
+        _CPU + "grid_sample.py",
+        "        if self.bounded:\n            g = g.clamp(-FAR, FAR)\n",
+        "        g = g.clamp(-1, 1)\n",
+        _ACCURACY,
     ),
     Fault(
         "corners-without-the-right",
         _CPU + "corners.py",
-        "right, down = min(1, width - 1), width * min(1, height - 1)",
-        "right, down = 0, width * min(1, height - 1)",
+        "step=np.minimum(last, 1) if border",
+        "step=np.zeros_like(last) if border",
         _CALLS,
     ),
     Fault(
         "slope-on-the-border", _CPU + "corners.py", "moving = (t > 0)", "moving = (t >= 0)", _ROUTES
+    ),
+    Fault(
+        "cells-sorted-by-16-bits-always",
+        _CPU + "bags.py",
+        "if cells <= SHORT:",
+        "if True:",
+        _ROUTES + _CALLS,
     ),
     Fault(
         "sort-not-stable",
@@ -297,13 +328,6 @@ FAULTS = (
         _CPU + "planes.py",
         ".mul_(group.weight).sum(2)",
         ".sum(2)",
-        _ROUTES,
-    ),
-    Fault(
-        "uneven-images-in-their-order",
-        _CPU + "grid_sample.py",
-        "torch.cat(rows).index_select(0, order.argsort())",
-        "torch.cat(rows)",
         _ROUTES,
     ),
     Fault(

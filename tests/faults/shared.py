@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "positions-rounded-to-the-bits-of-32",
         "pixelnet_triton/cpu/corners.py",
-        "points.t().unsqueeze(1))\n",
-        "points.t().unsqueeze(1)).add_(32).sub_(32)\n",
+        "t = self.scale * points.T[:, None]",
+        "t = (self.scale * points.T[:, None] + 32).astype(np.float32) - 32.0",
         _ACCURACY,
     ),
     Fault(
