@@ -51,7 +51,6 @@ def _settings() -> list[Quote]:
     share = f"{BiasedSampler(1).positive_fraction:.0%}"
     degrees = ", ".join(f"{t:g}" for t in normals.THRESHOLDS)
     kept, thin = (n.bit_length() - 1 for n in (routes.KEPT_VALUES, routes.KEPT_VALUES_OF_THIN))
-    half = routes.KEPT_CONVERTED.bit_length() - 1
     limits = (
         f"at most 2^{kept} values, P times the sum of C_i ({routes.KEPT_VALUES * 4 >> 20} MB in "
         f"float32), or 2^{thin}"
@@ -70,7 +69,11 @@ def _settings() -> list[Quote]:
         Quote("docs/training.md", "sampling/samplers.py", f"`BiasedSampler`, {share} by default"),
         Quote("docs/pixelnet.md", "metrics/normals.py", f"(mean, median, RMSE, {degrees} degrees)"),
         Quote("docs/planner.md", "cpu/routes.py", limits),
-        Quote("docs/planner.md", "cpu/routes.py", f"2^{half} values ({4 << half >> 20} MB)"),
+        Quote(
+            "docs/planner.md",
+            "cpu/routes.py",
+            f"converted, have at most {routes.KEPT_CONVERTED >> 20} MB so",
+        ),
         Quote("docs/planner.md", "explain.py", _explained()),
         Quote("docs/integration.md", "tests/integrations", f"shapes below {grown[1]} MiB."),
         Quote(

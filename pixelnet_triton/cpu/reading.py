@@ -117,9 +117,10 @@ class Reading:
         if corners.slope is None:  # nearest cells do not change with the point
             return
         for axis, slope in enumerate(corners.slope):
-            moved = self._read(layer, Corners(corners.index, slope))
-            if not self.s.geometry.border:
-                moved = corners.blank_outside(moved)
+            by_slope = Corners(corners.index, slope)
+            moved = self._read(layer, by_slope)
+            if not self.s.geometry.border:  # at the first cell outside there is a slope, no weight
+                moved = by_slope.blank_outside(moved)
             out[:, axis] += moved.mul_(columns).sum(1)
 
 

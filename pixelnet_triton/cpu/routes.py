@@ -118,16 +118,17 @@ def _may_keep(shape: CallShape) -> bool:
     """Is what autograd keeps of the expression within bounds?"""
     if not shape.may_keep or shape.moving_points:
         return False
-    if not shape.training:
-        return True
     points = shape.points + shape.points // 8  # planned for points rounded by an eighth at most
     thin = shape.channels <= THIN * len(shape.layers)
-    if points * shape.channels > (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES):
+    if shape.training and points * shape.channels > (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES):
         return False
-    converted = sum([copied_bytes(shape, i) for i in range(len(shape.layers))])
+    copied = [copied_bytes(shape, i) for i in range(len(shape.layers))]
+    if any(size and not layer.dense for size, layer in zip(copied, shape.layers, strict=True)):
+        return False  # few cells of a view are read where they lie
+    converted = sum(copied)
     if shape.itemsize < 4 and not shape.half_products:
         converted += 4 * shape.channels * shape.out_features
-    return converted <= KEPT_CONVERTED
+    return converted <= KEPT_CONVERTED or not shape.training
 
 
 def in_double(shape: CallShape) -> bool:
