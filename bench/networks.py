@@ -11,8 +11,7 @@ They share one set of parameters, those of :class:`pixelnet_triton.models.PixelN
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,8 @@ from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.reference import dense_hypercolumn
 
 from .accuracy import full_float32
+from .memory import high_water_mark
+from .results import Line
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,59 @@ class Network:
     conv7: bool = False
 
 
-def build(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
+class Training:
+    """A network in training on one image; `update` is the forward and backward pass.
+
+    Args:
+        device: on a CPU, whose memory is that of the process, this should be in one of its own.
+
+    Raises:
+        AssertionError: a small network of this mode differs from the sparse one.
+    """
+
+    def __init__(self, network: Network, sizes: Sizes, device: torch.device) -> None:
+        self._error = error_of(network, device)
+        if not self._error < 1e-4:
+            raise AssertionError(f"{network} differs from the sparse one by {self._error:.2g}")
+        self._network, self._device, self._before = network, device, high_water_mark()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device)
+        self._model = _model(network, sizes, device)
+        self._image, _, self._points = _drawn(sizes, device)
+        count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
+        self._labels = torch.randint(sizes.classes, (count,), device=device)
+
+    def update(self) -> None:
+        """Gradients are cleared first."""
+        self._model.zero_grad(set_to_none=True)
+        self._loss().backward()
+
+    def _loss(self) -> Tensor:
+        if self._network.mode == "backbone":
+            return torch.stack([m.mean() for m in self._model.backbone(self._image)]).sum()
+        scores = SCORES[self._network.mode](self._model, self._image, self._points)
+        return F.cross_entropy(scores, self._labels)
+
+    def figures(self) -> Line:
+        """All but times. The memory is what all updates needed, with model and gradients."""
+        on_gpu = self._device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._device) if on_gpu else high_water_mark()
+        trained = self._model.backbone if self._network.mode == "backbone" else self._model
+        return {
+            "error": self._error,
+            "features": sum(self._model.head.in_channels),
+            "parameters": sum(p.numel() for p in trained.parameters()),
+            "memory_bytes": peak - self._before,
+        }
+
+
+def _model(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
     """Backbone and head, randomly initialised; the same for every mode."""
     torch.manual_seed(0)
     layers = ("conv1_2", "conv3_3", "conv5_3", "conv7")[: 4 if network.conv7 else 3]
     backbone = VGG16(layers, width=sizes.width)
-    hidden = (sizes.hidden,) * max(0, network.fc - 1)
+    hidden = (sizes.hidden,) * (network.fc - 1)
     head = PixelMLP(backbone.channels, hidden, out_features=sizes.classes, init="kaiming")
     return PixelNet(backbone, head).to(device)
 
@@ -62,26 +110,6 @@ def _drawn(sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
     pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
     return image, pixels, torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
-
-
-def step(
-    network: Network, model: PixelNet, sizes: Sizes, device: torch.device
-) -> Callable[[], None]:
-    """Forward and backward of one mini-batch of one image; gradients are cleared first."""
-    image, _, points = _drawn(sizes, device)
-    count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
-    labels = torch.randint(sizes.classes, (count,), device=device)
-
-    def loss() -> Tensor:
-        if network.mode == "backbone":
-            return torch.stack([m.mean() for m in model.backbone(image)]).sum()
-        return F.cross_entropy(_SCORES[network.mode](model, image, points), labels)
-
-    def once() -> None:
-        model.zero_grad(set_to_none=True)
-        loss().backward()
-
-    return once
 
 
 def _hypercolumns(model: PixelNet, image: Tensor) -> Tensor:
@@ -119,11 +147,11 @@ def _activated(model: PixelNet, x: Tensor) -> Tensor:
     return F.relu(x, inplace=True) if model.head.first.activation == "relu" else x
 
 
-_SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
+SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
 
 
 @torch.no_grad()
-def check_mode(network: Network, device: torch.device) -> float:
+def error_of(network: Network, device: torch.device) -> float:
     """Largest relative difference of a small network's scores from the sparse ones, without TF32.
 
     Small, so that a process that has made this check has touched next to no memory. 32-pixel
@@ -132,11 +160,10 @@ def check_mode(network: Network, device: torch.device) -> float:
     if network.mode == "backbone":
         return 0.0
     sizes = Sizes(side=64, samples_per_image=100, hidden=32, classes=7, width=1 / 16)
-    model = build(replace(network, mode="sparse"), sizes, device).eval()
+    model = _model(network, sizes, device).eval()
     image, pixels, points = _drawn(sizes, device)
     with full_float32():
-        expected = _sparse(model, image, points)
-        scores = _SCORES[network.mode](model, image, points)
+        expected, scores = (SCORES[mode](model, image, points) for mode in ("sparse", network.mode))
     if network.mode == "dense":
         scores = scores[pixels]
     return ((scores - expected).abs().max() / expected.abs().max()).item()

@@ -11,6 +11,10 @@ point_sample          as PointRend has it: (B, C, N) features, and a 1x1 `conv1d
 masked                all layers upsampled to all pixels, masked to the samples, `linear`
 dense                 all layers upsampled to all pixels, 1x1 convolution at every pixel
 
+one call              this library: the first layers of an ensemble as one
+ten calls             a call for each of them
+one gather, ...       hypercolumns in memory, and ten products
+
 Each is written as its best user would: nothing outlives its use, and ReLU is in place, which
 autograd allows after `linear` and convolutions.
 """
@@ -30,7 +34,7 @@ from pixelnet_triton.reference import dense_hypercolumn
 
 from .inputs import Inputs
 from .planning import Plan, plan_of, predicted
-from .workloads import Case
+from .workloads import MEMBERS, Case
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,7 @@ def prepare(peer: Peer, inputs: Inputs) -> Call:
 def _library(name: str, case: Case, device: torch.device) -> Peer:
     plan = plan_of(name, case, device)
     asked = "auto" if name == "auto" else plan
-
-    def run(at: Inputs) -> Tensor:
-        return sparse_hypercolumn(**at.sampling(), **at.linear(), activation="relu", plan=asked)
-
-    return Peer(name, run, plan)
+    return Peer(name, lambda at: _layer(at, at.weight, at.bias, asked), plan)
 
 
 def _product(at: Inputs, h: Tensor) -> Tensor:
@@ -175,12 +175,41 @@ def _at_points(pixels: Tensor, points: Tensor) -> Tensor:
     return pixels[image, :, y, x]
 
 
+def _one_call(at: Inputs) -> Tensor:
+    """(B, N, E D)."""
+    weight, bias = at.weight.unflatten(0, (MEMBERS, -1)), at.bias.unflatten(0, (MEMBERS, -1))
+    return _layer(at, weight, bias).flatten(2)
+
+
+def _ten_calls(at: Inputs) -> Tensor:
+    members = zip(at.weight.chunk(MEMBERS), at.bias.chunk(MEMBERS), strict=True)
+    return torch.cat([_layer(at, weight, bias) for weight, bias in members], dim=-1)
+
+
+def _ten_products(at: Inputs) -> Tensor:
+    h = sparse_hypercolumn(**at.sampling())
+    members = zip(at.weight.chunk(MEMBERS), at.bias.chunk(MEMBERS), strict=True)
+    return torch.cat([F.linear(h, weight, bias).relu_() for weight, bias in members], dim=-1)
+
+
+def _layer(at: Inputs, weight: Tensor, bias: Tensor, plan: str | Plan = "auto") -> Tensor:
+    """This library's."""
+    layer = {"weight": weight, "bias": bias}
+    return sparse_hypercolumn(**at.sampling(), **layer, activation="relu", plan=plan)
+
+
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[Inputs], Tensor]:
     return torch.compile(_grid_sample, dynamic=False)
 
 
-OTHERS = {
+#: Ways to ten first layers on the same maps and points.
+ENSEMBLE = {
+    "one call": Peer("one call", _one_call),
+    "ten calls": Peer("ten calls", _ten_calls),
+    "one gather, ten products": Peer("one gather, ten products", _ten_products),
+}
+OTHERS = ENSEMBLE | {
     peer.name: peer
     for peer in (
         Peer("product", _product, given=True),

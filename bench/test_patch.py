@@ -5,7 +5,7 @@
 
 The loss is that of the installed transformers; detectron2's functions are transcribed, as for the
 tests. Both steps are whole, with what no patch touches: matching, losses, the choice of uncertain
-points. Results are compared before anything is timed; before and after take turns (ledger.py).
+points. Results are compared before anything is timed; before and after take turns (timing.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.ledger import Ledger, in_turns
+from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.measure import free
 from bench.memory import peak_bytes
-from bench.results import append
-from bench.timing import clock
+from bench.timing import clock, in_turns
 from pixelnet_triton.integrations import patch
 from tests.integrations.transcribed import Boxes, detectron2_fine_grained, detectron2_point_sample
 
@@ -70,35 +69,26 @@ def mask2former(sizes: Sizes, device: torch.device, training: bool) -> tuple[Ste
     from transformers.models.mask2former import modeling_mask2former as modeling
 
     random = torch.Generator().manual_seed(0)
+    images, queries, count = sizes.images, sizes.queries, sizes.masks
     numbers: dict[str, Any] = {"num_labels": 80, "train_num_points": sizes.points}
-    config = Mask2FormerConfig(**numbers)
     weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
-    loss = modeling.Mask2FormerLoss(config, weight_dict=weights).to(device)
-    shape = (sizes.images, sizes.queries)
-    masks = torch.randn(*shape, sizes.logits, sizes.logits, generator=random).to(device)
-    classes = torch.randn(*shape, 81, generator=random).to(device)
-    squares = (sizes.masks, sizes.crop, sizes.crop)
-    labels = [
-        (torch.rand(squares, generator=random) < 0.3).float().to(device)
-        for _ in range(sizes.images)
-    ]
-    kinds = [
-        torch.randint(80, (sizes.masks,), generator=random).to(device) for _ in range(sizes.images)
-    ]
-    leaves = [masks.requires_grad_(training), classes.requires_grad_(training)]
+    loss = modeling.Mask2FormerLoss(Mask2FormerConfig(**numbers), weight_dict=weights).to(device)
+    masks = torch.randn(images, queries, sizes.logits, sizes.logits, generator=random)
+    classes = torch.randn(images, queries, 81, generator=random)
+    true = torch.rand(images, count, sizes.crop, sizes.crop, generator=random) < 0.3
+    kinds = torch.randint(80, (images, count), generator=random)
+    leaves = [t.to(device).requires_grad_(training) for t in (masks, classes)]
+    labels = [list(t.to(device)) for t in (true.float(), kinds)]
 
     def step(sample_point: Function) -> list[Tensor]:
-        before, modeling.sample_point = modeling.sample_point, sample_point
-        try:
-            torch.manual_seed(0)  # of the points
-            losses = [*loss(masks, classes, labels, kinds).values()]
-        finally:
-            modeling.sample_point = before
+        torch.manual_seed(0)  # of the points
+        with mock.patch.object(modeling, "sample_point", sample_point):
+            losses = [*loss(*leaves, *labels).values()]
         return losses + _gradients(sum(losses), leaves, training)
 
     text = (
-        f"{sizes.images} images, {sizes.queries} queries of {sizes.logits} x {sizes.logits}, "
-        f"{sizes.masks} masks of {sizes.crop} x {sizes.crop}, {sizes.points:,} points"
+        f"{images} images, {queries} queries of {sizes.logits} x {sizes.logits}, "
+        f"{count} masks of {sizes.crop} x {sizes.crop}, {sizes.points:,} points"
     )
     return step, text
 
@@ -140,29 +130,32 @@ def _gradients(loss: Any, leaves: list[Tensor], training: bool) -> list[Tensor]:
     return list(torch.autograd.grad(loss, leaves)) if training else []
 
 
-def functions(name: str) -> tuple[list[Function], list[Function]]:
-    """The functions of the package, and what `patch` puts in their places."""
-    if name == "transformers":
-        module = importlib.import_module("transformers.models.mask2former.modeling_mask2former")
-        return _before_and_after(name, module, ["sample_point"])
-    names = ["detectron2", "projects", "point_rend", "point_features"]
-    stand_ins = [ModuleType(".".join(names[: i + 1])) for i in range(len(names))]
-    vars(stand_ins[-1])["point_sample"] = detectron2_point_sample
-    vars(stand_ins[-1])["point_sample_fine_grained_features"] = detectron2_fine_grained
-    with mock.patch.dict(sys.modules, {module.__name__: module for module in stand_ins}):
-        replaced = ["point_sample", "point_sample_fine_grained_features"]
-        return _before_and_after(name, stand_ins[-1], replaced)
-
-
-def _before_and_after(
-    package: str, module: ModuleType, names: list[str]
-) -> tuple[list[Function], list[Function]]:
-    before = [getattr(module, name) for name in names]
-    with patch(package):
-        return before, [getattr(module, name) for name in names]
-
-
 STEPS = {"transformers": mask2former, "detectron2": point_rend}
+#: The module of each package that has the functions, and their names.
+REPLACED = {
+    "transformers": ("transformers.models.mask2former.modeling_mask2former", ["sample_point"]),
+    "detectron2": (
+        "detectron2.projects.point_rend.point_features",
+        ["point_sample", "point_sample_fine_grained_features"],
+    ),
+}
+
+
+def functions(package: str) -> tuple[list[Function], list[Function]]:
+    """The functions of the package, and what `patch` puts in their places."""
+    module_name, names = REPLACED[package]
+    stand_ins: dict[str, ModuleType] = {}
+    if package == "detectron2":
+        parents = module_name.split(".")
+        every = [".".join(parents[: depth + 1]) for depth in range(len(parents))]
+        stand_ins = {name: ModuleType(name) for name in every}
+        transcribed = (detectron2_point_sample, detectron2_fine_grained)
+        vars(stand_ins[module_name]).update(zip(names, transcribed, strict=True))
+    with mock.patch.dict(sys.modules, stand_ins):
+        module = importlib.import_module(module_name)
+        before = [getattr(module, name) for name in names]
+        with patch(package):
+            return before, [getattr(module, name) for name in names]
 
 
 def prepared(
@@ -175,11 +168,10 @@ def prepared(
     """
     step, text = STEPS[name](sizes, device, training)
     before, after = functions(name)
-    expected, actual = step(*before), step(*after)
-    for i, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
+    for i, (ours, theirs) in enumerate(zip(step(*after), step(*before), strict=True)):
         error = ((ours - theirs).norm() / theirs.norm()).item()
         assert error <= TOLERANCE, f"result {i}: relative error {error:.2g}"
-    return {"after": lambda: step(*after), "before": lambda: step(*before)}, text
+    return {"before": lambda: step(*before), "after": lambda: step(*after)}, text
 
 
 @pytest.mark.benchmark(timer=clock(DEVICE))
@@ -189,13 +181,11 @@ def test_patch(benchmark: Any, ledger: Ledger, name: str, training: bool) -> Non
     direction = "training" if training else "forward"
     with torch.set_grad_enabled(training):
         calls, sizes = prepared(name, Sizes(), DEVICE, training)
-        memory = {when: peak_bytes(call, DEVICE) for when, call in calls.items()}
+        line: dict[str, Any] = {"case": name, "direction": direction, "sizes": sizes}
+        line |= {f"{when}_peak_bytes": peak_bytes(call, DEVICE) for when, call in calls.items()}
         benchmark.group = f"patch {name}, {direction}: {sizes}"
-        samples = in_turns(benchmark, {when: [call] for when, call in calls.items()}, "after")
-    if samples:
-        figures: dict[str, Any] = {"case": name, "direction": direction, "sizes": sizes}
-        for when in calls:
-            summary = samples[when].summary() | {"peak_bytes": memory[when]}
-            figures |= {f"{when}_{key}": value for key, value in summary.items()}
-        benchmark.extra_info.update(append("patches", ledger.run, figures))
+        figures = in_turns({when: [call] for when, call in calls.items()}, DEVICE, benchmark)
+    for when in calls:
+        line |= {f"{when}_{key}": figure for key, figure in figures[when].items()}
+    ledger.write(benchmark, "patches", line)
     free(DEVICE)

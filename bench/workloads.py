@@ -206,8 +206,19 @@ def registry(on_cpu: bool) -> list[Workload]:
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
 
 
+#: DatasetGAN's number of classifiers, and the width of their first layers.
+MEMBERS, MEMBER_WIDTH = 10, 128
+
+
+def ensemble(on_cpu: bool) -> Workload:
+    """W5's maps and points; the weight holds all members, one under the other."""
+    sizes = replace(WORKLOADS[4], name="ensemble", family="ensemble", value=MEMBERS)
+    sizes = for_cpu(sizes) if on_cpu else replace(sizes, dtype="bfloat16")
+    return replace(sizes, out_features=MEMBERS * MEMBER_WIDTH)
+
+
 #: Three maps of eight channels and a few cells, four points, eight outputs.
-TINY = Workload("tiny", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
+TINY = Workload("host call", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="host")
 
 
 def random_workloads(count: int = 30, seed: int = 0) -> list[Workload]:
