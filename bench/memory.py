@@ -3,7 +3,7 @@
 A call's peak is what torch's allocator handed out at once, beyond what was there before. It leaves
 out buffers that matrix libraries take from the system behind torch's back. A process' high-water
 mark has these too, and the allocator's slack, but needs a process of its own for each figure: it is
-used for whole networks (networks.py). docs/benchmarks.md says more; a test compares the two.
+used for whole networks (table4.py). docs/benchmarks.md says more; a test compares the two.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.reference import dense_hypercolumn
+from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
 from .inputs import Inputs
 from .planning import Plan, plan_of, predicted
@@ -164,8 +164,7 @@ def _masked(at: Inputs) -> Tensor:
 
 
 def _dense(at: Inputs) -> Tensor:
-    h = dense_hypercolumn(at.maps, at.image_size)
-    return F.conv2d(h, at.weight[:, :, None, None], at.bias).relu_()
+    return dense_linear(at.maps, at.image_size, at.weight, at.bias).relu_()
 
 
 def _at_points(pixels: Tensor, points: Tensor) -> Tensor:
@@ -194,8 +193,9 @@ def _ten_products(at: Inputs) -> Tensor:
 
 def _layer(at: Inputs, weight: Tensor, bias: Tensor, plan: str | Plan = "auto") -> Tensor:
     """This library's."""
-    layer = {"weight": weight, "bias": bias}
-    return sparse_hypercolumn(**at.sampling(), **layer, activation="relu", plan=plan)
+    return sparse_hypercolumn(
+        **at.sampling(), weight=weight, bias=bias, activation="relu", plan=plan
+    )
 
 
 @lru_cache(maxsize=1)

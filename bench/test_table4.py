@@ -22,9 +22,8 @@ import torch
 from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.measure import free
-from bench.networks import Sizes, Training
 from bench.own_process import Ask, Ended, in_own_process
-from bench.table4 import ROWS, SIZES
+from bench.table4 import ROWS, SIZES, Sizes, Training
 from bench.timing import clock, make_cold, summary
 
 UPDATES, LEAST = 10, 3  # the paper's figures are averages over ten
@@ -35,7 +34,7 @@ def training(row: str, sizes: Sizes) -> Iterator[Ask]:
     """Calls methods of the row's Training: of another process on a CPU, of this one on a GPU."""
     arguments = (ROWS[row], sizes, DEVICE)
     if DEVICE.type == "cpu":
-        with in_own_process(row, Training, *arguments, preload="bench.networks") as ask:
+        with in_own_process(row, Training, *arguments, preload="bench.table4") as ask:
             yield ask
     else:
         free(DEVICE)

@@ -16,8 +16,8 @@ from bench.accuracy import full_float32
 from bench.compare import selected
 from bench.measure import Preparation
 from bench.memory import peak_bytes
-from bench.networks import Network, Sizes, Training
 from bench.peers import names_for
+from bench.table4 import Network, Sizes, Training
 from bench.timing import clock, in_turns, time_calls
 from bench.workloads import Case, Workload
 

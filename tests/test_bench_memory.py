@@ -52,7 +52,7 @@ def test_high_water_mark_agrees_with_the_allocator_where_both_must() -> None:
     expected = 64 << 20
     counted = peak_bytes(lambda: torch.ones(64 << 18).sum(), CPU)
     assert counted == pytest.approx(expected, abs=4096)
-    with in_own_process("it", Object, preload="bench.networks") as ask:
+    with in_own_process("it", Object, preload="bench.table4") as ask:
         marks = [ask("touch", 64) for _ in range(2)]
     assert marks == [pytest.approx(expected, rel=0.1)] * 2
 
