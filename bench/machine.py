@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from .planning import cpu_name, environment, source_commit
+from .planning import environment, source_commit
 from .timing import time_calls
 
 
@@ -36,21 +35,21 @@ SIZES = {"cpu": (2048, 512), "cuda": (8192, 2048)}
 
 def identity(device: torch.device) -> dict[str, Any]:
     """The key of a run: device, versions, commit, date."""
-    versions, threads = environment()["versions"], torch.get_num_threads()
+    facts, now = environment(), datetime.datetime.now(datetime.timezone.utc)
     if device.type == "cpu":
-        name = f"{cpu_name()}, {threads} threads, {torch.backends.cpu.get_cpu_capability()}"
+        cpu = facts["cpu"]
+        name = f"{cpu['name']}, {cpu['threads']} threads, {cpu['vector_instructions']}"
     else:
         name = torch.cuda.get_device_name(device)
-    now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "date": now.isoformat(timespec="seconds"),
         "device": name,
         "kind": device.type,
-        "threads": threads,
-        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "python": facts["python"],
         "torch": torch.__version__,
-        "triton": versions["triton"],
-        "library": versions["pixelnet-triton"],
+        "triton": facts["versions"]["triton"],
+        "library": facts["versions"]["pixelnet-triton"],
         "commit": source_commit(),
     }
 

@@ -15,8 +15,9 @@ from bench.inputs import make_inputs
 from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.peers import peer_of, prepare
-from bench.planning import forget_calls, plan_hypercolumn
+from bench.planning import forget_calls
 from bench.workloads import TINY, Case
+from pixelnet_triton import plan_hypercolumn
 
 
 def _empty_queue() -> None:

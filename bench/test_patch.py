@@ -10,11 +10,8 @@ points. Results are compared before anything is timed; before and after take tur
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -27,7 +24,7 @@ from bench.machine import DEVICE
 from bench.measure import free
 from bench.memory import peak_bytes
 from bench.timing import clock, in_turns
-from pixelnet_triton.integrations import patch
+from pixelnet_triton.integrations.replacements import PACKAGES
 from tests.integrations.transcribed import Boxes, detectron2_fine_grained, detectron2_point_sample
 
 # Rounding of either side, in the Euclidean norm of a result. One uncertain point that is chosen
@@ -131,31 +128,20 @@ def _gradients(loss: Any, leaves: list[Tensor], training: bool) -> list[Tensor]:
 
 
 STEPS = {"transformers": mask2former, "detectron2": point_rend}
-#: The module of each package that has the functions, and their names.
-REPLACED = {
-    "transformers": ("transformers.models.mask2former.modeling_mask2former", ["sample_point"]),
-    "detectron2": (
-        "detectron2.projects.point_rend.point_features",
-        ["point_sample", "point_sample_fine_grained_features"],
-    ),
-}
 
 
 def functions(package: str) -> tuple[list[Function], list[Function]]:
     """The functions of the package, and what `patch` puts in their places."""
-    module_name, names = REPLACED[package]
-    stand_ins: dict[str, ModuleType] = {}
-    if package == "detectron2":
-        parents = module_name.split(".")
-        every = [".".join(parents[: depth + 1]) for depth in range(len(parents))]
-        stand_ins = {name: ModuleType(name) for name in every}
-        transcribed = (detectron2_point_sample, detectron2_fine_grained)
-        vars(stand_ins[module_name]).update(zip(names, transcribed, strict=True))
-    with mock.patch.dict(sys.modules, stand_ins):
-        module = importlib.import_module(module_name)
-        before = [getattr(module, name) for name in names]
-        with patch(package):
-            return before, [getattr(module, name) for name in names]
+    before: dict[str, Function] = {
+        "point_sample": detectron2_point_sample,
+        "point_sample_fine_grained_features": detectron2_fine_grained,
+    }
+    if package == "transformers":
+        from transformers.models.mask2former.modeling_mask2former import sample_point
+
+        before = {"sample_point": sample_point}
+    replace = {target.name: target.replace for target in PACKAGES[package]}
+    return [*before.values()], [replace[name](function) for name, function in before.items()]
 
 
 def prepared(
