@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,10 +62,6 @@ class Inputs:
         linear = {name: tensor.detach().double() for name, tensor in self.linear().items()}
         return replace(self, maps=maps, **linear)
 
-    def bytes(self) -> int:
-        """Of all tensors."""
-        return sum(t.nbytes for t in (*self.maps, self.points, self.weight, self.bias))
-
 
 def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inputs:
     """Normal features and weights; points as the paper samples them, distinct pixels drawn
@@ -107,5 +104,6 @@ def rotated(inputs: Inputs) -> list[Inputs]:
     """
     if inputs.weight.device.type == "cpu":
         return [inputs]
-    copies = min(8, -(-ROTATED_BYTES // inputs.bytes()))
+    size = inputs.points.nbytes + sum(leaf.nbytes for leaf in inputs.leaves().values())
+    copies = min(8, math.ceil(ROTATED_BYTES / size))
     return [inputs, *(deepcopy(inputs) for _ in range(copies))]

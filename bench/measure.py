@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .accuracy import check, expected_results, full_float32
+from .accuracy import Expected
 from .inputs import make_inputs, rotated
 from .memory import peak_bytes, saved_storages
 from .peers import Peer, peer_of, prepare
@@ -22,18 +22,13 @@ class Preparation:
     """The inputs of a case and its expected results; peers are checked on them, once each.
 
     Args:
-        memory: whether the memory of peers is measured.
         strict: hold the library to the rule of its test suite.
     """
 
-    def __init__(
-        self, case: Case, device: torch.device, memory: bool = True, strict: bool = True
-    ) -> None:
-        self.case, self.device, self._memory, self._strict = case, device, memory, strict
+    def __init__(self, case: Case, device: torch.device, strict: bool = True) -> None:
+        self.case, self.device, self._strict = case, device, strict
         inputs = make_inputs(case.workload, device).requires_grad_(case.training)
-        with full_float32():
-            self._expected = expected_results(inputs, case.training)
-        self._copies = rotated(inputs)
+        self._expected, self._copies = Expected(inputs, case.training), rotated(inputs)
         self._lines: dict[str, Line] = {}
         self._calls: dict[str, list[Function]] = {}  # of those peers that passed
 
@@ -50,11 +45,11 @@ class Preparation:
         Raises:
             AssertionError: a plan of the library is wrong.
         """
-        lines = {name: self._examined(name) for name in names}
-        calls = {name: self._calls[name] for name in lines if name in self._calls}
-        if benchmark and names[-1] not in calls:
-            return lines
         with torch.set_grad_enabled(self.case.training):
+            lines = {name: self._examined(name) for name in names}
+            calls = {name: self._calls[name] for name in lines if name in self._calls}
+            if benchmark and names[-1] not in calls:
+                return lines
             figures = in_turns(calls, self.device, benchmark)
         for name in figures:
             peer = peer_of(name, self.case, self.device)
@@ -75,8 +70,7 @@ class Preparation:
             line = {"case": sizes.pop("name"), "direction": self.case.direction, "peer": name}
             line |= sizes | {"sizes": self.case.workload.sizes()}
             try:
-                with torch.set_grad_enabled(self.case.training):
-                    line |= self._examine(peer_of(name, self.case, self.device))
+                line |= self._examine(peer_of(name, self.case, self.device))
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 line["problem"] = "out of memory"
@@ -87,21 +81,20 @@ class Preparation:
         """Its error and, where that is small enough, its memory: peak beyond the inputs, and in
         training what is kept for the backward pass."""
         training, inputs = self.case.training, self._copies[0]
-        with full_float32():
-            error, allowed = check(peer, self._expected, training, self._strict)
-        line: Line = {"error": error}
+        error, allowed = self._expected.check(peer, self._strict)
         if not error <= allowed:
-            return line | {"problem": f"wrong: relative error {error:.2g}, {allowed:.2g} allowed"}
-        calls = [prepare(peer, copy) for copy in self._copies]
+            wrong = f"wrong: relative error {error:.2g}, {allowed:.2g} allowed"
+            return {"error": error, "problem": wrong}
+        peers = [prepare(peer, copy) for copy in self._copies]
+        calls = [prepared.once(training) for prepared in peers]
         for call in calls:
-            call.once(training)()  # what a first call leaves behind is no part of the peak
-        if self._memory:
-            given = [*inputs.leaves().values(), *calls[0].leaves.values(), inputs.points]
-            with saved_storages(given) as saved:
-                line["peak_bytes"] = peak_bytes(calls[0].once(training), self.device)
-            if training:
-                line["saved_bytes"] = sum(saved.values())
-        self._calls[peer.name] = [call.once(training) for call in calls]
+            call()  # what a first call leaves behind is no part of the peak
+        given = [*inputs.leaves().values(), *peers[0].leaves.values(), inputs.points]
+        with saved_storages(given) as saved:
+            line: Line = {"error": error, "peak_bytes": peak_bytes(calls[0], self.device)}
+        if training:
+            line["saved_bytes"] = sum(saved.values())
+        self._calls[peer.name] = calls
         return line
 
 

@@ -53,8 +53,7 @@ def try_all(case: Case) -> Line:
     chosen = plan_of("auto", case, CPU)
     plans = {plan.encode(): plan for plan in plans_of(case.workload, chosen)}
     # Not strict: whether each route is as accurate as it could be is for the test suite to say.
-    preparation = Preparation(case, CPU, memory=False, strict=False)
-    lines = preparation.measure(["auto", PEER, *plans])
+    lines = Preparation(case, CPU, strict=False).measure(["auto", PEER, *plans])
     for name, line in lines.items():
         assert "problem" not in line, f"{case}: {name}: {line['problem']}"
     seconds = {name: line["p20"] for name, line in lines.items()}

@@ -15,7 +15,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+import torch
+
 CORNERS = 4  # cells that one point is interpolated from
 POINT_BYTES = 16  # (x, y) as int64
 CPU_SIDE = 128
@@ -67,7 +68,7 @@ class Workload:
     @property
     def itemsize(self) -> int:
         """Bytes of an element of maps and weights."""
-        return ITEMSIZES[self.dtype]
+        return getattr(torch, self.dtype).itemsize
 
     def flops(self, rows: int, training: bool) -> float:
         """FLOPs of the matrix products over `rows` hypercolumns, rows x C by C x D.
