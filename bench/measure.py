@@ -12,9 +12,9 @@ import torch
 from .accuracy import Expected
 from .inputs import make_inputs, rotated
 from .memory import peak_bytes, saved_storages
-from .peers import Peer, peer_of, prepare
+from .peers import Call, Peer, peer_of, prepare
 from .results import Line
-from .timing import Function, in_turns
+from .timing import in_turns
 from .workloads import Case
 
 
@@ -30,7 +30,7 @@ class Preparation:
         inputs = make_inputs(case.workload, device).requires_grad_(case.training)
         self._expected, self._copies = Expected(inputs, case.training), rotated(inputs)
         self._lines: dict[str, Line] = {}
-        self._calls: dict[str, list[Function]] = {}  # of those peers that passed
+        self._calls: dict[str, list[Call]] = {}  # of those peers that passed
 
     def measure(self, names: Sequence[str], benchmark: Any = None) -> dict[str, Line]:
         """The lines of these peers, each checked before it is timed in turns with the others.
@@ -80,19 +80,18 @@ class Preparation:
     def _examine(self, peer: Peer) -> Line:
         """Its error and, where that is small enough, its memory: peak beyond the inputs, and in
         training what is kept for the backward pass."""
-        training, inputs = self.case.training, self._copies[0]
+        inputs = self._copies[0]
         error, allowed = self._expected.check(peer, self._strict)
         if not error <= allowed:
             wrong = f"wrong: relative error {error:.2g}, {allowed:.2g} allowed"
             return {"error": error, "problem": wrong}
-        peers = [prepare(peer, copy) for copy in self._copies]
-        calls = [prepared.once(training) for prepared in peers]
+        calls = [prepare(peer, copy) for copy in self._copies]
         for call in calls:
             call()  # what a first call leaves behind is no part of the peak
-        given = [*inputs.leaves().values(), *peers[0].leaves.values(), inputs.points]
+        given = [*inputs.leaves().values(), *calls[0].leaves.values(), inputs.points]
         with saved_storages(given) as saved:
             line: Line = {"error": error, "peak_bytes": peak_bytes(calls[0], self.device)}
-        if training:
+        if self.case.training:
             line["saved_bytes"] = sum(saved.values())
         self._calls[peer.name] = calls
         return line

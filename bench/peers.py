@@ -77,14 +77,12 @@ class Call:
     forward: Callable[[], Tensor]
     leaves: dict[str, Tensor]
 
-    def training(self) -> None:
-        """Forward and backward; the output stands in for the upstream gradient."""
+    def __call__(self) -> None:
+        """What is timed: forward and, where the leaves want gradients, backward; the output stands
+        in for the upstream gradient."""
         output = self.forward()
-        torch.autograd.grad(output, list(self.leaves.values()), output.detach())
-
-    def once(self, training: bool) -> Callable[[], object]:
-        """What is timed."""
-        return self.training if training else self.forward
+        if output.requires_grad:
+            torch.autograd.grad(output, list(self.leaves.values()), output.detach())
 
 
 def prepare(peer: Peer, inputs: Inputs) -> Call:

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
-from pixelnet_triton.reference import dense_hypercolumn
+from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
 from .accuracy import full_float32
 from .memory import high_water_mark
@@ -147,35 +147,29 @@ def _drawn(sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return image, pixels, torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
 
 
-def _hypercolumns(model: PixelNet, image: Tensor) -> Tensor:
-    """(1, C, H, W), of every pixel."""
-    size = (image.shape[2], image.shape[3])
-    return dense_hypercolumn(model.backbone(image), size, strides=model.head.first.strides)
-
-
 def _dense(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
     """(pixels, K) of all pixels, row by row; of the others (N, K)."""
-    x = _activated(model, _as_convolution(model.head.first, _hypercolumns(model, image)))
+    first, size = model.head.first, (image.shape[2], image.shape[3])
+    maps = model.backbone(image)
+    z = dense_linear(maps, size, first.weight, first.bias, strides=first.strides)
+    x = _activated(model, z)
     for module in model.head.rest:
-        x = _as_convolution(module, x) if isinstance(module, nn.Linear) else module(x)
+        if isinstance(module, nn.Linear):
+            x = F.conv2d(x, module.weight[:, :, None, None], module.bias)
+        else:
+            x = module(x)
     return x.flatten(2)[0].T
 
 
 def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    first, size = model.head.first, (image.shape[2], image.shape[3])
     x, y = points[0].unbind(dim=1)
-    sampled = _hypercolumns(model, image)[0, :, y, x].T
-    first = model.head.first
-    return model.head.rest(_activated(model, F.linear(sampled, first.weight, first.bias)))
+    h = dense_hypercolumn(model.backbone(image), size, strides=first.strides)[0, :, y, x].T
+    return model.head.rest(_activated(model, F.linear(h, first.weight, first.bias)))
 
 
 def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
     return model(image, points)[0]
-
-
-def _as_convolution(layer: nn.Module, x: Tensor) -> Tensor:
-    assert isinstance(layer.weight, Tensor)
-    assert isinstance(layer.bias, Tensor)
-    return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
 
 
 def _activated(model: PixelNet, x: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def test_host_overhead(benchmark: Any, ledger: Ledger, training: bool, peer: str
     case = Case(TINY, training)
     inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
     with torch.set_grad_enabled(training):
-        once = prepare(peer_of(peer, case, DEVICE), inputs).once(training)
-        benchmark.pedantic(once, setup=_empty_queue, rounds=800, warmup_rounds=20)
+        call = prepare(peer_of(peer, case, DEVICE), inputs)
+        benchmark.pedantic(call, setup=_empty_queue, rounds=800, warmup_rounds=20)
     line: dict[str, Any] = {"peer": peer, "direction": case.direction, "sizes": TINY.sizes()}
     if benchmark.enabled:
         stats = benchmark.stats.stats
