@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from .planning import environment, source_commit
-from .timing import time_calls
+from .timing import Function, in_turns
 
 
 def chosen_device() -> torch.device:
@@ -62,12 +60,10 @@ def measured_roofs(device: torch.device, dtype: torch.dtype) -> dict[str, float]
     product = torch.empty_like(a)
     source = torch.ones(megabytes << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-
-    def seconds(call: Callable[[], object]) -> float:
-        call()
-        return float(np.quantile(time_calls([call] * 7, device, 20e-6), 0.2))
-
-    return {
-        "flops": 2 * n**3 / seconds(lambda: torch.matmul(a, b, out=product)),
-        "bytes": 2 * source.nbytes / seconds(lambda: target.copy_(source)),
+    calls: dict[str, list[Function]] = {
+        "flops": [lambda: torch.matmul(a, b, out=product)],
+        "bytes": [lambda: target.copy_(source)],
     }
+    seconds = {name: figures["p20"] for name, figures in in_turns(calls, device).items()}
+    work = {"flops": 2 * n**3, "bytes": 2 * source.nbytes}
+    return {name: work[name] / seconds[name] for name in work}

@@ -10,11 +10,8 @@ import pytest
 import torch
 
 from bench.report_extra import ensemble_block, patches_block
-from bench.test_patch import STEPS, Sizes, functions, prepared
+from bench.test_patch import STEPS, functions, prepared
 
-TINY = Sizes(
-    points=256, queries=6, masks=3, logits=16, crop=64, boxes=3, channels=4, rows=20, columns=30
-)
 RUN = {"device": "a CPU", "date": "2026-11-27T12:00:00", "torch": "2.13.0"}
 
 
@@ -22,7 +19,7 @@ RUN = {"device": "a CPU", "date": "2026-11-27T12:00:00", "torch": "2.13.0"}
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_gives_the_same_before_and_after(name: str, training: bool) -> None:
     with torch.set_grad_enabled(training):
-        calls, text = prepared(name, TINY, torch.device("cpu"), training)
+        calls, text = prepared(name, torch.device("cpu"), training, smaller=8)
         results = calls["after"]()
     assert len(results) == {"transformers": 3, "detectron2": 1}[name] + 2 * training
     assert "2 " in text
@@ -35,7 +32,7 @@ def test_a_step_is_refused_where_results_differ(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("bench.test_patch.functions", wrong)
     with pytest.raises(AssertionError, match="relative error"):
-        prepared("detectron2", TINY, torch.device("cpu"), False)
+        prepared("detectron2", torch.device("cpu"), False, smaller=8)
 
 
 def test_functions_are_those_of_the_patch() -> None:
