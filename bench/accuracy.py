@@ -24,31 +24,24 @@ from .peers import Peer, prepare
 #: What a GPU makes of float32 convolutions otherwise, TF32, has ten bits of fraction.
 full_float32 = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 
-# Points that are checked on a CPU, where the reference takes longer than what is measured.
-POINTS_ON_CPU = 512
-
 
 class Expected:
-    """What a peer's results have to be, on at most POINTS_ON_CPU points an image (a GPU: on all).
+    """What a peer's results have to be.
 
     Args:
         training: whether gradients are compared, too.
     """
 
     def __init__(self, inputs: Inputs, training: bool) -> None:
-        on_cpu = inputs.points.device.type == "cpu"
-        self._inputs = few = inputs.fewer_points(POINTS_ON_CPU) if on_cpu else inputs
-        self._training = training
-        both = (
-            (reference_hypercolumn, few.double().requires_grad_(training)),
-            (plain_hypercolumn, few),
-        )
+        self._inputs, self._training = inputs, training
+        exact = inputs.double().requires_grad_(training)
+        both = ((reference_hypercolumn, exact), (plain_hypercolumn, inputs))
         with torch.no_grad():
             z, rounded = (function(**at.sampling(), **at.linear()) for function, at in both)
         generator = torch.Generator(z.device).manual_seed(1)
         upstream = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
         # Entries that two right programs may see on either side of ReLU's step do not count.
-        tolerance = TOLERANCES[few.weight.dtype]
+        tolerance = TOLERANCES[inputs.weight.dtype]
         band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
         self._upstream = torch.where(z.abs() <= band, 0, upstream)
         with full_float32():

@@ -50,12 +50,6 @@ class Inputs:
             leaf.requires_grad_(wanted)
         return self
 
-    def fewer_points(self, count: int) -> Inputs:
-        """The same maps and weights at the first points: `count` of each image, or of the list."""
-        if self.batch_index is None:
-            return replace(self, points=self.points[:, :count])
-        return replace(self, points=self.points[:count], batch_index=self.batch_index[:count])
-
     def double(self) -> Inputs:
         """Copies in float64, for the reference."""
         maps = [m.detach().double() for m in self.maps]
