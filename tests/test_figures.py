@@ -10,6 +10,8 @@ import re
 
 import pytest
 
+pytest.importorskip("pandas")
+
 from .figures import ROOT, Quote, quotes
 
 DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
