@@ -152,8 +152,8 @@ def main(arguments: list[str] | None = None) -> None:
     if lines.empty:
         parser.error("no results yet: make bench")
     lines = lines[lines["median"].notna()]
-    layers = runs(lines[lines.family == "workload"], "case", WANTED)
-    sweeps, rows = runs(lines, "family", AXES), latest_rows(measured("table4"))
+    layers, sweeps = runs(lines, "case", WANTED), runs(lines, "family", AXES)
+    rows = latest_rows(measured("table4"))
     drawn = {time: layers, memory: layers, scaling: sweeps, roofline: layers, table4: rows}
     for (draw, of_devices), device in product(drawn.items(), layers):
         if device in of_devices:

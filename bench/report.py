@@ -40,7 +40,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", "docs/integration.md")
 FIGURES = ("time", "memory", "scaling", "roofline", "table4")
 IN_SUMMARY = ("auto", "product_fused", "product", "grid_sample", "dense")
-VARIANTS = ("dtype", "layout")
 MEMBERS = {name: name for name in ("one call", "ten calls", "one gather, ten products")}
 STEPS = {
     "transformers": "Mask2Former's loss (transformers)",
@@ -50,32 +49,31 @@ STEPS = {
 
 def summary_block() -> str:
     """For the README: a GPU and a CPU, time and memory as ratios; Table 4 in short."""
-    firsts: dict[str, pd.DataFrame] = {}
+    by_kind: dict[str, pd.DataFrame] = {}
     for run in runs(measured("first_layer"), "case", WANTED).values():
-        firsts.setdefault(run.kind.iloc[0], run)
-    parts = [_in_short(firsts[kind]) for kind in ("cuda", "cpu") if kind in firsts]
+        by_kind.setdefault(run.kind.iloc[0], run)
+    parts = [_ratios(by_kind[kind]) for kind in ("cuda", "cpu") if kind in by_kind]
     # Of the device measured last at the paper's sizes, or else at smaller ones.
     table4 = latest_rows(measured("table4")).values()
     last = sorted(table4, key=lambda rows: (not rows.scaled.any(), rows.date.max()))[-1:]
     return paragraphs(*parts, *map(table4_claims, last))
 
 
-def _in_short(run: pd.DataFrame) -> str:
-    layers = run[run.family == "workload"]
-    ours = layers[layers.peer == "auto"].set_index(["case", "direction"]).peak_bytes
-    layers = layers.join(ours.rename("ours"), on=["case", "direction"])
+def _ratios(run: pd.DataFrame) -> str:
+    auto = run[run.peer == "auto"].set_index(["case", "direction"]).peak_bytes
+    compared = run.join(auto.rename("auto_bytes"), on=["case", "direction"])
 
     def cell(line: pd.Series) -> str:
         if line.peer == "auto":
             return f"**{duration(line['median'])}, {size(line.peak_bytes)}**"
-        ratios = (line.times_auto, line.peak_bytes / line.ours)
+        ratios = (line.times_auto, line.peak_bytes / line.auto_bytes)
         times = (f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x" for ratio in ratios)
         return "{} time, {} memory".format(*times)
 
     return paragraphs(
         "First layer: time and peak memory beyond the inputs, and how many times as much others "
         "take.",
-        table(layers, "median", cell, columns={peer: LABELS[peer] for peer in IN_SUMMARY}),
+        table(compared, "median", cell, columns={peer: LABELS[peer] for peer in IN_SUMMARY}),
         _header(run),
         _figures(run, ("time", "table4"), above="docs/"),
     )
@@ -84,25 +82,19 @@ def _in_short(run: pd.DataFrame) -> str:
 def results_block() -> str:
     """For docs/benchmarks.md: all results of every device."""
     lines, parts = measured("first_layer"), []
-    variants = runs(lines, "family", VARIANTS)
-    hosts, table4 = runs(measured("overhead"), "peer", {"auto"}), latest_rows(measured("table4"))
+    variants = runs(lines, "family", ("dtype", "layout"))
+    hosts, table4 = runs(measured("overhead"), "peer", LABELS), latest_rows(measured("table4"))
     for device, run in runs(lines, "case", WANTED).items():
-        layers = run[run.family == "workload"]
-        spread = ((layers.p80 - layers.p20) / layers["median"]).median()
         parts += [f"## {device}", _header(run), _roofs(run), _figures(run)]
-        parts += ["### W1 to W5: time", table(layers, "median")]
-        parts += [
-            f"Medians; from the 20th to the 80th percentile it is {spread:.0%} of the median "
-            f"(median of all). {_sizes(layers.assign(sizes=layers.case + ': ' + layers.sizes))}"
-        ]
-        if warm := table(layers, "warm_median"):
+        parts += ["### W1 to W5: time", table(run, "median"), _note(run)]
+        if warm := table(run, "warm_median"):
             parts += ["### The same, warm", warm]
-        parts += ["### W1 to W5: peak memory beyond the inputs", table(layers, "peak_bytes")]
+        parts += ["### W1 to W5: peak memory beyond the inputs", table(run, "peak_bytes")]
         kept = "### Kept for the backward pass, beyond the inputs; the output is included"
-        parts += [kept, table(layers, "saved_bytes")]
+        parts += [kept, table(run, "saved_bytes")]
         if device in variants:
-            varied = variants[device][variants[device].family.isin(VARIANTS)]
-            parts += ["### Dtypes and layouts, training", table(varied, "median", rows=["case"])]
+            times = table(variants[device], "median", rows=["case"])
+            parts += ["### Dtypes and layouts, training", times]
         if device in hosts:
             times = table(hosts[device], "median", rows=["direction"])
             parts += ["### Host time of a call", times, _sizes(hosts[device])]
@@ -157,6 +149,15 @@ def _header(run: pd.DataFrame) -> str:
     missing = ", ".join(sorted(WANTED - set(run.case)))
     cut = f" The run was cut short: {missing} did not run." if missing else ""
     return identity(run.iloc[0]) + cut
+
+
+def _note(run: pd.DataFrame) -> str:
+    """How far single calls are apart, and the sizes of the cases."""
+    spread = ((run.p80 - run.p20) / run["median"]).median()
+    return (
+        f"Medians; from the 20th to the 80th percentile it is {spread:.0%} of the median (median "
+        f"of all). {_sizes(run.assign(sizes=run.case + ': ' + run.sizes))}"
+    )
 
 
 def _sizes(run: pd.DataFrame) -> str:

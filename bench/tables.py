@@ -61,16 +61,15 @@ def measured(kind: str) -> pd.DataFrame:
 
 
 def runs(lines: pd.DataFrame, key: str, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
-    """By device its run in which `key` takes most of the `wanted` values, the latest of such.
+    """By device the `wanted` lines, by their `key`, of the run that has most, the latest of such.
 
     The device measured last comes first. A run may have been cut short.
     """
     if lines.empty:
         return {}
-    of_runs = lines[lines[key].isin(wanted)].groupby(["device", "date"], as_index=False)
-    fullest = (
-        of_runs[key].nunique().sort_values([key, "date"]).drop_duplicates("device", keep="last")
-    )
+    lines = lines[lines[key].isin(wanted)]
+    counts = lines.groupby(["device", "date"], as_index=False)[key].nunique()
+    fullest = counts.sort_values([key, "date"]).drop_duplicates("device", keep="last")
     return {
         run.device: lines[(lines.device == run.device) & (lines.date == run.date)]
         for run in fullest.sort_values("date", ascending=False).itertuples()

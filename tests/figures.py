@@ -219,8 +219,9 @@ def _choice(w: Workload) -> str:
 def _passes() -> list[Quote]:
     """Whole passes on a GPU: of what bench.report shows, and the fastest of the routes tried."""
     run = tables.runs(tables.measured("first_layer"), "case", tables.WANTED)[GPU]
-    run = run[(run.family == "workload") & (run.direction == "forward")]
-    shown = 1e6 * run.pivot(index="case", columns="peer", values="median")
+    shown = 1e6 * run[run.direction == "forward"].pivot(
+        index="case", columns="peer", values="median"
+    )
     # After the line that says how they were measured.
     tried = pd.DataFrame(results.read("h200-routes")[1:])
     tried = tried[tried.workload.isin(tables.WANTED)]
