@@ -52,8 +52,8 @@ def _grid(
         panel = points[(points["row"] == row) & (points["column"] == column)]
         for name in [name for name in PEERS if name in set(points.peer)]:
             style = {"color": PEERS[name].colour, "marker": PEERS[name].marker, "linestyle": line}
-            some = panel[panel.peer == name]
-            ax.plot(some.x, some.y, label=names.get(name, LABELS[name]), **style)
+            of_peer = panel[panel.peer == name]
+            ax.plot(of_peer.x, of_peer.y, label=names.get(name, LABELS[name]), **style)
         for x, y, text in zip(panel.x, panel.y, panel.text, strict=True):
             ax.annotate(text, (x, y), offset, textcoords="offset points", fontsize=7)
         ax.set(xscale="log", yscale="log", xlabel=column, ylabel=row if ax in axes[:, 0] else "")

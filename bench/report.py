@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", "docs/integration.md")
 FIGURES = ("time", "memory", "scaling", "roofline", "table4")
 IN_SUMMARY = ("auto", "product_fused", "product", "grid_sample", "dense")
-MEMBERS = {name: name for name in ("one call", "ten calls", "one gather, ten products")}
+MEMBERS = ("one call", "ten calls", "one gather, ten products")
 STEPS = {
     "transformers": "Mask2Former's loss (transformers)",
     "detectron2": "points of PointRend's mask head (detectron2)",
@@ -73,7 +73,7 @@ def _ratios(run: pd.DataFrame) -> str:
     return paragraphs(
         "First layer: time and peak memory beyond the inputs, and how many times as much others "
         "take.",
-        table(compared, "median", cell, columns={peer: LABELS[peer] for peer in IN_SUMMARY}),
+        table(compared, "median", cell, peers=IN_SUMMARY),
         _header(run),
         _figures(run, ("time", "table4"), above="docs/"),
     )
@@ -130,7 +130,7 @@ def ensemble_block() -> str:
 
     parts = []
     for run in runs(measured("ensemble"), "peer", MEMBERS).values():
-        rows = table(run, "median", cell, rows=["direction"], columns=MEMBERS)
+        rows = table(run, "median", cell, rows=["direction"], peers=MEMBERS)
         parts += [rows, f"{identity(run.iloc[0])} Medians of cold calls. {_sizes(run)}"]
     return paragraphs(*parts)
 

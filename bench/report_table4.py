@@ -56,27 +56,27 @@ def table4_table(rows: pd.DataFrame) -> str:
 
 def table4_claims(rows: pd.DataFrame) -> str:
     """How many times as much as sparse fc-3 the others take, here and in the paper."""
-    every, sparse = rows.reindex(ROWS), "sparse fc-3"
-    memory, speed = every.memory_bytes, every.updates_per_second
-    least, most = every.spread.str[0], every.spread.str[1]
+    sparse, head, rows = "sparse fc-3", rows.iloc[0], rows.reindex(ROWS)
+    memory, speed, paper = rows.memory_bytes, rows.updates_per_second, PRINTED.updates_per_second
+    slowest, fastest = rows.spread.str[0], rows.spread.str[1]
     beyond = memory - memory["backbone"]
     cells = {
         "memory": memory / memory[sparse],
-        "in the paper": PRINTED.memory_mb / PRINTED.memory_mb[sparse],
-        "beyond the backbone's": beyond / beyond[sparse],
+        "the paper's memory": PRINTED.memory_mb / PRINTED.memory_mb[sparse],
+        "memory beyond the backbone's": beyond / beyond[sparse],
         "section 3 of the paper": CLAIMED,
         "time of an update": speed[sparse] / speed,
-        "from": least[sparse] / most,
-        "to": most[sparse] / least,
-        "paper": PRINTED.updates_per_second[sparse] / PRINTED.updates_per_second,
+        "at least": slowest[sparse] / fastest,
+        "at most": fastest[sparse] / slowest,
+        "the paper's time": paper[sparse] / paper,
     }
     ratios = pd.DataFrame(cells).loc[CLAIMED.index].dropna(subset="memory")
     if ratios.empty:
         return ""
-    head, dates = rows.iloc[0], ", ".join(sorted(set(rows.date.str[:10])))
+    dates = ", ".join(sorted(set(rows.date.dropna().str[:10])))
     formats = dict.fromkeys(ratios.select_dtypes("number"), TIMES)
     return (
         f"Table 4 of the paper (VGG-16, {head.side} x {head.side}, {head.samples_per_image:,} "
-        f"samples), as many times as sparse fc-3 takes. {head.device}, {dates}:\n\n"
-        f"{markdown(ratios, formats)}"
+        "samples): memory of training and time of an update, in multiples of sparse fc-3's. "
+        f"{head.device}, {dates}.\n\n{markdown(ratios, formats)}"
     )

@@ -7,7 +7,7 @@ latest of such. A partial run, of a few selected benchmarks, is kept but never m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -61,9 +61,10 @@ def measured(kind: str) -> pd.DataFrame:
 
 
 def runs(lines: pd.DataFrame, key: str, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
-    """By device the `wanted` lines, by their `key`, of the run that has most, the latest of such.
+    """By device one run: its lines whose `key` is wanted.
 
-    The device measured last comes first. A run may have been cut short.
+    It is the run with most of the wanted values, as a run may have been cut short, and the latest
+    of such. The device measured last comes first.
     """
     if lines.empty:
         return {}
@@ -104,11 +105,12 @@ def table(
     key: str,
     cell: Callable[[pd.Series], str] | None = None,
     rows: Sequence[str] = ("case", "direction"),
-    columns: Mapping[str, str] = LABELS,
+    peers: Iterable[str] = LABELS,
 ) -> str:
-    """A row for each value of `rows`, a column for each peer, by its heading; "" if all is empty.
+    """A row for each value of `rows`, a column for each of the peers that has any cell.
 
     A cell is `cell(line)`, or the `key` with its unit. A line without `key` shows its problem.
+    Where no line has it, there is no table.
     """
     if key not in lines or lines[key].isna().all():
         return ""
@@ -118,8 +120,8 @@ def table(
         texts = texts.fillna(lines.problem.str.partition(":")[0])
     options = {"index": list(rows), "columns": "peer", "aggfunc": "last", "sort": False}
     cells = lines.assign(text=texts).pivot_table(values="text", **options)
-    shown = [peer for peer in columns if peer in cells]
-    return markdown(cells[shown].dropna(how="all").rename(columns=columns))
+    cells = cells[[peer for peer in peers if peer in cells]].dropna(how="all")
+    return markdown(cells.rename(columns=LABELS))
 
 
 def markdown(cells: pd.DataFrame, formats: Formats | None = None) -> str:
