@@ -15,6 +15,7 @@ its patch; `ensemble`, ten first layers in one call. Nothing in them is typed by
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,11 @@ from .tables import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", "docs/integration.md")
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?P<start><!-- figures: (?P<name>\w+) .*?-->).*?(?P<end><!-- end of figures: (?P=name) -->)",
+    re.DOTALL,
+)
 FIGURES = ("time", "memory", "scaling", "roofline", "table4")
 IN_SUMMARY = ("auto", "product_fused", "product", "grid_sample", "dense")
 MEMBERS = ("one call", "ten calls", "one gather, ten products")
@@ -179,29 +184,26 @@ def _figures(run: pd.DataFrame, names: Sequence[str] = FIGURES, above: str = "")
     return "\n".join(f"![{name}]({above}{folder}/{name}.png)" for name in drawn)
 
 
-def replaced(text: str) -> tuple[str, list[str]]:
-    """The text with its blocks as the results have them, and the names of these blocks."""
-    names = []
-    for name, make in BLOCKS.items():
-        start = f"<!-- figures: {name} (python -m bench.report) -->"
-        end = f"<!-- end of figures: {name} -->"
-        before, marked, after = text.partition(start)
-        if marked:
-            block = make() or "No results yet: docs/benchmarks.md has the commands."
-            text = f"{before}{start}\n\n{block}\n\n{end}{after.partition(end)[2]}"
-            names.append(name)
-    return text, names
+def replaced(text: str) -> str:
+    """The text with its blocks as the results have them."""
+
+    def block(found: re.Match[str]) -> str:
+        made = BLOCKS[found["name"]]() or "No results yet: docs/benchmarks.md has the commands."
+        return f"{found['start']}\n\n{made}\n\n{found['end']}"
+
+    return BLOCK.sub(block, text)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the blocks."""
+    """Write the blocks, and print the files that have changed."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.parse_args(arguments)
-    for name in FILES:
-        text, blocks = replaced((ROOT / name).read_text(encoding="utf-8"))
-        (ROOT / name).write_text(text, encoding="utf-8")
-        print(f"{name}: {', '.join(blocks)}")
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        if (written := replaced(text)) != text:
+            path.write_text(written, encoding="utf-8")
+            print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ CLAIMED = pd.Series({"dense fc-3": "more than 20x", "masked fc-3": "16x"})
 
 
 def latest_rows(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By device the latest of each row, in the paper's order; of its sizes, if there are any.
+    """By device the latest of each row, at the paper's sizes if there are any such, in its order.
 
     Rows may be measured one at a time, so they may be of several runs.
     """

@@ -150,11 +150,10 @@ def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
 def test_a_block_is_replaced_and_nothing_else(measured: Path) -> None:
     start = "<!-- figures: summary (python -m bench.report) -->"
     end = "<!-- end of figures: summary -->"
-    text, names = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
-    assert names == ["summary"]
+    text = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
     assert text == f"before\n{start}\n\n{report.summary_block()}\n\n{end}\nafter\n"
-    assert report.replaced(text)[0] == text
-    assert report.replaced("no markers") == ("no markers", [])
+    assert report.replaced(text) == text
+    assert report.replaced("no markers") == "no markers"
 
 
 def test_the_table_of_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,16 +183,17 @@ def test_without_results_there_is_a_hint(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     for name in report.BLOCKS:
         start, end = f"<!-- figures: {name} (python -m bench.report) -->", "<!-- end of figures: "
-        assert "docs/benchmarks.md" in report.replaced(f"{start}\n{end}{name} -->")[0]
+        assert "docs/benchmarks.md" in report.replaced(f"{start}\n{end}{name} -->")
     with pytest.raises(SystemExit):
         plots.main([])
 
 
 def test_committed_figures_are_what_the_results_say() -> None:
-    for name in report.FILES:
-        text = (report.ROOT / name).read_text()
-        assert report.replaced(text)[0] == text, "python -m bench.report"
-        assert report.replaced(text)[1], f"{name} has no block"
+    texts = [path.read_text(encoding="utf-8") for path in report.FILES]
+    for text in texts:
+        assert report.replaced(text) == text, "python -m bench.report"
+    blocks = [match["name"] for match in report.BLOCK.finditer("".join(texts))]
+    assert sorted(blocks) == sorted(report.BLOCKS), "each stands in one place"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")

@@ -120,6 +120,21 @@ def test_plans_that_are_tried() -> None:
         assert "project" not in plan.layers[0], "that would take minutes"
 
 
+def test_a_run_is_named_by_device_versions_commit_and_date() -> None:
+    run = {
+        "device": "X",
+        "torch": "2.13.0",
+        "commit": "0123456789ab",
+        "date": "2026-01-02T03:04:05",
+    }
+    assert tables.identity(run) == "X; torch 2.13.0, commit 012345678; 2026-01-02 03:04 UTC."
+    run |= {"python": "3.12.0", "commit": "0123456789ab+changes", "scaled": True}
+    assert tables.identity(run) == (
+        "X; torch 2.13.0, Python 3.12.0, commit 012345678, with uncommitted changes; "
+        "2026-01-02 03:04 UTC. Sizes scaled down for a CPU."
+    )
+
+
 def test_lines_of_older_results_are_read() -> None:
     old = {"median": 2.0, "p20": 1.0, "times_auto": 1.2, "scaled": False}
     cold = {"cold_median": 3.0, "cold_p20": 2.5, "cold_times_auto": 1.4}
