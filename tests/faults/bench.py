@@ -41,8 +41,8 @@ FAULTS = (
     Fault(
         "cold-against-warm",
         "bench/measure.py",
-        'get(f"{prefix}median")',
-        'get("median")',
+        '(figures.get(n, {}).get(f"{prefix}median") for n in (name, "auto"))',
+        '(figures[name].get(f"{prefix}median"), figures.get("auto", {}).get("median"))',
         _TIMING,
     ),
     Fault(
