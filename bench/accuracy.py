@@ -9,7 +9,6 @@ convolutions take; what is timed has it as its users have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -25,75 +24,63 @@ from .peers import Peer, prepare
 #: What a GPU makes of float32 convolutions otherwise, TF32, has ten bits of fraction.
 full_float32 = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
 
-# Points that are checked on a CPU, where the reference takes longer than what is measured.
-POINTS_ON_CPU = 512
 
-
-@dataclass(frozen=True)
 class Expected:
-    """Results at some of the points: the reference's, and those of plain PyTorch."""
-
-    inputs: Inputs
-    upstream: Tensor
-    reference: dict[str, Tensor]
-    plain: dict[str, Tensor]
-
-
-def expected_results(inputs: Inputs, training: bool) -> Expected:
-    """The reference and plain PyTorch on at most POINTS_ON_CPU points an image (a GPU: on all)."""
-    on_cpu = inputs.points.device.type == "cpu"
-    few = inputs.fewer_points(POINTS_ON_CPU) if on_cpu else inputs
-    exact = few.double().requires_grad_(training)
-    both = ((reference_hypercolumn, exact), (plain_hypercolumn, few))
-    with torch.no_grad():
-        z, rounded = (function(**at.sampling(), **at.linear()) for function, at in both)
-    generator = torch.Generator(z.device).manual_seed(1)
-    upstream = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
-    # Entries that two right programs may see on either side of ReLU's step do not count.
-    tolerance = TOLERANCES[few.weight.dtype]
-    band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
-    upstream = torch.where(z.abs() <= band, 0, upstream)
-    values = (f(**at.sampling(), **at.linear(), activation="relu") for f, at in both)
-    reference, plain = (
-        _results(value, at.leaves() if training else {}, upstream)
-        for value, (_, at) in zip(values, both, strict=True)
-    )
-    return Expected(few, upstream, reference, plain)
-
-
-def check(
-    peer: Peer, expected: Expected, training: bool, strict: bool = True
-) -> tuple[float, float]:
-    """(largest relative error, what is allowed).
+    """What a peer's results have to be.
 
     Args:
-        strict: hold the library to the rule of its test suite.
-
-    Raises:
-        AssertionError: it breaks that rule.
+        training: whether gradients are compared, too.
     """
-    call = prepare(peer, expected.inputs)
-    rows = peer.rows_of(call.forward(), expected.inputs.points)
-    actual = _results(rows, call.leaves if training else {}, expected.upstream)
-    dtype, errors = expected.inputs.weight.dtype, []
-    assert {"value", *(("weight", "bias") if training else ())} <= actual.keys()
-    for name in sorted(actual.keys() & expected.reference.keys()):
-        ours, exact = actual[name], expected.reference[name]
-        errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
-        if strict and peer.plan:
-            assert_close_to_reference(
-                ours, exact, expected.plain[name], dtype=dtype, name=f"{peer.name}: {name}"
+
+    def __init__(self, inputs: Inputs, training: bool) -> None:
+        self._inputs, self._training = inputs, training
+        exact = inputs.double().requires_grad_(training)
+        both = ((reference_hypercolumn, exact), (plain_hypercolumn, inputs))
+        with torch.no_grad():
+            z, rounded = (function(**at.sampling(), **at.linear()) for function, at in both)
+        generator = torch.Generator(z.device).manual_seed(1)
+        upstream = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+        # Entries that two right programs may see on either side of ReLU's step do not count.
+        tolerance = TOLERANCES[inputs.weight.dtype]
+        band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
+        self._upstream = torch.where(z.abs() <= band, 0, upstream)
+        with full_float32():
+            self._reference, self._plain = (
+                self._results(f(**at.sampling(), **at.linear(), activation="relu"), at.leaves())
+                for f, at in both
             )
-    # Coordinates in [-1, 1] are rounded to float32's eps: up to eps * side / 2 cells.
-    coordinates = torch.finfo(torch.float32).eps * max(expected.inputs.image_size)
-    worst = max(errors)
-    return (worst if worst == worst else float("inf")), 8 * torch.finfo(dtype).eps + coordinates
 
+    def check(self, peer: Peer, strict: bool = True) -> tuple[float, float]:
+        """(largest relative error, what is allowed).
 
-def _results(rows: Tensor, leaves: dict[str, Tensor], upstream: Tensor) -> dict[str, Tensor]:
-    """The value and, by name, the gradients."""
-    results = {"value": rows.detach()}
-    if leaves:
-        grads = torch.autograd.grad(rows, list(leaves.values()), upstream.to(rows.dtype))
-        results.update(zip(leaves, grads, strict=True))
-    return results
+        Args:
+            strict: hold the library to the rule of its test suite.
+
+        Raises:
+            AssertionError: it breaks that rule.
+        """
+        call = prepare(peer, self._inputs)
+        with full_float32():
+            rows = peer.rows_of(call.forward(), self._inputs.points)
+            actual = self._results(rows, call.leaves)
+        dtype, errors = self._inputs.weight.dtype, []
+        assert {"value", *(("weight", "bias") if self._training else ())} <= actual.keys()
+        for name in sorted(actual.keys() & self._reference.keys()):
+            ours, exact = actual[name], self._reference[name]
+            errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
+            if strict and peer.plan:
+                named = f"{peer.name}: {name}"
+                assert_close_to_reference(ours, exact, self._plain[name], dtype=dtype, name=named)
+        # Coordinates in [-1, 1] are rounded to float32's eps: up to eps * side / 2 cells.
+        coordinates = torch.finfo(torch.float32).eps * max(self._inputs.image_size)
+        worst = max(errors)
+        return (worst if worst == worst else float("inf")), 8 * torch.finfo(dtype).eps + coordinates
+
+    def _results(self, rows: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The value and, by name, the gradients."""
+        results = {"value": rows.detach()}
+        if self._training:
+            upstream = self._upstream.to(rows.dtype)
+            grads = torch.autograd.grad(rows, list(leaves.values()), upstream)
+            results.update(zip(leaves, grads, strict=True))
+        return results

@@ -5,9 +5,9 @@
     python -m bench.compare main --minutes 4               # instead of 11
     python -m bench.compare main --cases W1,random,host    # some of the cases
 
-Cases: `workloads` (W1 to W5, channels_last and NCHW), `random` (random first layers), `small`
-(small calls), all forward and with the backward pass, and `host` (calls of next to nothing: the
-host's time), or the first word of a case's name.
+Cases: `workload` (W1 to W5, channels_last and NCHW), `random` (random first layers), `small` (small
+calls) and `host` (calls of next to nothing: the host's time), all forward and with the backward
+pass, or the first word of a case's name.
 
 docs/benchmarks.md says how they are measured. Printed are the median ratio here / base (above 1:
 slower; the base is the mean of its two processes), its range over the generations of processes, and
@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,18 +28,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from numpy import quantile
 
-from .compare_side import Ask, Comparison, Ended, Failed, process
+from .compare_side import side_of
+from .own_process import Ask, Ended, Failed, in_own_process
 from .results import duration
-from .workloads import TINY, random_workloads, registry, small_workloads
+from .workloads import TINY, Case, random_workloads, registry, small_workloads
 
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES, GENERATIONS = 11.0, 3  # of all; the fewest generations of processes
 PART = 1.4e-3  # of all the minutes, which a case gets in a generation
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
-KINDS = ("workloads", "random", "small", "host")
+KINDS = ("workload", "random", "small", "host")
+SIDES = ("base", "control", "here")
 #: Relative deviations that sums of the results may have.
 ALLOWED = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 #: The share of all cases whose controls make the noise that is common to them, and the share of
@@ -50,82 +50,73 @@ SHARE, MOST = 0.9, 0.75
 
 
 @dataclass
-class Paired:
-    """One case: of each generation of processes the median ratios over the rounds.
+class Compared:
+    """One case: of each generation of processes the medians over the rounds.
 
     Args:
-        seconds: of a call on the base, the median of each generation.
+        seconds: of a call on the base.
         ratios: here / the mean of base and control. controls: control / base.
         problem: why it could not be compared.
     """
 
-    case: Comparison
+    case: Case
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     controls: list[float] = field(default_factory=list)
     problem: str = ""
 
-    @property
-    def ratio(self) -> float:
-        """The median over the generations."""
-        return statistics.median(self.ratios)
-
-    @property
-    def control(self) -> float:
-        """That of the control."""
-        return statistics.median(self.controls)
-
     def verdict(self, common: float) -> str:
         """Slower or faster: by more than the control is off 1 here, and than what is common to all
         cases, and most generations agree."""
-        here = quantile([abs(math.log(control)) for control in self.controls], MOST)
-        noise, logarithm = max(here, common), math.log(self.ratio)
-        if logarithm > noise and quantile(self.ratios, 1 - MOST) > 1:
+        noise = max(np.quantile(np.abs(np.log(self.controls)), MOST), common)
+        logarithm = np.log(np.median(self.ratios))
+        if logarithm > noise and np.quantile(self.ratios, 1 - MOST) > 1:
             return "SLOWER"
-        return "faster" if logarithm < -noise and quantile(self.ratios, MOST) < 1 else ""
+        return "faster" if logarithm < -noise and np.quantile(self.ratios, MOST) < 1 else ""
 
     def row(self, common: float) -> str:
         """Of the table."""
         if not self.ratios:
-            return f"{self.case.name:28} {self.problem}"
+            return f"{self.case!s:28} {self.problem}"
         ratios, controls = (
-            f"{median:6.3f}  {f'{min(all_):.3f}-{max(all_):.3f}':13}"
-            for median, all_ in ((self.ratio, self.ratios), (self.control, self.controls))
+            f"{np.median(all_):6.3f}  {f'{min(all_):.3f}-{max(all_):.3f}':13}"
+            for all_ in (self.ratios, self.controls)
         )
-        base, end = duration(statistics.median(self.seconds)), self.problem or self.verdict(common)
-        return f"{self.case.name:28} {base:>8} {ratios}   {controls}  {end}".rstrip()
+        base, end = duration(float(np.median(self.seconds))), self.problem or self.verdict(common)
+        return f"{self.case!s:28} {base:>8} {ratios}   {controls}  {end}".rstrip()
 
 
-def common_noise(cases: Iterable[Paired]) -> float:
+def common_noise(cases: Iterable[Compared]) -> float:
     """What SHARE of all the cases' controls stay below: |log ratio|."""
-    deviations = [abs(math.log(case.control)) for case in cases if case.ratios]
-    return quantile(deviations, SHARE) if deviations else 0.0
+    controls = [np.median(case.controls) for case in cases if case.ratios]
+    return float(np.quantile(np.abs(np.log(controls)), SHARE)) if controls else 0.0
 
 
-def slower(cases: Sequence[Paired]) -> list[str]:
+def slower(cases: Sequence[Compared]) -> list[str]:
     """Names of the cases that are slower beyond the noise."""
     common = common_noise(cases)
-    return [c.case.name for c in cases if c.ratios and c.verdict(common) == "SLOWER"]
+    return [str(c.case) for c in cases if c.ratios and c.verdict(common) == "SLOWER"]
 
 
-def table(cases: Sequence[Paired]) -> str:
+def table(cases: Sequence[Compared]) -> str:
     """A row for each case, and a mean for each kind."""
     common = common_noise(cases)
     rows = [f"{'case':28} {'base':>8} {'ratio':>6}  {'range':13}  {'control':>7}  {'range':13}"]
     rows += [case.row(common) for case in cases]
     for kind in KINDS:
-        if same := [case for case in cases if case.case.kind == kind and case.ratios]:
-            ratio = statistics.geometric_mean(c.ratio for c in same)
-            control = statistics.geometric_mean(c.control for c in same)
+        same = [c for c in cases if c.case.workload.family == kind and c.ratios]
+        if same:
+            medians = [(np.median(c.ratios), np.median(c.controls)) for c in same]
+            ratio, control = np.exp(np.log(medians).mean(axis=0))
             rows.append(f"{f'all {kind}, geometric mean':37} {ratio:6.3f}  {'':13}  {control:7.3f}")
     rows.append(
-        f"Noise: {SHARE:.0%} of the control's ratios are within {math.expm1(common):.1%} of 1. "
+        f"Noise: {SHARE:.0%} of the control's ratios are within {np.expm1(common):.1%} of 1. "
         f"Slower beyond it: {', '.join(slower(cases)) or 'none'}."
     )
     return "\n".join(rows)
 
 
-def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
+def selected(words: Sequence[str], on_cpu: bool) -> list[Case]:
     """The cases of these kinds, or whose name begins with one of these words.
 
     Raises:
@@ -133,103 +124,92 @@ def comparisons(wanted: Sequence[str], on_cpu: bool) -> list[Comparison]:
     """
     named = [w for w in registry(on_cpu) if w.family == "workload"]
     planes = [replace(w, name=f"{w.name} NCHW", channels_last=False) for w in named]
-    ragged, apart = replace(TINY, ragged=True), replace(TINY, channels_last=False)
-    host = {"call": TINY, "ragged": ragged, "NCHW": apart}
-    workloads = {
-        "workloads": named + planes,
-        "random": random_workloads(12),
-        "small": small_workloads(),
-        "host": [replace(w, name=f"host {word}") for word, w in host.items()],
-    }
-    cases = [
-        Comparison(f"{w.name} {word}", kind, w, word == "training")
-        for kind in KINDS
-        for w in workloads[kind]
-        for word in ("forward", "training")
+    host = [
+        TINY,
+        replace(TINY, name="host ragged", ragged=True),
+        replace(TINY, name="host NCHW", channels_last=False),
+        replace(TINY, name="host columns", out_features=0),
     ]
-    cases.append(Comparison("host columns forward", "host", TINY, False, "columns"))
-    cases.append(Comparison("host plan_hypercolumn", "host", TINY, False, "plan"))
-    selected = {w: [c for c in cases if w in (c.kind, c.name.split()[0])] for w in wanted}
-    for word, chosen in selected.items():
-        if not chosen:
-            names = dict.fromkeys(case.name.split()[0] for case in cases)
-            raise ValueError(f"{word} unknown; there are {', '.join([*KINDS, *names])}")
-    return [case for case in cases if any(case in chosen for chosen in selected.values())]
+    workloads = [*named, *planes, *random_workloads(12), *small_workloads(), *host]
+    first_words = [w.name.split()[0] for w in workloads]
+    for word in words:
+        if word not in (*KINDS, *first_words):
+            names = ", ".join(dict.fromkeys((*KINDS, *first_words)))
+            raise ValueError(f"{word} unknown; there are {names}")
+    return [
+        Case(workload, training)
+        for workload, first_word in zip(workloads, first_words, strict=True)
+        for training in (False, True)
+        if workload.family in words or first_word in words
+    ]
 
 
 @contextlib.contextmanager
 def checkout(base: str) -> Iterator[Path]:
-    """The folder `base`, or a checkout of the commit `base` in a temporary folder.
+    """The folder `base`, or the files of the commit `base` in a temporary folder.
 
     Raises:
         subprocess.CalledProcessError: git knows no such commit.
     """
-
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
-
     if Path(base, "pixelnet_triton", "__init__.py").is_file():
         yield Path(base).resolve()
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "base").resolve()
-        git("worktree", "add", "--detach", str(path), base)
-        try:
-            yield path
-        finally:
-            git("worktree", "remove", "--force", str(path))
+        git = ["git", "archive", base]
+        files = subprocess.run(git, cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-f", "-", "-C", folder], input=files, check=True)
+        yield Path(folder).resolve()
 
 
-def measure(sides: Sequence[Ask], paired: Paired, seconds: float) -> None:
-    """One case in one generation of processes (base, control, here), within about so many seconds.
+def measure(sides: Sequence[Ask], compared: Compared, seconds: float) -> None:
+    """One case in one generation of processes, in about so many seconds.
 
     Raises:
         Failed: a process could not do it, or the results differ.
     """
-    case = paired.case
+    case = compared.case
     (second, sums), *others = [ask("prepare", case) for ask in sides]
     allowed = ALLOWED[case.workload.dtype]
     for _, other_sums in others:
-        for (norm, total), (other_norm, other_total) in zip(sums, other_sums, strict=True):
-            error = max(abs(norm - other_norm), abs(total - other_total)) / max(norm, 1e-30)
-            if not error <= allowed:
-                raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed} allowed")
+        norms = np.maximum(np.array(sums)[:, :1], 1e-30)
+        error = np.max(np.abs(np.subtract(sums, other_sums)) / norms)
+        if not error <= allowed:
+            raise Failed(f"the results differ: by {error:.2g} of their norm, {allowed} allowed")
     first = max(second, 1e-6)
     count = max(1, min(CALLS, int(SLOT / first)))
-    turns: list[list[float]] = []
-    for _ in range(max(LEAST, min(ROUNDS, int(seconds / (3 * (count + 1) * first))))):
-        turn = [0.0] * 3
-        for number in random.sample(range(3), 3):
+    rounds = max(LEAST, min(ROUNDS, int(seconds / (3 * (count + 1) * first))))
+    turns = np.empty((len(sides), rounds))
+    for turn in range(rounds):
+        for side in random.sample(range(len(sides)), len(sides)):
             # less disturbed than the median of a turn, and not as lucky as the least
-            turn[number] = quantile(sides[number]("time", count, 4 * SLOT), 0.2)
-        turns.append(turn)
-    paired.seconds.append(statistics.median(b for b, _, _ in turns))
-    paired.ratios.append(statistics.median(h / (b * c) ** 0.5 for b, c, h in turns))
-    paired.controls.append(statistics.median(c / b for b, c, _ in turns))
+            turns[side, turn] = np.quantile(sides[side]("time", count, 4 * SLOT), 0.2)
+    base, control, here = turns
+    compared.seconds.append(float(np.median(base)))
+    compared.ratios.append(float(np.median(here / np.sqrt(base * control))))
+    compared.controls.append(float(np.median(control / base)))
 
 
 def compare(
     base: Path,
     here: Path,
-    cases: list[Comparison],
+    cases: Iterable[Case],
     device: torch.device,
     minutes: float,
     least: int = GENERATIONS,
-) -> list[Paired]:
+) -> list[Compared]:
     """All cases, in as many generations of processes as the minutes allow, `least` at least."""
-    paired = [Paired(case) for case in cases]
+    compared = [Compared(case) for case in cases]
     start, longest, generation = time.monotonic(), 0.0, 0
     while generation < least or time.monotonic() - start + longest < 60 * minutes:
         began = time.monotonic()
         generation += 1
         with contextlib.ExitStack() as stack:
+            caches = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in SIDES]
             sides = [
-                stack.enter_context(process(role, folder, device))
-                for role, folder in (("base", base), ("control", base), ("here", here))
+                stack.enter_context(in_own_process(name, side_of, library, device, cache))
+                for name, library, cache in zip(SIDES, (base, base, here), caches, strict=True)
             ]
-            for case in paired:
-                if case.problem:
-                    continue
+            for case in (c for c in compared if not c.problem):
                 try:
                     measure(sides, case, 60 * minutes * PART)
                 except Failed as error:
@@ -238,7 +218,7 @@ def compare(
                         break  # the next generation goes on without this case
         longest = max(longest, time.monotonic() - began)
         print(f"generation {generation}: {longest:.0f} s", file=sys.stderr, flush=True)
-    return paired
+    return compared
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -252,21 +232,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
-        cases = comparisons(options.cases.split(","), DEVICE.type == "cpu")
+        cases = selected(options.cases.split(","), DEVICE.type == "cpu")
     except ValueError as error:
         parser.error(f"--cases: {error}")
     try:
         with checkout(options.base) as base:
-            paired = compare(base, ROOT, cases, DEVICE, options.minutes)
+            compared = compare(base, ROOT, cases, DEVICE, options.minutes)
     except subprocess.CalledProcessError:
-        parser.exit(1, f"bench.compare: {options.base} is no commit, and no checkout\n")
-    generations = max(len(case.ratios) for case in paired)
+        parser.error(f"{options.base} is no commit, and no checkout")
     print(
         f"base {options.base}, here {ROOT.name} as it is; on {DEVICE}, "
-        f"{torch.get_num_threads()} threads, {generations} generations of processes"
+        f"{torch.get_num_threads()} threads, "
+        f"{max(len(case.ratios) for case in compared)} generations of processes"
     )
-    print(table(paired))
-    return 1 if slower(paired) or any(case.problem for case in paired) else 0
+    print(table(compared))
+    return 1 if slower(compared) or any(case.problem for case in compared) else 0
 
 
 if __name__ == "__main__":

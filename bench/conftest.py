@@ -1,11 +1,10 @@
-"""One ledger for the session; sweeps last; narrow tables."""
+"""One ledger for the session; narrow tables."""
 
 from __future__ import annotations
 
 import pytest
 
 from bench.ledger import Ledger
-from bench.workloads import SWEEPS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,11 +15,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What pytest-benchmark's tables show unless columns are asked for."""
     config.option.benchmark_columns = config.option.benchmark_columns or ["median", "iqr", "rounds"]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sweeps last: where time is limited, they are what may be missing."""
-    items.sort(key=lambda item: any(f"[{family}-" in item.name for family in SWEEPS))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,21 +50,11 @@ class Inputs:
             leaf.requires_grad_(wanted)
         return self
 
-    def fewer_points(self, count: int) -> Inputs:
-        """The same maps and weights at the first points: `count` of each image, or of the list."""
-        if self.batch_index is None:
-            return replace(self, points=self.points[:, :count])
-        return replace(self, points=self.points[:count], batch_index=self.batch_index[:count])
-
     def double(self) -> Inputs:
         """Copies in float64, for the reference."""
         maps = [m.detach().double() for m in self.maps]
         linear = {name: tensor.detach().double() for name, tensor in self.linear().items()}
         return replace(self, maps=maps, **linear)
-
-    def bytes(self) -> int:
-        """Of all tensors."""
-        return sum(t.nbytes for t in (*self.maps, self.points, self.weight, self.bias))
 
 
 def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inputs:
@@ -107,5 +98,6 @@ def rotated(inputs: Inputs) -> list[Inputs]:
     """
     if inputs.weight.device.type == "cpu":
         return [inputs]
-    copies = min(8, -(-ROTATED_BYTES // inputs.bytes()))
+    size = inputs.points.nbytes + sum(leaf.nbytes for leaf in inputs.leaves().values())
+    copies = min(8, math.ceil(ROTATED_BYTES / size))
     return [inputs, *(deepcopy(inputs) for _ in range(copies))]

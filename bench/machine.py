@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-from .planning import cpu_name, environment, source_commit
-from .timing import time_calls
+from .planning import environment, source_commit
+from .timing import Function, in_turns
 
 
 def chosen_device() -> torch.device:
@@ -36,21 +33,21 @@ SIZES = {"cpu": (2048, 512), "cuda": (8192, 2048)}
 
 def identity(device: torch.device) -> dict[str, Any]:
     """The key of a run: device, versions, commit, date."""
-    versions, threads = environment()["versions"], torch.get_num_threads()
+    facts, now = environment(), datetime.datetime.now(datetime.timezone.utc)
     if device.type == "cpu":
-        name = f"{cpu_name()}, {threads} threads, {torch.backends.cpu.get_cpu_capability()}"
+        cpu = facts["cpu"]
+        name = f"{cpu['name']}, {cpu['threads']} threads, {cpu['vector_instructions']}"
     else:
         name = torch.cuda.get_device_name(device)
-    now = datetime.datetime.now(datetime.timezone.utc)
     return {
         "date": now.isoformat(timespec="seconds"),
         "device": name,
         "kind": device.type,
-        "threads": threads,
-        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "python": facts["python"],
         "torch": torch.__version__,
-        "triton": versions["triton"],
-        "library": versions["pixelnet-triton"],
+        "triton": facts["versions"]["triton"],
+        "library": facts["versions"]["pixelnet-triton"],
         "commit": source_commit(),
     }
 
@@ -63,12 +60,10 @@ def measured_roofs(device: torch.device, dtype: torch.dtype) -> dict[str, float]
     product = torch.empty_like(a)
     source = torch.ones(megabytes << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-
-    def seconds(call: Callable[[], object]) -> float:
-        call()
-        return float(np.quantile(time_calls([call] * 7, device, 20e-6), 0.2))
-
-    return {
-        "flops": 2 * n**3 / seconds(lambda: torch.matmul(a, b, out=product)),
-        "bytes": 2 * source.nbytes / seconds(lambda: target.copy_(source)),
+    calls: dict[str, list[Function]] = {
+        "flops": [lambda: torch.matmul(a, b, out=product)],
+        "bytes": [lambda: target.copy_(source)],
     }
+    seconds = {name: figures["p20"] for name, figures in in_turns(calls, device).items()}
+    work = {"flops": 2 * n**3, "bytes": 2 * source.nbytes}
+    return {name: work[name] / seconds[name] for name in work}

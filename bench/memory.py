@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,38 +73,3 @@ def high_water_mark() -> int:
     """Bytes: the most resident memory this process has had."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def in_own_process(
-    function: Callable[..., Iterator[Any]], *arguments: Any
-) -> Generator[Any, None, None]:
-    """What the generator function yields in a process whose peak memory no earlier work hides.
-
-    It goes on there only when the next value is asked for. The process is forked from one that has
-    imported torch and the networks and done nothing else.
-
-    Raises:
-        MemoryError: the process was killed, as the system does when memory runs out.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.networks"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            pool.submit(_begin, function, arguments).result()
-            while (value := pool.submit(_next).result()) is not None:
-                yield value
-        except BrokenProcessPool:
-            raise MemoryError("the process was killed") from None
-
-
-_running: list[Iterator[Any]] = []  # in that process
-
-
-def _begin(function: Callable[..., Iterator[Any]], arguments: Any) -> None:
-    with contextlib.suppress(OSError):  # where memory runs out, Linux ends this process first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    _running.append(function(*arguments))
-
-
-def _next() -> Any:
-    return next(_running[0], None)

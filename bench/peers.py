@@ -11,6 +11,10 @@ point_sample          as PointRend has it: (B, C, N) features, and a 1x1 `conv1d
 masked                all layers upsampled to all pixels, masked to the samples, `linear`
 dense                 all layers upsampled to all pixels, 1x1 convolution at every pixel
 
+one call              this library: the first layers of an ensemble as one
+ten calls             a call for each of them
+one gather, ...       hypercolumns in memory, and ten products
+
 Each is written as its best user would: nothing outlives its use, and ReLU is in place, which
 autograd allows after `linear` and convolutions.
 """
@@ -26,11 +30,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelnet_triton import sparse_hypercolumn
-from pixelnet_triton.reference import dense_hypercolumn
+from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
 from .inputs import Inputs
 from .planning import Plan, plan_of, predicted
-from .workloads import Case
+from .workloads import MEMBERS, Case
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,12 @@ class Call:
     forward: Callable[[], Tensor]
     leaves: dict[str, Tensor]
 
-    def training(self) -> None:
-        """Forward and backward; the output stands in for the upstream gradient."""
+    def __call__(self) -> None:
+        """What is timed: forward and, where the leaves want gradients, backward; the output stands
+        in for the upstream gradient."""
         output = self.forward()
-        torch.autograd.grad(output, list(self.leaves.values()), output.detach())
-
-    def once(self, training: bool) -> Callable[[], object]:
-        """What is timed."""
-        return self.training if training else self.forward
+        if output.requires_grad:
+            torch.autograd.grad(output, list(self.leaves.values()), output.detach())
 
 
 def prepare(peer: Peer, inputs: Inputs) -> Call:
@@ -97,11 +99,7 @@ def prepare(peer: Peer, inputs: Inputs) -> Call:
 def _library(name: str, case: Case, device: torch.device) -> Peer:
     plan = plan_of(name, case, device)
     asked = "auto" if name == "auto" else plan
-
-    def run(at: Inputs) -> Tensor:
-        return sparse_hypercolumn(**at.sampling(), **at.linear(), activation="relu", plan=asked)
-
-    return Peer(name, run, plan)
+    return Peer(name, lambda at: _layer(at, at.weight, at.bias, asked), plan)
 
 
 def _product(at: Inputs, h: Tensor) -> Tensor:
@@ -164,8 +162,7 @@ def _masked(at: Inputs) -> Tensor:
 
 
 def _dense(at: Inputs) -> Tensor:
-    h = dense_hypercolumn(at.maps, at.image_size)
-    return F.conv2d(h, at.weight[:, :, None, None], at.bias).relu_()
+    return dense_linear(at.maps, at.image_size, at.weight, at.bias).relu_()
 
 
 def _at_points(pixels: Tensor, points: Tensor) -> Tensor:
@@ -175,12 +172,42 @@ def _at_points(pixels: Tensor, points: Tensor) -> Tensor:
     return pixels[image, :, y, x]
 
 
+def _one_call(at: Inputs) -> Tensor:
+    """(B, N, E D)."""
+    weight, bias = at.weight.unflatten(0, (MEMBERS, -1)), at.bias.unflatten(0, (MEMBERS, -1))
+    return _layer(at, weight, bias).flatten(2)
+
+
+def _ten_calls(at: Inputs) -> Tensor:
+    members = zip(at.weight.chunk(MEMBERS), at.bias.chunk(MEMBERS), strict=True)
+    return torch.cat([_layer(at, weight, bias) for weight, bias in members], dim=-1)
+
+
+def _ten_products(at: Inputs) -> Tensor:
+    h = sparse_hypercolumn(**at.sampling())
+    members = zip(at.weight.chunk(MEMBERS), at.bias.chunk(MEMBERS), strict=True)
+    return torch.cat([F.linear(h, weight, bias).relu_() for weight, bias in members], dim=-1)
+
+
+def _layer(at: Inputs, weight: Tensor, bias: Tensor, plan: str | Plan = "auto") -> Tensor:
+    """This library's."""
+    return sparse_hypercolumn(
+        **at.sampling(), weight=weight, bias=bias, activation="relu", plan=plan
+    )
+
+
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[Inputs], Tensor]:
     return torch.compile(_grid_sample, dynamic=False)
 
 
-OTHERS = {
+#: Ways to ten first layers on the same maps and points.
+ENSEMBLE = {
+    "one call": Peer("one call", _one_call),
+    "ten calls": Peer("ten calls", _ten_calls),
+    "one gather, ten products": Peer("one gather, ten products", _ten_products),
+}
+OTHERS = ENSEMBLE | {
     peer.name: peer
     for peer in (
         Peer("product", _product, given=True),

@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 import torch
 
 from .machine import identity
-from .measure import measure_case
+from .measure import Preparation
 from .planning import Plan, call_shape, plan_of, predicted
 from .report_planner import best, regret, regrets
 from .results import Line, append, duration
@@ -53,7 +53,7 @@ def try_all(case: Case) -> Line:
     chosen = plan_of("auto", case, CPU)
     plans = {plan.encode(): plan for plan in plans_of(case.workload, chosen)}
     # Not strict: whether each route is as accurate as it could be is for the test suite to say.
-    lines = measure_case(case, ["auto", PEER, *plans], CPU, memory=False, strict=False)
+    lines = Preparation(case, CPU, strict=False).measure(["auto", PEER, *plans])
     for name, line in lines.items():
         assert "problem" not in line, f"{case}: {name}: {line['problem']}"
     seconds = {name: line["p20"] for name, line in lines.items()}

@@ -1,6 +1,7 @@
-"""Everything that the benchmarks take from inside the library, in one place.
+"""Everything that the harness takes from inside the library, in one place.
 
-The rest of this folder knows its public functions, its reference and its metrics alone.
+The rest of this folder knows its public functions, its reference and its metrics alone, and
+test_patch.py the table of what is patched.
 """
 
 from __future__ import annotations
@@ -9,28 +10,16 @@ from dataclasses import replace
 
 import torch
 
-from pixelnet_triton import DeviceProfile, Plan
+from pixelnet_triton import DeviceProfile
+from pixelnet_triton import Plan as Plan
 from pixelnet_triton.call import Backend, CallShape, LayerShape
-from pixelnet_triton.env_report import environment
-from pixelnet_triton.op import backend_for, forget_calls
+from pixelnet_triton.env_report import environment as environment
+from pixelnet_triton.op import backend_for
+from pixelnet_triton.op import forget_calls as forget_calls
 from pixelnet_triton.planner import CostModel, chosen_plan, profile_of
-from pixelnet_triton.planning import plan_hypercolumn
-from pixelnet_triton.selfcheck import source_commit
-from pixelnet_triton.tools.machine import cpu_name
+from pixelnet_triton.selfcheck import source_commit as source_commit
 
 from .workloads import Case
-
-__all__ = [
-    "Plan",
-    "call_shape",
-    "cpu_name",
-    "environment",
-    "forget_calls",
-    "plan_hypercolumn",
-    "plan_of",
-    "predicted",
-    "source_commit",
-]
 
 
 def call_shape(case: Case, device: torch.device) -> CallShape:

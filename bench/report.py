@@ -7,240 +7,203 @@ A block stands between two comments, which stay:
     <!-- figures: summary (python -m bench.report) -->
     <!-- end of figures: summary -->
 
-Blocks: `summary`, the first layer and Table 4 in short, of a GPU and of a CPU; `results`,
-everything, of every device; `planner`, every plan of many calls; those of report_extra.py.
-Nothing in them is typed by hand.
+Blocks: `summary`, the first layer of a GPU and of a CPU, and Table 4, in short; `results`,
+everything, of every device; `planner`, every plan of many calls; `patches`, a step before and after
+its patch; `ensemble`, ten first layers in one call. Nothing in them is typed by hand.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .report_extra import BLOCKS as EXTRA_BLOCKS
-from .report_extra import FILES as EXTRA_FILES
+import pandas as pd
+
 from .report_planner import planner_block
-from .results import (
-    Line,
-    by_case,
-    complete_run,
+from .report_table4 import latest_rows, table4_claims, table4_table
+from .results import duration, size
+from .tables import (
+    LABELS,
+    WANTED,
     device_slug,
-    devices,
-    duration,
-    fullest_run,
-    latest_rows,
+    identity,
     markdown,
-    read,
-    shown,
-    size,
+    measured,
+    paragraphs,
+    roofs_of,
+    runs,
+    table,
 )
-from .table4_text import table4_claims, table4_table
-from .workloads import SWEEPS, WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/benchmarks.md", "docs/planner-measurements.md", *EXTRA_FILES)
-PEERS = {
-    "auto": "this library",
-    "two_step": "every layer gathered",
-    "one_pass": "gathered in one pass",
-    "project_gather": "every layer projected",
-    "project_product": "projected, as a product",
-    "product": "matrix product alone",
-    "product_fused": "the same, fused epilogue",
-    "grid_sample": "`grid_sample` + `cat` + `linear`",
-    "grid_sample_compiled": "the same, `torch.compile`",
-    "grid_sample_half": "`grid_sample`, half-precision coordinates",
-    "point_sample": "`point_sample` (PointRend)",
-    "masked": "dense, masked",
-    "dense": "dense",
-}
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?P<start><!-- figures: (?P<name>\w+) .*?-->).*?(?P<end><!-- end of figures: (?P=name) -->)",
+    re.DOTALL,
+)
 FIGURES = ("time", "memory", "scaling", "roofline", "table4")
-IN_SUMMARY = ("product_fused", "product", "grid_sample", "dense")
-WANTED = {workload.name for workload in WORKLOADS}
+IN_SUMMARY = ("auto", "product_fused", "product", "grid_sample", "dense")
+MEMBERS = ("one call", "ten calls", "one gather, ten products")
+STEPS = {
+    "transformers": "Mask2Former's loss (transformers)",
+    "detectron2": "points of PointRend's mask head (detectron2)",
+}
 
 
 def summary_block() -> str:
-    """For the README: a GPU and a CPU, time and memory as ratios, Table 4 in short."""
-    lines = shown(read("first_layer"))
-    runs = [fullest_run(lines, device, "case", WANTED) for device in devices(lines)]
-    firsts = [next((r for r in runs if r and r[0]["kind"] == k), None) for k in ("cuda", "cpu")]
-    return "\n".join(_summary_of(run) for run in firsts if run) or "No results yet: `make bench`.\n"
+    """For the README: a GPU and a CPU, time and memory as ratios; Table 4 in short."""
+    by_kind: dict[str, pd.DataFrame] = {}
+    for run in runs(measured("first_layer"), "case", WANTED).values():
+        by_kind.setdefault(run.kind.iloc[0], run)
+    parts = [_ratios(by_kind[kind]) for kind in ("cuda", "cpu") if kind in by_kind]
+    # Of the device measured last at the paper's sizes, or else at smaller ones.
+    table4 = latest_rows(measured("table4")).values()
+    last = sorted(table4, key=lambda rows: (not rows.scaled.any(), rows.date.max()))[-1:]
+    return paragraphs(*parts, *map(table4_claims, last))
 
 
-def _summary_of(run: Sequence[Line]) -> str:
-    rows = [["", "", PEERS["auto"], *(PEERS[peer] for peer in IN_SUMMARY)]]
-    for (case, direction), by_peer in by_case(run).items():
-        auto = by_peer.get("auto")
-        if case in WANTED and auto and "median" in auto:
-            ours = f"**{duration(auto['median'])}, {size(auto['peak_bytes'])}**"
-            peers = [_ratios(by_peer.get(peer), auto) for peer in IN_SUMMARY]
-            rows.append([case, direction, ours, *peers])
-    scaled = any(line["scaled"] for line in run)
-    device = run[0]["device"]
-    pictures = _figures(device, ("time", "table4"), above="docs/")
-    return (
+def _ratios(run: pd.DataFrame) -> str:
+    auto = run[run.peer == "auto"].set_index(["case", "direction"]).peak_bytes
+    compared = run.join(auto.rename("auto_bytes"), on=["case", "direction"])
+
+    def cell(line: pd.Series) -> str:
+        if line.peer == "auto":
+            return f"**{duration(line['median'])}, {size(line.peak_bytes)}**"
+        ratios = (line.times_auto, line.peak_bytes / line.auto_bytes)
+        times = (f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x" for ratio in ratios)
+        return "{} time, {} memory".format(*times)
+
+    return paragraphs(
         "First layer: time and peak memory beyond the inputs, and how many times as much others "
-        f"take.{' Sizes scaled down for a CPU.' if scaled else ''}\n\n"
-        f"{markdown(rows)}\n\n{_identity(run)}\n{_table4_of(device, run[0]['kind'])}"
-        + (f"\n{pictures}\n" if pictures else "")
+        "take.",
+        table(compared, "median", cell, peers=IN_SUMMARY),
+        _header(run),
+        _figures(run, ("time", "table4"), above="docs/"),
     )
-
-
-def _table4_of(device: str, kind: str) -> str:
-    """At the paper's sizes, if any device of that kind came to them, else at smaller ones."""
-    lines = [line for line in read("table4") if line["kind"] == kind]
-    full = [line for line in lines if not line["scaled"]]
-    rows = latest_rows(lines, device)
-    if full and (not rows or rows[0]["scaled"]):
-        rows = latest_rows(full, full[-1]["device"])
-    if not rows:
-        return ""
-    return f"\n{table4_claims(rows)} Measured on {rows[0]['device']}, {rows[0]['date'][:10]}.\n"
 
 
 def results_block() -> str:
     """For docs/benchmarks.md: all results of every device."""
-    lines = shown(read("first_layer"))
+    lines, parts = measured("first_layer"), []
+    variants = runs(lines, "family", ("dtype", "layout"))
+    hosts, table4 = runs(measured("overhead"), "peer", LABELS), latest_rows(measured("table4"))
+    for device, run in runs(lines, "case", WANTED).items():
+        parts += [f"## {device}", _header(run), _roofs(run), _figures(run)]
+        parts += ["### W1 to W5: time", table(run, "median"), _note(run)]
+        if warm := table(run, "warm_median"):
+            parts += ["### The same, warm", warm]
+        parts += ["### W1 to W5: peak memory beyond the inputs", table(run, "peak_bytes")]
+        kept = "### Kept for the backward pass, beyond the inputs; the output is included"
+        parts += [kept, table(run, "saved_bytes")]
+        if device in variants:
+            times = table(variants[device], "median", rows=["case"])
+            parts += ["### Dtypes and layouts, training", times]
+        if device in hosts:
+            times = table(hosts[device], "median", rows=["direction"])
+            parts += ["### Host time of a call", times, _sizes(hosts[device])]
+        if device in table4:
+            rows = table4[device]
+            parts += ["### Table 4 of the paper", table4_table(rows), table4_claims(rows)]
+    return paragraphs(*parts)
+
+
+def patches_block() -> str:
+    """For docs/integration.md: time and memory of a step before and after its patch."""
     parts = []
-    for device in devices(lines):
-        run = fullest_run(lines, device, "case", WANTED)
-        if not run:
-            continue
-        layers = [line for line in run if line["family"] == "workload"]
-        sweeps = complete_run(lines, device, "family", set(SWEEPS))
-        variants = [line for line in sweeps if line["family"] in ("dtype", "layout")]
-        rows = latest_rows(read("table4"), device)
-        kept = "Kept for the backward pass, beyond the inputs; the output is included"
-        sections = {
-            "W1 to W5: time": f"{table(layers, 'median')}\n\n{_note(layers)}",
-            "The same, warm": table(layers, "warm_median"),
-            "W1 to W5: peak memory beyond the inputs": table(layers, "peak_bytes"),
-            kept: table(layers, "saved_bytes"),
-            "Dtypes and layouts, training": table(variants, "median", directions=False),
-            "Host time of a call": _overhead(device),
-            "Table 4 of the paper": rows and f"{table4_table(rows)}\n\n{table4_claims(rows)}",
+    for run in runs(measured("patches"), "case", STEPS).values():
+        faster = run.before_cold_median / run.after_cold_median
+        cells = {
+            "time before": run.before_cold_median.map(duration),
+            "time after": run.after_cold_median.map(duration),
+            "times as fast": faster.map("{:.2f}x".format),
+            "peak memory before": run.before_peak_bytes.map(size),
+            "peak memory after": run.after_peak_bytes.map(size),
         }
-        parts += [f"## {device}\n\n{_identity(run)}", _roofs(run[0]), _figures(device)]
-        parts += [f"### {title}\n\n{text}" for title, text in sections.items() if text]
-    return "\n\n".join(filter(None, parts)) + "\n"
+        rows = pd.DataFrame(cells).set_index([run.case.map(STEPS), run.direction])
+        parts += [markdown(rows), f"{identity(run.iloc[0])} Medians of cold calls. {_sizes(run)}"]
+    return paragraphs(*parts)
+
+
+def ensemble_block() -> str:
+    """For docs/integration.md: ten first layers in one call, and other ways to them."""
+
+    def cell(line: pd.Series) -> str:
+        times = line["median"] / line.median_of_one_call
+        return duration(line["median"]) + ("" if line.peer == "one call" else f" ({times:.2f}x)")
+
+    parts = []
+    for run in runs(measured("ensemble"), "peer", MEMBERS).values():
+        rows = table(run, "median", cell, rows=["direction"], peers=MEMBERS)
+        parts += [rows, f"{identity(run.iloc[0])} Medians of cold calls. {_sizes(run)}"]
+    return paragraphs(*parts)
 
 
 BLOCKS = {
     "summary": summary_block,
     "results": results_block,
     "planner": planner_block,
-    **EXTRA_BLOCKS,
+    "patches": patches_block,
+    "ensemble": ensemble_block,
 }
 
 
-def _identity(run: Sequence[Line]) -> str:
-    """Of a run, and what one that was cut short did not come to."""
-    line, missing = run[0], sorted(WANTED - {line["case"] for line in run})
-    commit = str(line["commit"]).split("+")[0][:9]
-    changed = ", with uncommitted changes" if "+" in str(line["commit"]) else ""
+def _header(run: pd.DataFrame) -> str:
+    """Of a run of the first layer, and what one that was cut short did not come to."""
+    missing = ", ".join(sorted(WANTED - set(run.case)))
+    cut = f" The run was cut short: {missing} did not run." if missing else ""
+    return identity(run.iloc[0]) + cut
+
+
+def _note(run: pd.DataFrame) -> str:
+    """How far single calls are apart, and the sizes of the cases."""
+    spread = ((run.p80 - run.p20) / run["median"]).median()
     return (
-        f"{line['device']}; torch {line['torch']}, Python {line['python']}, commit "
-        f"{commit}{changed}; {line['date'][:16].replace('T', ' ')} UTC."
-    ) + (f" The run was cut short: {', '.join(missing)} did not run." if missing else "")
-
-
-def _ratios(line: Line | None, auto: Line) -> str:
-    if line is None or line.get("problem"):
-        return _problem(line)
-    # Of the rounds that both had turns in.
-    time = float(line.get("times_auto") or line["median"] / auto["median"])
-    times = (
-        f"{r:.2f}x" if r < 9.995 else f"{r:.0f}x"
-        for r in (time, line["peak_bytes"] / auto["peak_bytes"])
+        f"Medians; from the 20th to the 80th percentile it is {spread:.0%} of the median (median "
+        f"of all). {_sizes(run.assign(sizes=run.case + ': ' + run.sizes))}"
     )
-    return "{} time, {} memory".format(*times)
 
 
-def _problem(line: Line | None) -> str:
-    return str(line.get("problem", "")).split(":")[0] if line else ""
+def _sizes(run: pd.DataFrame) -> str:
+    return "; ".join(run.sizes.unique()) + "."
 
 
-def _roofs(run: Line) -> str:
+def _roofs(run: pd.DataFrame) -> str:
     texts = [
-        f"{r['dtype']} {r['flops'] / 1e9:,.0f} GFLOP/s, copy {r['bytes'] / 1e9:,.0f} GB/s"
-        for r in read("roofs")
-        if (r["date"], r["device"]) == (run["date"], run["device"])
+        f"{roof['dtype']} {roof['flops'] / 1e9:,.0f} GFLOP/s, copy {roof['bytes'] / 1e9:,.0f} GB/s"
+        for roof in roofs_of(run)
     ]
     return f"Measured roofs: {'; '.join(texts)}." if texts else ""
 
 
-def _figures(device: str, names: Sequence[str] = FIGURES, above: str = "") -> str:
+def _figures(run: pd.DataFrame, names: Sequence[str] = FIGURES, above: str = "") -> str:
     """Links to the plots there are, from a file that has figures/ below `above`."""
-    folder = ROOT / "docs" / "figures" / device_slug(device)
-    return "\n".join(
-        f"![{name}]({above}figures/{folder.name}/{name}.png)"
-        for name in names
-        if (folder / f"{name}.png").is_file()
-    )
+    folder = f"figures/{device_slug(run.device.iloc[0])}"
+    drawn = [name for name in names if (ROOT / "docs" / folder / f"{name}.png").is_file()]
+    return "\n".join(f"![{name}]({above}{folder}/{name}.png)" for name in drawn)
 
 
-def table(lines: Sequence[Line], key: str, directions: bool = True) -> str:
-    """A row for each case, and for its directions; a column for each peer that has any figure."""
+def replaced(text: str) -> str:
+    """The text with its blocks as the results have them."""
 
-    def cell(line: Line | None) -> str:
-        if line is None or key not in line:
-            return _problem(line)
-        return size(line[key]) if "bytes" in key else duration(line[key])
+    def block(found: re.Match[str]) -> str:
+        made = BLOCKS[found["name"]]() or "No results yet: docs/benchmarks.md has the commands."
+        return f"{found['start']}\n\n{made}\n\n{found['end']}"
 
-    if not any(key in line for line in lines):
-        return ""
-    cases = by_case(lines)
-    peers = [name for name in PEERS if any(cell(line.get(name)) for line in cases.values())]
-    rows = [["", *[""] * directions, *(PEERS[peer] for peer in peers)]]
-    for (case, direction), by_peer in cases.items():
-        cells = [cell(by_peer.get(peer)) for peer in peers]
-        if any(cells):
-            rows.append([case, *[direction] * directions, *cells])
-    return markdown(rows)
-
-
-def _note(lines: Sequence[Line]) -> str:
-    """How far single calls are apart, and the sizes of the cases."""
-    sizes = {line["case"]: line["sizes"] for line in lines}
-    spread = [(line["p80"] - line["p20"]) / line["median"] for line in lines if "median" in line]
-    return (
-        f"Medians; from the 20th to the 80th percentile it is {statistics.median_high(spread):.0%} "
-        "of the median (median of all). "
-        f"{'; '.join(f'{case}: {text}' for case, text in sizes.items())}."
-    )
-
-
-def _overhead(device: str) -> str:
-    """A row for each direction."""
-    lines = [line for line in read("overhead") if line["device"] == device]
-    rows = table([{**line, "case": line["direction"]} for line in lines], "median", False)
-    return f"{rows}\n\n{lines[-1]['sizes']}." if lines else ""
-
-
-def replaced(text: str) -> tuple[str, list[str]]:
-    """The text with its blocks as the results have them, and the names of these blocks."""
-    names = []
-    for name, make in BLOCKS.items():
-        start = f"<!-- figures: {name} (python -m bench.report) -->"
-        end = f"<!-- end of figures: {name} -->"
-        before, marked, after = text.partition(start)
-        if marked:
-            text = f"{before}{start}\n\n{make()}\n{end}{after.partition(end)[2]}"
-            names.append(name)
-    return text, names
+    return BLOCK.sub(block, text)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the blocks."""
+    """Write the blocks, and print the files that have changed."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.parse_args(arguments)
-    for name in FILES:
-        text, blocks = replaced((ROOT / name).read_text(encoding="utf-8"))
-        (ROOT / name).write_text(text, encoding="utf-8")
-        print(f"{name}: {', '.join(blocks)}")
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        if (written := replaced(text)) != text:
+            path.write_text(written, encoding="utf-8")
+            print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

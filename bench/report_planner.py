@@ -8,22 +8,25 @@ keeps nothing for its backward pass, which a small call else does.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+
+import pandas as pd
 
 from .planning import Plan
-from .results import Line, duration, markdown, read
+from .results import Line, duration, read
+from .tables import identity, markdown, paragraphs
 from .workloads import WORKLOADS
 
 SMALL_VALUES = 1 << 18
+SUBSETS = ("random and small layers", "up to 2^18 values", "more values", "ragged", "W1 to W5")
 DTYPES = {8: "float64", 4: "float32", 2: "half precision"}
 NAMES = {(w.layers, w.points, w.out_features): w.name for w in WORKLOADS}
-SUBSETS: dict[str, Callable[[Line], bool]] = {
-    "random and small layers": lambda line: not _name(line),
-    "up to 2^18 values": lambda line: not _name(line) and _values(line) <= SMALL_VALUES,
-    "more values": lambda line: not _name(line) and _values(line) > SMALL_VALUES,
-    "ragged": lambda line: not _name(line) and line["call"]["ragged"],
-    "W1 to W5": lambda line: bool(_name(line)),
+FORMATS = {
+    **dict.fromkeys(("measured", "predicted"), duration),
+    **dict.fromkeys(("regret", "regret, median", "worst"), "{:.1%}".format),
+    **dict.fromkeys(("over all gathered", "times as fast"), "{:.2f}x".format),
+    **dict.fromkeys(("times as fast, median", "least"), "{:.2f}x".format),
+    **dict.fromkeys(("prediction error, all plans", "of the choice"), "{:.0%}".format),
 }
 
 
@@ -37,15 +40,6 @@ def regret(line: Line) -> float:
     return float(line["auto"] / min(line["auto"], line["measured"][best(line)]) - 1)
 
 
-def _error(line: Line, plan: str) -> float:
-    """How far the prediction of a plan is off, relative to its time.
-
-    What is predicted of the choice is the route that auto takes.
-    """
-    time = line["auto"] if plan == line["chosen"] else line["measured"][plan]
-    return abs(line["predicted"][plan] / time - 1)
-
-
 def letters(encoded: str) -> str:
     """A plan in short: g for a layer that is gathered, p for one that is projected."""
     return "".join(strategy[0] for strategy in Plan.decode(encoded).layers)
@@ -53,76 +47,68 @@ def letters(encoded: str) -> str:
 
 def planner_block() -> str:
     """All sections, the latest first."""
-    runs: dict[tuple[str, ...], list[Line]] = {}
+    sections: dict[tuple[str, ...], list[Line]] = {}
     for line in read("planner_regret"):
-        device = line.get("device") or f"{line['cpu']}, {line['threads']} threads"
-        day = str(line.get("date") or line["time"])[:10]
-        key = (day, device, line["commit"], line["torch"], line["clock"])
-        runs.setdefault(key, []).append(line)
-    parts = [] if runs else ["No results yet: `python -m bench.planner_regret`.\n"]
-    for (day, device, commit, torch, clock), lines in sorted(runs.items(), reverse=True):
-        changed = ", with uncommitted changes" if "+" in commit else ""
-        profiles = "; ".join(dict.fromkeys(line["profile"] for line in lines if "profile" in line))
-        parts.append(
-            f"## {device}, {day}, commit {commit[:9]}{changed}\n\n"
-            f"torch {torch}, {clock} clock{profiles and f'. Profile: {profiles}'}.\n\n"
-            f"{regrets(lines)}\n"
-        )
-        if workloads := [line for line in lines if _name(line)]:
-            parts.append(f"W1 to W5 (g gathered, p projected):\n\n{_workloads(workloads)}\n")
-    return "\n".join(parts)
+        if "device" not in line:  # lines until 2026-11-25
+            line |= {"device": f"{line['cpu']}, {line['threads']} threads", "date": line["time"]}
+        key = (line["date"][:10], line["device"], line["commit"], line["torch"])
+        sections.setdefault(key, []).append(line)
+    parts = []
+    for (day, device, *_), lines in sorted(sections.items(), reverse=True):
+        profiles = "; ".join(dict.fromkeys(line["profile"] for line in lines))
+        run = f"{identity(lines[0])} Profile: {profiles}."
+        parts += [f"## {device}, {day}", run, regrets(lines)]
+        if workloads := [call for call in map(_call, lines) if call["name"]]:
+            rows = pd.DataFrame(workloads).set_index("name").loc[:, :"times as fast"]
+            parts += ["W1 to W5 (g gathered, p projected):", markdown(rows, FORMATS)]
+    return paragraphs(*parts)
 
 
-def regrets(lines: Sequence[Line]) -> str:
+def regrets(lines: Iterable[Line]) -> str:
     """How often the choice was good, and how far the predictions are off."""
-    head = "calls|within 15% of the best|regret, median|worst|times as fast, median|least|slower"
-    rows = [["", *head.split("|"), "prediction error, all plans", "of the choice"]]
-    for group in dict.fromkeys(map(_group, lines)):
-        for name, belongs in SUBSETS.items():
-            selected = [line for line in lines if _group(line) == group and belongs(line)]
-            if not selected:
-                continue
-            lost = [regret(line) for line in selected]
-            speedups = [line["peer"] / line["auto"] for line in selected]
-            errors = [_error(line, plan) for line in selected for plan in line["measured"]]
-            of_choice = [_error(line, line["chosen"]) for line in selected]
-            counts = [str(len(selected)), str(sum(r <= 0.15 for r in lost))]
-            regret_cells = [f"{statistics.median(lost):.1%}", f"{max(lost):.1%}"]
-            speed_cells = [f"{statistics.median(speedups):.2f}x", f"{min(speedups):.2f}x"]
-            slower = str(sum(s < 1 for s in speedups))
-            error_cells = [f"{statistics.median(e):.0%}" for e in (errors, of_choice)]
-            cells = [*counts, *regret_cells, *speed_cells, slower, *error_cells]
-            rows.append([f"{group}: {name}", *cells])
-    return markdown(rows)
+    calls = pd.DataFrame(map(_call, lines)).explode("subsets")
+    subsets = calls.groupby(["pass, dtype", "subsets"], sort=False)
+    regret, speed, errors = subsets.regret, subsets["times as fast"], subsets.errors
+    cells = {
+        "calls": subsets.size(),
+        "within 15% of the best": regret.agg(lambda some: (some <= 0.15).sum()),
+        "regret, median": regret.median(),
+        "worst": regret.max(),
+        "times as fast, median": speed.median(),
+        "least": speed.min(),
+        "slower": speed.agg(lambda some: (some < 1).sum()),
+        "prediction error, all plans": errors.agg(lambda lists: lists.explode().median()),
+        "of the choice": subsets.error.median(),
+    }
+    return markdown(pd.DataFrame(cells).reindex(SUBSETS, level=1), FORMATS)
 
 
-def _workloads(lines: Sequence[Line]) -> str:
-    head = "images|layout|pass, dtype|plan|best|measured|predicted|regret|over all gathered"
-    rows = [["", *head.split("|"), "times as fast"]]
-    for line in lines:
-        call, auto, measured = line["call"], line["auto"], line["measured"]
-        layout = "channels_last" if call["layers"][0]["channels_last"] else "NCHW"
-        gathered = next(time for plan, time in measured.items() if "project" not in plan)
-        what = [_name(line), str(call["batch"]), layout, _group(line)]
-        plans = [letters(line["chosen"]), letters(best(line))]
-        times = [duration(auto), duration(line["predicted"][line["chosen"]])]
-        ratios = [f"{regret(line):.1%}", *(f"{n / auto:.2f}x" for n in (gathered, line["peer"]))]
-        rows.append([*what, *plans, *times, *ratios])
-    return markdown(rows)
-
-
-def _group(line: Line) -> str:
-    call = line["call"]
-    return f"{'training' if call['training'] else 'forward'}, {DTYPES[call['itemsize']]}"
-
-
-def _name(line: Line) -> str:
-    """W1 to W5, with any number of images; "" of any other layer."""
-    call = line["call"]
-    layers = tuple((m["channels"], m["rows"], m["columns"]) for m in call["layers"])
-    return NAMES.get((layers, call["points"] // max(call["batch"], 1), call["out_features"]), "")
-
-
-def _values(line: Line) -> int:
-    call = line["call"]
-    return int(call["points"] * sum(layer["channels"] for layer in call["layers"]))
+def _call(line: Line) -> Line:
+    """What is told of a call. Its name is W1 to W5, with any number of images, or ""."""
+    call, auto, measured, predicted = (line[k] for k in ("call", "auto", "measured", "predicted"))
+    maps = tuple((m["channels"], m["rows"], m["columns"]) for m in call["layers"])
+    points = call["points"] // max(call["batch"], 1)
+    name = NAMES.get((maps, points, call["out_features"]), "")
+    small = call["points"] * sum(channels for channels, _, _ in maps) <= SMALL_VALUES
+    other = ["random and small layers", "up to 2^18 values" if small else "more values"]
+    direction = "training" if call["training"] else "forward"
+    gathered = next(time for plan, time in measured.items() if "project" not in plan)
+    # What is predicted of the choice is the route that auto takes.
+    times = {**measured, line["chosen"]: auto}
+    errors = {plan: abs(predicted[plan] / time - 1) for plan, time in times.items()}
+    return {
+        "name": name,
+        "images": call["batch"],
+        "layout": "channels_last" if call["layers"][0]["channels_last"] else "NCHW",
+        "pass, dtype": f"{direction}, {DTYPES[call['itemsize']]}",
+        "plan": letters(line["chosen"]),
+        "best": letters(best(line)),
+        "measured": auto,
+        "predicted": predicted[line["chosen"]],
+        "regret": regret(line),
+        "over all gathered": gathered / auto,
+        "times as fast": line["peer"] / auto,
+        "error": errors[line["chosen"]],
+        "errors": list(errors.values()),
+        "subsets": ["W1 to W5"] if name else other + ["ragged"] * call["ragged"],
+    }

@@ -5,25 +5,56 @@ pixels or all 50,176. An update is a forward and a backward pass, as the paper c
 all that training needs, model and gradients included: on a GPU the peak of torch's allocator, on
 a CPU the high-water mark of a process of its own beyond that of the idle process.
 
-The paper gives 1,056 features for these layers; their channels are 64 + 256 + 512 = 832.
+    dense    every layer upsampled to every pixel, the MLP as 1x1 convolutions at all of them, as
+             a fully convolutional network is trained
+    masked   every layer upsampled to every pixel, then only the sampled pixels through the MLP
+    sparse   this library: hypercolumns at the sampled pixels alone
+    backbone VGG-16 alone, its maps the output: what all three have in common
+
+They share one set of parameters, those of :class:`pixelnet_triton.models.PixelNet`. The paper gives
+1,056 features for these layers; their channels are 64 + 256 + 512 = 832.
 """
 
 from __future__ import annotations
 
-import gc
-import math
-from collections.abc import Callable, Generator
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from .memory import high_water_mark, in_own_process
-from .networks import Network, Sizes, build, check_mode, step
-from .results import Line, append
-from .timing import Samples, time_calls
+from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
+from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
-ITERATIONS, LEAST = 10, 3  # updates; the paper's figures are averages over ten
+from .accuracy import full_float32
+from .memory import high_water_mark
+from .results import Line
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """One square image, how many of its pixels are sampled, and the widths: the paper's.
+
+    `classes`: 60 as in PASCAL-Context with background, which the paper's model sizes agree with.
+    """
+
+    side: int = 224
+    samples_per_image: int = 2000
+    hidden: int = 4096
+    classes: int = 60
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A mode of training, with `fc` fully connected layers on conv-{1_2, 3_3, 5_3}, and conv-7."""
+
+    mode: str
+    fc: int
+    conv7: bool = False
+
+
 #: By kind of device: among other benchmarks a CPU takes a quarter of everything.
 SIZES = {"cuda": Sizes(), "cpu": Sizes(side=112, samples_per_image=500, hidden=1024)}
 
@@ -52,62 +83,116 @@ PAPER = {name: paper for name, _, paper in _TABLE}
 ROWS = {name: network for name, network, _ in _TABLE} | {"backbone": Network("backbone", 1)}
 
 
-def measure_row(
-    name: str,
-    sizes: Sizes,
-    device: torch.device,
-    run: Line,
-    seconds: float,
-    repeat: Callable[[Callable[[], object], int], object],
-) -> Line:
-    """One row, checked, measured and appended to the results.
-
-    After one update to warm up there are ITERATIONS, or as many as fit into so many `seconds`,
-    LEAST at least.
+class Training:
+    """A network in training on one image; `update` is the forward and backward pass.
 
     Args:
-        repeat: calls the update so many times.
+        device: on a CPU, whose memory is that of the process, this should be in one of its own.
 
     Raises:
-        MemoryError: there is not memory enough, and the system ended the process.
+        AssertionError: a small network of this mode differs from the sparse one.
     """
-    of_row = (ROWS[name], sizes, device)
-    updates = in_own_process(_updates, *of_row) if device.type == "cpu" else _updates(*of_row)
-    first = next(updates)
-    others: list[Line] = []
-    count = max(LEAST, min(ITERATIONS, int(seconds / first["seconds"])))
-    repeat(lambda: others.append(next(updates)), count)
-    updates.close()  # and its process or its memory with it
-    took = [update.pop("seconds") for update in others]
-    figures = {**others[-1], **Samples(took).summary()}
-    figures["updates_per_second"] = len(took) / math.fsum(took)
-    figures["spread"] = [1 / max(took), 1 / min(took)]
-    row = {"row": name, **asdict(ROWS[name]), **asdict(sizes), "scaled": sizes != Sizes()}
-    return append("table4", run, {**row, **figures})
 
+    def __init__(self, network: Network, sizes: Sizes, device: torch.device) -> None:
+        self._error = error_of(network, device)
+        if not self._error < 1e-4:
+            raise AssertionError(f"{network} differs from the sparse one by {self._error:.2g}")
+        self._network, self._device, self._before = network, device, high_water_mark()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device)
+        self._model = _model(network, sizes, device)
+        self._image, _, self._points = _drawn(sizes, device)
+        count = sizes.side**2 if network.mode == "dense" else sizes.samples_per_image
+        self._labels = torch.randint(sizes.classes, (count,), device=device)
 
-def _updates(network: Network, sizes: Sizes, device: torch.device) -> Generator[Line, None, None]:
-    """Seconds of one update after another, and all else that is known of the row."""
-    error = check_mode(network, device)
-    if not error < 1e-4:
-        raise AssertionError(f"{network} differs from the sparse network by {error:.2g}")
-    on_cpu = device.type == "cpu"
-    if not on_cpu:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    before = high_water_mark() if on_cpu else torch.cuda.memory_allocated(device)
-    model = build(network, sizes, device)
-    once = step(network, model, sizes, device)
-    parts = model.backbone if network.mode == "backbone" else model
-    while True:
-        # On a GPU an update takes far longer than the host needs to issue it.
-        (seconds,) = time_calls([once], device, 0.01)
-        peak = high_water_mark() if on_cpu else torch.cuda.max_memory_allocated(device)
-        yield {
-            "error": error,
-            "features": sum(model.head.in_channels),
-            "parameters": sum(p.numel() for p in parts.parameters()),
-            "memory_bytes": peak - before,
-            "seconds": seconds,
+    def update(self) -> None:
+        """Gradients are cleared first."""
+        self._model.zero_grad(set_to_none=True)
+        self._loss().backward()
+
+    def _loss(self) -> Tensor:
+        if self._network.mode == "backbone":
+            return torch.stack([m.mean() for m in self._model.backbone(self._image)]).sum()
+        scores = SCORES[self._network.mode](self._model, self._image, self._points)
+        return F.cross_entropy(scores, self._labels)
+
+    def figures(self) -> Line:
+        """All but times. The memory is what all updates needed, with model and gradients."""
+        on_gpu = self._device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._device) if on_gpu else high_water_mark()
+        trained = self._model.backbone if self._network.mode == "backbone" else self._model
+        return {
+            "error": self._error,
+            "features": sum(self._model.head.in_channels),
+            "parameters": sum(p.numel() for p in trained.parameters()),
+            "memory_bytes": peak - self._before,
         }
+
+
+def _model(network: Network, sizes: Sizes, device: torch.device) -> PixelNet:
+    """Backbone and head, randomly initialised; the same for every mode."""
+    torch.manual_seed(0)
+    layers = ("conv1_2", "conv3_3", "conv5_3", "conv7")[: 4 if network.conv7 else 3]
+    backbone = VGG16(layers, width=sizes.width)
+    hidden = (sizes.hidden,) * (network.fc - 1)
+    head = PixelMLP(backbone.channels, hidden, out_features=sizes.classes, init="kaiming")
+    return PixelNet(backbone, head).to(device)
+
+
+def _drawn(sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """An image (1, 3, H, W); numbers (N,) of sampled pixels, and the same as points (1, N, 2)."""
+    image = torch.rand(1, 3, sizes.side, sizes.side, device=device)
+    pixels = torch.randperm(sizes.side**2, device=device)[: sizes.samples_per_image]
+    return image, pixels, torch.stack([pixels % sizes.side, pixels // sizes.side], dim=1)[None]
+
+
+def _dense(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    """(pixels, K) of all pixels, row by row; of the others (N, K)."""
+    first, size = model.head.first, (image.shape[2], image.shape[3])
+    maps = model.backbone(image)
+    z = dense_linear(maps, size, first.weight, first.bias, strides=first.strides)
+    x = _activated(model, z)
+    for module in model.head.rest:
+        if isinstance(module, nn.Linear):
+            x = F.conv2d(x, module.weight[:, :, None, None], module.bias)
+        else:
+            x = module(x)
+    return x.flatten(2)[0].T
+
+
+def _masked(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    first, size = model.head.first, (image.shape[2], image.shape[3])
+    x, y = points[0].unbind(dim=1)
+    h = dense_hypercolumn(model.backbone(image), size, strides=first.strides)[0, :, y, x].T
+    return model.head.rest(_activated(model, F.linear(h, first.weight, first.bias)))
+
+
+def _sparse(model: PixelNet, image: Tensor, points: Tensor) -> Tensor:
+    return model(image, points)[0]
+
+
+def _activated(model: PixelNet, x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True) if model.head.first.activation == "relu" else x
+
+
+SCORES = {"dense": _dense, "masked": _masked, "sparse": _sparse}
+
+
+@torch.no_grad()
+def error_of(network: Network, device: torch.device) -> float:
+    """Largest relative difference of a small network's scores from the sparse ones, without TF32.
+
+    Small, so that a process that has made this check has touched next to no memory. 32-pixel
+    images would do; 64 gives conv-7 more than one cell.
+    """
+    if network.mode == "backbone":
+        return 0.0
+    sizes = Sizes(side=64, samples_per_image=100, hidden=32, classes=7, width=1 / 16)
+    model = _model(network, sizes, device).eval()
+    image, pixels, points = _drawn(sizes, device)
+    with full_float32():
+        expected, scores = (SCORES[mode](model, image, points) for mode in ("sparse", network.mode))
+    if network.mode == "dense":
+        scores = scores[pixels]
+    return ((scores - expected).abs().max() / expected.abs().max()).item()

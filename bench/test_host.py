@@ -15,9 +15,9 @@ from bench.inputs import make_inputs
 from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.peers import peer_of, prepare
-from bench.planning import forget_calls, plan_hypercolumn
-from bench.results import append
+from bench.planning import forget_calls
 from bench.workloads import TINY, Case
+from pixelnet_triton import plan_hypercolumn
 
 
 def _empty_queue() -> None:
@@ -27,19 +27,18 @@ def _empty_queue() -> None:
 
 @pytest.mark.benchmark(group="host time of a call")
 @pytest.mark.parametrize("peer", ["auto", "two_step", "product", "grid_sample", "point_sample"])
-@pytest.mark.parametrize("direction", ["forward", "training"])
-def test_host_overhead(benchmark: Any, ledger: Ledger, direction: str, peer: str) -> None:
-    training = direction == "training"
+@pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
+def test_host_overhead(benchmark: Any, ledger: Ledger, training: bool, peer: str) -> None:
+    case = Case(TINY, training)
     inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
-    chosen = peer_of(peer, Case(TINY, training), DEVICE)
     with torch.set_grad_enabled(training):
-        once = prepare(chosen, inputs).once(training)
-        benchmark.pedantic(once, setup=_empty_queue, rounds=800, warmup_rounds=20)
+        call = prepare(peer_of(peer, case, DEVICE), inputs)
+        benchmark.pedantic(call, setup=_empty_queue, rounds=800, warmup_rounds=20)
+    line: dict[str, Any] = {"peer": peer, "direction": case.direction, "sizes": TINY.sizes()}
     if benchmark.enabled:
         stats = benchmark.stats.stats
-        figures = {"peer": peer, "direction": direction, "sizes": TINY.sizes()}
-        figures |= {"median": stats.median, "min": stats.min, "iqr": stats.iqr}
-        append("overhead", ledger.run, figures)
+        line |= {"median": stats.median, "min": stats.min, "iqr": stats.iqr}
+    ledger.write(benchmark, "overhead", line)
 
 
 @pytest.mark.parametrize("profile", [None, "H200"], ids=["cpu", "gpu"])

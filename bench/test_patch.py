@@ -5,16 +5,12 @@
 
 The loss is that of the installed transformers; detectron2's functions are transcribed, as for the
 tests. Both steps are whole, with what no patch touches: matching, losses, the choice of uncertain
-points. Results are compared before anything is timed; before and after take turns (ledger.py).
+points. Results are compared before anything is timed; before and after take turns (timing.py).
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -22,13 +18,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.ledger import Ledger, in_turns
+from bench.ledger import Ledger
 from bench.machine import DEVICE
 from bench.measure import free
 from bench.memory import peak_bytes
-from bench.results import append
-from bench.timing import clock
-from pixelnet_triton.integrations import patch
+from bench.timing import clock, in_turns
+from pixelnet_triton.integrations.replacements import PACKAGES
 from tests.integrations.transcribed import Boxes, detectron2_fine_grained, detectron2_point_sample
 
 # Rounding of either side, in the Euclidean norm of a result. One uncertain point that is chosen
@@ -36,103 +31,71 @@ from tests.integrations.transcribed import Boxes, detectron2_fine_grained, detec
 TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Of Mask2Former on crops of 1024 pixels, and of PointRend on boxes of COCO's images.
-
-    Args:
-        images: of a batch. points: of a mask, or of a box.
-        queries, masks: Mask2Former's of each image. logits, crop: sides of predicted, true masks.
-        boxes: of each image. channels, rows, columns: of PointRend's map of stride 4.
-    """
-
-    images: int = 2
-    points: int = 12544
-    queries: int = 100
-    masks: int = 10
-    logits: int = 256
-    crop: int = 1024
-    boxes: int = 64
-    channels: int = 256
-    rows: int = 200
-    columns: int = 304
-
-
 Function = Callable[..., Any]
 Step = Callable[..., list[Tensor]]  # takes the functions that are replaced
 
 
-def mask2former(sizes: Sizes, device: torch.device, training: bool) -> tuple[Step, str]:
-    """The loss of a batch and its gradients, and the sizes in words."""
+def mask2former(device: torch.device, training: bool, smaller: int = 1) -> tuple[Step, str]:
+    """The loss of a batch on crops of 1024 pixels and its gradients, and the sizes in words."""
     pytest.importorskip("transformers", reason="Mask2Former's loss is that of transformers")
     pytest.importorskip("scipy", reason="Mask2Former's loss matches masks with scipy")
     from transformers import Mask2FormerConfig
     from transformers.models.mask2former import modeling_mask2former as modeling
 
     random = torch.Generator().manual_seed(0)
-    numbers: dict[str, Any] = {"num_labels": 80, "train_num_points": sizes.points}
-    config = Mask2FormerConfig(**numbers)
+    images, queries, count, classes = 2, 100 // smaller, max(2, 10 // smaller), 80
+    points, side, crop = 12544 // smaller, 256 // smaller, 1024 // smaller
+    numbers: dict[str, Any] = {"num_labels": classes, "train_num_points": points}
     weights = {"loss_cross_entropy": 2.0, "loss_mask": 5.0, "loss_dice": 5.0}
-    loss = modeling.Mask2FormerLoss(config, weight_dict=weights).to(device)
-    shape = (sizes.images, sizes.queries)
-    masks = torch.randn(*shape, sizes.logits, sizes.logits, generator=random).to(device)
-    classes = torch.randn(*shape, 81, generator=random).to(device)
-    squares = (sizes.masks, sizes.crop, sizes.crop)
-    labels = [
-        (torch.rand(squares, generator=random) < 0.3).float().to(device)
-        for _ in range(sizes.images)
-    ]
-    kinds = [
-        torch.randint(80, (sizes.masks,), generator=random).to(device) for _ in range(sizes.images)
-    ]
-    leaves = [masks.requires_grad_(training), classes.requires_grad_(training)]
+    loss = modeling.Mask2FormerLoss(Mask2FormerConfig(**numbers), weight_dict=weights).to(device)
+    masks = torch.randn(images, queries, side, side, generator=random)
+    logits = torch.randn(images, queries, classes + 1, generator=random)
+    true = torch.rand(images, count, crop, crop, generator=random) < 0.3
+    kinds = torch.randint(classes, (images, count), generator=random)
+    leaves = [t.to(device).requires_grad_(training) for t in (masks, logits)]
+    labels = [list(t.to(device)) for t in (true.float(), kinds)]
 
     def step(sample_point: Function) -> list[Tensor]:
-        before, modeling.sample_point = modeling.sample_point, sample_point
-        try:
-            torch.manual_seed(0)  # of the points
-            losses = [*loss(masks, classes, labels, kinds).values()]
-        finally:
-            modeling.sample_point = before
+        torch.manual_seed(0)  # of the points
+        with mock.patch.object(modeling, "sample_point", sample_point):
+            losses = [*loss(*leaves, *labels).values()]
         return losses + _gradients(sum(losses), leaves, training)
 
     text = (
-        f"{sizes.images} images, {sizes.queries} queries of {sizes.logits} x {sizes.logits}, "
-        f"{sizes.masks} masks of {sizes.crop} x {sizes.crop}, {sizes.points:,} points"
+        f"{images} images, {queries} queries of {side} x {side}, "
+        f"{count} masks of {crop} x {crop}, {points:,} points"
     )
     return step, text
 
 
-def point_rend(sizes: Sizes, device: torch.device, training: bool) -> tuple[Step, str]:
-    """The input of PointRend's mask head: features at uncertain points of the coarse masks."""
+def point_rend(device: torch.device, training: bool, smaller: int = 1) -> tuple[Step, str]:
+    """The input of PointRend's mask head on boxes of COCO's images: features at uncertain points of
+    the coarse masks, on a map of stride 4; and the sizes in words."""
     random = torch.Generator().manual_seed(0)
-    all_boxes = sizes.images * sizes.boxes
-    fine = torch.randn(sizes.images, sizes.channels, sizes.rows, sizes.columns, generator=random)
-    coarse = torch.randn(all_boxes, 80, 7, 7, generator=random)
+    images, boxes, count = 2, 64 // smaller, 196 // smaller  # points a box
+    channels, rows, columns = 256 // smaller, 200 // smaller, 304 // smaller
+    fine = torch.randn(images, channels, rows, columns, generator=random)
+    coarse = torch.randn(images * boxes, 80, 7, 7, generator=random)
     leaves = [t.to(device).requires_grad_(training) for t in (fine, coarse)]
-    extent = 4.0 * torch.tensor([sizes.columns, sizes.rows])
-    corner = torch.rand(sizes.images, sizes.boxes, 2, generator=random) * extent * 0.7
-    side = torch.rand(sizes.images, sizes.boxes, 2, generator=random) * extent * 0.25 + 8
-    boxes = [Boxes(b) for b in torch.cat([corner, corner + side], 2).to(device)]
-    count = max(1, sizes.points // 64)  # 196 points a box, three times as many drawn
+    extent = 4.0 * torch.tensor([columns, rows])
+    corner = torch.rand(images, boxes, 2, generator=random) * extent * 0.7
+    side = torch.rand(images, boxes, 2, generator=random) * extent * 0.25 + 8
+    of_images = [Boxes(b) for b in torch.cat([corner, corner + side], 2).to(device)]
 
     def step(point_sample: Function, fine_grained: Function) -> list[Tensor]:
         fine, coarse = leaves
         torch.manual_seed(0)
         with torch.no_grad():
-            drawn = torch.rand(all_boxes, 3 * count, 2, device=device)
+            drawn = torch.rand(len(coarse), 3 * count, 2, device=device)
             logits = point_sample(coarse[:, :1].detach(), drawn, align_corners=False)
             chosen = logits[:, 0].abs().topk(count, largest=False).indices
             points = drawn.gather(1, chosen[..., None].expand(-1, -1, 2))
-        features, _ = fine_grained([fine], [0.25], boxes, points)
+        features, _ = fine_grained([fine], [0.25], of_images, points)
         masks = point_sample(coarse, points, align_corners=False)
         together = torch.cat([features, masks], 1)  # the input of the head's MLP
         return [together, *_gradients(together.square().mean(), leaves, training)]
 
-    text = (
-        f"{sizes.images} maps of {sizes.channels} x {sizes.rows} x {sizes.columns}, "
-        f"{all_boxes} boxes, {count} points"
-    )
+    text = f"{images} maps of {channels} x {rows} x {columns}, {len(coarse)} boxes, {count} points"
     return step, text
 
 
@@ -140,46 +103,40 @@ def _gradients(loss: Any, leaves: list[Tensor], training: bool) -> list[Tensor]:
     return list(torch.autograd.grad(loss, leaves)) if training else []
 
 
-def functions(name: str) -> tuple[list[Function], list[Function]]:
-    """The functions of the package, and what `patch` puts in their places."""
-    if name == "transformers":
-        module = importlib.import_module("transformers.models.mask2former.modeling_mask2former")
-        return _before_and_after(name, module, ["sample_point"])
-    names = ["detectron2", "projects", "point_rend", "point_features"]
-    stand_ins = [ModuleType(".".join(names[: i + 1])) for i in range(len(names))]
-    vars(stand_ins[-1])["point_sample"] = detectron2_point_sample
-    vars(stand_ins[-1])["point_sample_fine_grained_features"] = detectron2_fine_grained
-    with mock.patch.dict(sys.modules, {module.__name__: module for module in stand_ins}):
-        replaced = ["point_sample", "point_sample_fine_grained_features"]
-        return _before_and_after(name, stand_ins[-1], replaced)
-
-
-def _before_and_after(
-    package: str, module: ModuleType, names: list[str]
-) -> tuple[list[Function], list[Function]]:
-    before = [getattr(module, name) for name in names]
-    with patch(package):
-        return before, [getattr(module, name) for name in names]
-
-
 STEPS = {"transformers": mask2former, "detectron2": point_rend}
 
 
+def functions(package: str) -> tuple[list[Function], list[Function]]:
+    """The functions of the package, and what `patch` puts in their places."""
+    before: dict[str, Function] = {
+        "point_sample": detectron2_point_sample,
+        "point_sample_fine_grained_features": detectron2_fine_grained,
+    }
+    if package == "transformers":
+        from transformers.models.mask2former.modeling_mask2former import sample_point
+
+        before = {"sample_point": sample_point}
+    replace = {target.name: target.replace for target in PACKAGES[package]}
+    return [*before.values()], [replace[name](function) for name, function in before.items()]
+
+
 def prepared(
-    name: str, sizes: Sizes, device: torch.device, training: bool
+    name: str, device: torch.device, training: bool, smaller: int = 1
 ) -> tuple[dict[str, Callable[[], list[Tensor]]], str]:
     """The step before and after the patch, compared, and its sizes in words.
+
+    Args:
+        smaller: what sizes are divided by.
 
     Raises:
         AssertionError: a result or gradient differs by more than TOLERANCE.
     """
-    step, text = STEPS[name](sizes, device, training)
+    step, text = STEPS[name](device, training, smaller)
     before, after = functions(name)
-    expected, actual = step(*before), step(*after)
-    for i, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
+    for i, (ours, theirs) in enumerate(zip(step(*after), step(*before), strict=True)):
         error = ((ours - theirs).norm() / theirs.norm()).item()
         assert error <= TOLERANCE, f"result {i}: relative error {error:.2g}"
-    return {"after": lambda: step(*after), "before": lambda: step(*before)}, text
+    return {"before": lambda: step(*before), "after": lambda: step(*after)}, text
 
 
 @pytest.mark.benchmark(timer=clock(DEVICE))
@@ -188,14 +145,12 @@ def prepared(
 def test_patch(benchmark: Any, ledger: Ledger, name: str, training: bool) -> None:
     direction = "training" if training else "forward"
     with torch.set_grad_enabled(training):
-        calls, sizes = prepared(name, Sizes(), DEVICE, training)
-        memory = {when: peak_bytes(call, DEVICE) for when, call in calls.items()}
+        calls, sizes = prepared(name, DEVICE, training)
+        line: dict[str, Any] = {"case": name, "direction": direction, "sizes": sizes}
+        line |= {f"{when}_peak_bytes": peak_bytes(call, DEVICE) for when, call in calls.items()}
         benchmark.group = f"patch {name}, {direction}: {sizes}"
-        samples = in_turns(benchmark, {when: [call] for when, call in calls.items()}, "after")
-    if samples:
-        figures: dict[str, Any] = {"case": name, "direction": direction, "sizes": sizes}
-        for when in calls:
-            summary = samples[when].summary() | {"peak_bytes": memory[when]}
-            figures |= {f"{when}_{key}": value for key, value in summary.items()}
-        benchmark.extra_info.update(append("patches", ledger.run, figures))
+        figures = in_turns({when: [call] for when, call in calls.items()}, DEVICE, benchmark)
+    for when in calls:
+        line |= {f"{when}_{key}": figure for key, figure in figures[when].items()}
+    ledger.write(benchmark, "patches", line)
     free(DEVICE)

@@ -1,5 +1,8 @@
 """Timing: peers take turns in rounds, so that drift of the machine hits all alike.
 
+pytest-benchmark times one function after another, and a drift of the machine in between would pass
+for a difference. So it times one peer of each round, after all others had their turn in it.
+
 Warm calls follow one another. Before a cold call on a CPU a buffer is touched that takes the place
 of everything in the caches; on a GPU cold calls rotate through copies of the inputs (inputs.py).
 
@@ -14,7 +17,6 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -34,91 +36,87 @@ BUSY_BYTES, BUSY_SECONDS = 256 << 20, 0.1
 COLD_BYTES = 64 << 20
 
 
-@dataclass
-class Samples:
-    """Seconds of every call; `host`: seconds until one returns, a GPU not awaited (0: a CPU)."""
-
-    warm: list[float] = field(default_factory=list)
-    cold: list[float] = field(default_factory=list)
-    host: float = 0.0
-
-    def summary(self) -> dict[str, float]:
-        """Median, 20th and 80th percentile, and their number: of warm calls, and of cold ones."""
-        figures: dict[str, float] = {}
-        for prefix, seconds in (("", self.warm), ("cold_", self.cold)):
-            if seconds:
-                quantiles = np.quantile(seconds, (0.5, 0.2, 0.8)).tolist()
-                names = (f"{prefix}median", f"{prefix}p20", f"{prefix}p80")
-                figures |= zip(names, quantiles, strict=True)
-                figures[f"{prefix}samples"] = len(seconds)
-        return figures
+Figures = dict[str, float]
 
 
-class Turns:
-    """Peers that take turns.
+def summary(seconds: Sequence[float], prefix: str = "") -> Figures:
+    """Median, 20th and 80th percentile, and how many there are; nothing of none."""
+    if not seconds:
+        return {}
+    median, p20, p80 = np.quantile(seconds, (0.5, 0.2, 0.8)).tolist()
+    figures = {"median": median, "p20": p20, "p80": p80, "samples": len(seconds)}
+    return {f"{prefix}{name}": figure for name, figure in figures.items()}
+
+
+class _Peer:
+    """The turns of one peer. Its call has run before: compilation and tuning are over."""
+
+    def __init__(self, copies: Sequence[Function], device: torch.device) -> None:
+        self._device, self._call, self._copies = device, copies[0], itertools.cycle(copies)
+        self.host = host_seconds(self._call, device)
+        (first,) = time_calls([self._call], device, self.host)
+        self._slow = first > SLOW
+        self.rounds = ROUNDS_OF_SLOW if self._slow else ROUNDS
+        self._count = max(1, min(CALLS[device.type], int(SLOT[device.type] / max(first, 1e-6))))
+        self.warm: list[float] = []
+        self.cold: list[float] = []
+
+    def next_copy(self) -> Function:
+        """The call on the copy of the inputs that was longest ago."""
+        return next(self._copies)
+
+    def turn_warm(self) -> None:
+        """One more call is not counted: it finds the caches full of what the last peer left."""
+        uncounted = 0 if self._slow else 1
+        calls = [self._call] * (uncounted + self._count)
+        self.warm += time_calls(calls, self._device, self.host)[uncounted:]
+
+    def turn_cold(self) -> None:
+        """As many calls on a GPU, one on a CPU."""
+        count = 1 if self._device.type == "cpu" else self._count
+        calls = [self.next_copy() for _ in range(count)]
+        self.cold += time_calls(calls, self._device, self.host, cold=True)
+
+
+def in_turns(
+    calls: Mapping[str, Sequence[Function]], device: torch.device, benchmark: Any = None
+) -> dict[str, Figures]:
+    """Peers take turns: summaries of their warm calls and, with the prefix `cold_`, of cold ones.
 
     Args:
-        calls: for each peer the same call on one copy of the inputs or more. Each has run before:
-            compilation and tuning are over.
+        calls: for each peer the same call on one copy of the inputs or more. Each has run before.
         device: the CPU or a GPU.
+        benchmark: pytest-benchmark's fixture. It times the last peer's cold calls, one a round, by
+            its own clock; where it is disabled that peer has none.
     """
+    peers = {name: _Peer(copies, device) for name, copies in calls.items()}
+    timed = list(peers.values())[-1] if benchmark else None
+    shuffled = random.Random(0)  # so that nobody always follows the same neighbour
+    numbers = itertools.count()
 
-    def __init__(self, calls: Mapping[str, Sequence[Function]], device: torch.device) -> None:
-        self.device, self._number = device, 0
-        self._warm = {name: copies[0] for name, copies in calls.items()}
-        self._copies = {name: itertools.cycle(copies) for name, copies in calls.items()}
-        self._shuffled = random.Random(0)  # so that nobody always follows the same neighbour
-        self.samples: dict[str, Samples] = {}
-        self._first: dict[str, float] = {}
-        for name, call in self._warm.items():
-            host = host_seconds(call, device)
-            self.samples[name] = Samples(host=host)
-            (self._first[name],) = time_calls([call], device, host)
+    def take_turns() -> None:
+        number = next(numbers)
+        order = [peer for peer in peers.values() if number < peer.rounds]
+        shuffled.shuffle(order)
+        for peer in sorted(order, key=lambda peer: peer is timed):
+            peer.turn_warm()
+            if peer is not timed:
+                peer.turn_cold()
 
-    def rounds_of(self, name: str) -> int:
-        """Rounds that a peer has a turn in."""
-        return ROUNDS_OF_SLOW if self._first[name] > SLOW else ROUNDS
+    if timed is None:
+        for _ in range(max((peer.rounds for peer in peers.values()), default=0)):
+            take_turns()
+    else:
 
-    def next_copy(self, name: str) -> Function:
-        """The peer's call on the copy of the inputs that was longest ago."""
-        return next(self._copies[name])
+        def setup() -> tuple[tuple[Function], dict[str, object]]:
+            take_turns()
+            make_cold(device, timed.host)
+            return (timed.next_copy(),), {}
 
-    def round(self, left: str | None = None) -> None:
-        """A turn for each peer.
-
-        Args:
-            left: a peer whose turn comes last, and whose cold call is left to the caller; all is
-                prepared for it.
-        """
-        order = [name for name in self._warm if self._number < self.rounds_of(name)]
-        self._shuffled.shuffle(order)
-        self._number += 1
-        for name in sorted(order, key=lambda name: name == left):
-            self._turn(name, name == left)
-
-    def _turn(self, name: str, left: bool) -> None:
-        samples, device = self.samples[name], self.device
-        slow = self._first[name] > SLOW
-        count = int(SLOT[device.type] / max(self._first[name], 1e-6))
-        count = max(1, min(CALLS[device.type], count))
-        # One more, not counted: it finds the caches full of what the last peer left there.
-        warm = time_calls([self._warm[name]] * (count + (not slow)), device, samples.host)
-        samples.warm += warm if slow else warm[1:]
-        if left:
-            make_cold(device, samples.host)
-        else:
-            batch = [self.next_copy(name) for _ in range(1 if device.type == "cpu" else count)]
-            samples.cold += time_calls(batch, device, samples.host, cold=True)
-
-
-def interleaved(
-    calls: Mapping[str, Sequence[Function]], device: torch.device
-) -> dict[str, Samples]:
-    """All rounds of the turns; see :class:`Turns`."""
-    turns = Turns(calls, device)
-    for _ in range(max(map(turns.rounds_of, calls), default=0)):
-        turns.round()
-    return turns.samples
+        benchmark.pedantic(lambda call: call(), setup=setup, rounds=timed.rounds)
+        if benchmark.enabled:
+            timed.cold += benchmark.stats.stats.data
+    return {name: summary(p.warm) | summary(p.cold, "cold_") for name, p in peers.items()}
 
 
 def time_calls(

@@ -15,7 +15,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-ITEMSIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+import torch
+
 CORNERS = 4  # cells that one point is interpolated from
 POINT_BYTES = 16  # (x, y) as int64
 CPU_SIDE = 128
@@ -67,7 +68,7 @@ class Workload:
     @property
     def itemsize(self) -> int:
         """Bytes of an element of maps and weights."""
-        return ITEMSIZES[self.dtype]
+        return getattr(torch, self.dtype).itemsize
 
     def flops(self, rows: int, training: bool) -> float:
         """FLOPs of the matrix products over `rows` hypercolumns, rows x C by C x D.
@@ -206,8 +207,19 @@ def registry(on_cpu: bool) -> list[Workload]:
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
 
 
+#: DatasetGAN's number of classifiers, and the width of their first layers.
+MEMBERS, MEMBER_WIDTH = 10, 128
+
+
+def ensemble(on_cpu: bool) -> Workload:
+    """W5's maps and points; the weight holds all members, one under the other."""
+    sizes = replace(WORKLOADS[4], name="ensemble", family="ensemble", value=MEMBERS)
+    sizes = for_cpu(sizes) if on_cpu else replace(sizes, dtype="bfloat16")
+    return replace(sizes, out_features=MEMBERS * MEMBER_WIDTH)
+
+
 #: Three maps of eight channels and a few cells, four points, eight outputs.
-TINY = Workload("tiny", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="overhead")
+TINY = Workload("host call", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="host")
 
 
 def random_workloads(count: int = 30, seed: int = 0) -> list[Workload]:

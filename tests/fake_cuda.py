@@ -197,7 +197,6 @@ def pytest_load_initial_conftests() -> None:
     FakeCuda().install(pytest.MonkeyPatch())
     OnCpu().__enter__()
     driver.set_active(_Driver("sm_90"))  # kernels are compiled for it (compile_only.py)
-    import bench.networks
     import bench.table4
     from bench import machine, workloads
 
@@ -206,7 +205,7 @@ def pytest_load_initial_conftests() -> None:
         replace(w, **small, out_features=11)  # type: ignore[arg-type]
         for w in workloads.WORKLOADS
     )
-    sizes = bench.networks.Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
+    sizes = bench.table4.Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
     bench.table4.SIZES["cuda"] = sizes
     machine.SIZES["cuda"] = (64, 1)
     assert str(machine.DEVICE) == "cuda:0"

@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import compare, results, timing
-from bench.report import WANTED
+import pandas as pd
+
+from bench import compare, results, tables, timing
 from bench.report_planner import letters
+from bench.report_table4 import latest_rows
 from bench.table4 import PAPER
 from bench.workloads import WORKLOADS, Workload
 from pixelnet_triton import explain
@@ -172,10 +174,10 @@ def _measured() -> list[Quote]:
 
 def _models() -> list[Quote]:
     """The sizes of Table 4's models, with the channels added up and with the paper's count."""
-    rows = {row["row"]: row for row in results.latest_rows(results.read("table4"), CPU)}
+    rows = latest_rows(tables.measured("table4"))[CPU]
     made = []
     for name in ("sparse fc-1", "sparse fc-2", "sparse fc-3", "sparse conv-7 fc-3"):
-        row = rows[name]
+        row = rows.loc[name]
         width = row["classes"] if row["fc"] == 1 else row["hidden"]
         more = 1056 - 832  # what the paper counts beyond the channels of conv-{1_2, 3_3, 5_3}
         ours, theirs = (row["parameters"] * 4e-6, (row["parameters"] + more * width) * 4e-6)
@@ -219,20 +221,19 @@ def _choice(w: Workload) -> str:
 
 def _passes() -> list[Quote]:
     """Whole passes on a GPU: of what bench.report shows, and the fastest of the routes tried."""
-    lines = results.shown(results.read("first_layer"))
-    shown = results.by_case(results.fullest_run(lines, GPU, "case", WANTED))
-    routes_tried = results.read("h200-routes")[1:]  # after the line that says how it was measured
+    run = tables.runs(tables.measured("first_layer"), "case", tables.WANTED)[GPU]
+    shown = 1e6 * run[run.direction == "forward"].pivot(
+        index="case", columns="peer", values="median"
+    )
+    # After the line that says how they were measured.
+    tried = pd.DataFrame(results.read("h200-routes")[1:])
+    tried = tried[tried.workload.isin(tables.WANTED)]
+    fastest = tried.groupby(["workload", "pass"]).us.min().unstack()
     made = []
-    for name in ("W1", "W2", "W3", "W4", "W5"):
-        fastest = {
-            way: min(r["us"] for r in routes_tried if (r["workload"], r["pass"]) == (name, way))
-            for way in ("forward", "backward")
-        }
-        peers = shown.get((name, "forward"), {})
-        ours, product = (peers.get(peer, {}).get("median") for peer in ("auto", "product_fused"))
-        forward = 1e6 * ours if ours else fastest["forward"]
-        alone = f"{1e6 * product:.3g}" if product else ""
-        words = f"| {name} | {forward:.3g} | {alone} | {fastest['backward']:.3g} |"
+    for name, us in fastest.join(shown).iterrows():
+        forward = us.forward if pd.isna(us.auto) else us.auto
+        alone = "" if pd.isna(us.product_fused) else f"{us.product_fused:.3g}"
+        words = f"| {name} | {forward:.3g} | {alone} | {us.backward:.3g} |"
         made.append(Quote("docs/kernels.md", "bench/results", words))
     return made
 

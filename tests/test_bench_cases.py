@@ -51,7 +51,7 @@ def test_peers_execute_the_products_they_declare_and_no_more(name: str, training
         pytest.skip("no backward pass")
     case = Case(SMALL, training)
     peer = peer_of(name, case, CPU)
-    call = prepare(peer, make_inputs(SMALL, CPU).requires_grad_(training)).once(training)
+    call = prepare(peer, make_inputs(SMALL, CPU).requires_grad_(training))
     fused = {torch.ops.aten._addmm_activation: _addmm_flops}
     counter = FlopCounterMode(display=False, custom_mapping=fused)
     with counter, torch.set_grad_enabled(training):

@@ -6,20 +6,19 @@ The benchmarks themselves are run so by `selfcheck --dry`, which takes these tes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from bench import compare_side, machine, table4
+from bench import compare_side, machine
 from bench.accuracy import full_float32
-from bench.compare import comparisons
-from bench.measure import measure_case
+from bench.compare import selected
+from bench.measure import Preparation
 from bench.memory import peak_bytes
-from bench.networks import Network, Sizes
 from bench.peers import names_for
-from bench.timing import Turns, clock, time_calls
+from bench.table4 import Network, Sizes, Training
+from bench.timing import clock, in_turns, time_calls
 from bench.workloads import Case, Workload
 
 from .fake_cuda import FakeCuda, OnCpu
@@ -58,13 +57,9 @@ def test_clocks_are_events(cuda: FakeCuda) -> None:
 
 def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
     made: list[int] = []
-    turns = Turns({"peer": [lambda i=i: made.append(i) for i in range(3)]}, GPU)  # type: ignore[misc]
-    made.clear()
-    turns.round()
-    warm, cold = made[:5], made[5:]
-    assert set(warm) == {0}
-    assert cold[:4] == [0, 1, 2, 0]
-    assert turns.samples["peer"].host > 0
+    in_turns({"peer": [lambda i=i: made.append(i) for i in range(3)]}, GPU)  # type: ignore[misc]
+    asked = made[5:]  # after the host's time, and one call that tells how many a turn has
+    assert asked == [0] * 5 + [0, 1, 2, 0] + [0] * 5 + [1, 2, 0, 1]
 
 
 def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +73,7 @@ def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
     names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
-    for line in measure_case(case, names, GPU).values():
+    for line in Preparation(case, GPU).measure(names).values():
         assert line["samples"] == line["cold_samples"] > 1
         json.dumps(line)
 
@@ -88,26 +83,17 @@ def test_what_does_not_fit_is_told(cuda: FakeCuda, monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("bench.measure.peak_bytes", full)
-    (line,) = measure_case(Case(SMALL, False), ["auto"], GPU).values()
+    (line,) = Preparation(Case(SMALL, False), GPU).measure(["auto"]).values()
     assert line["problem"] == "out of memory"
 
 
-def _repeat(update: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        update()
-
-
 @pytest.mark.parametrize("mode", ["dense", "sparse", "backbone"])
-def test_a_row_of_table4(
-    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
-) -> None:
-    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
-    monkeypatch.setitem(table4.ROWS, "row", Network(mode, 1))
-    sizes = Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16)
-    line = table4.measure_row("row", sizes, GPU, {"device": "X"}, 0, _repeat)
-    assert line["samples"] == 3
-    assert line["memory_bytes"] == 4096
-    assert line["spread"][0] <= line["updates_per_second"] <= line["spread"][1]
+def test_a_row_of_table4(cuda: FakeCuda, mode: str) -> None:
+    training = Training(
+        Network(mode, 1), Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16), GPU
+    )
+    training.update()
+    assert training.figures()["memory_bytes"] == 4096
     assert cuda.calls["reset_peak_memory_stats"] == 1
 
 
@@ -122,6 +108,6 @@ def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("word", ["small-16", "host"])
 def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
     side = compare_side.Side(GPU)
-    for case in comparisons([word], on_cpu=False):
+    for case in selected([word], on_cpu=False):
         assert side.prepare(case)[0] > 0
         assert len(side.time(4)) == 4

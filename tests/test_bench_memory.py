@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.memory import high_water_mark, in_own_process, peak_bytes, saved_storages
+from bench.memory import high_water_mark, peak_bytes, saved_storages
+from bench.own_process import Ended, Failed, in_own_process
 
 CPU = torch.device("cpu")
 
@@ -27,55 +27,55 @@ def test_peak_counts_blocks_that_lived_together() -> None:
     assert 8 << 20 <= peak < (8 << 20) + (64 << 10)
 
 
-def _touch(megabytes: int) -> Iterator[int]:
-    torch.ones(1 << 18).sum()  # starts threads
-    before = high_water_mark()
-    for _ in range(2):
+class Object:
+    """Of another process."""
+
+    def __init__(self) -> None:
+        torch.ones(1 << 18).sum()  # starts threads
+        self.before = high_water_mark()
+
+    def touch(self, megabytes: int) -> int:
         torch.ones(megabytes << 18).sum()
-        yield high_water_mark() - before
+        return high_water_mark() - self.before
+
+    def fail(self) -> None:
+        raise ValueError("as it should")
+
+    def die(self) -> None:
+        os._exit(9)
+
+    def oom_score(self) -> str:
+        return Path("/proc/self/oom_score_adj").read_text().strip()
 
 
 def test_high_water_mark_agrees_with_the_allocator_where_both_must() -> None:
     expected = 64 << 20
     counted = peak_bytes(lambda: torch.ones(64 << 18).sum(), CPU)
     assert counted == pytest.approx(expected, abs=4096)
-    marks = list(in_own_process(_touch, 64))
+    with in_own_process("it", Object, preload="bench.table4") as ask:
+        marks = [ask("touch", 64) for _ in range(2)]
     assert marks == [pytest.approx(expected, rel=0.1)] * 2
 
 
-def _fail() -> Iterator[int]:
-    yield 1
-    raise ValueError("as it should")
-
-
-def _die() -> Iterator[int]:
-    yield 1
-    os._exit(9)
-
-
 def test_errors_of_another_process_come_back() -> None:
-    values = in_own_process(_fail)
-    assert next(values) == 1
-    with pytest.raises(ValueError, match="as it should"):
-        next(values)
-    with pytest.raises(MemoryError, match="was killed"):
-        list(in_own_process(_die))
-
-
-def _oom_score() -> Iterator[str]:
-    yield Path("/proc/self/oom_score_adj").read_text().strip()
+    with in_own_process("it", Object) as ask:
+        with pytest.raises(Failed, match="it: ValueError: as it should"):
+            ask("fail")
+        with pytest.raises(Ended, match="it: the process ended"):
+            ask("die")
+        with pytest.raises(Ended, match="it: the process ended"):
+            ask("touch", 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has such a score")
 def test_another_process_is_the_first_to_end_where_memory_runs_out() -> None:
-    assert list(in_own_process(_oom_score)) == ["1000"]
+    with in_own_process("it", Object) as ask:
+        assert ask("oom_score") == "1000"
 
 
-def test_another_process_ends_when_no_more_is_wanted() -> None:
-    values = in_own_process(_touch, 1)
-    next(values)
-    (process,) = multiprocessing.active_children()
-    values.close()  # type: ignore[attr-defined]
+def test_another_process_ends_with_its_block() -> None:
+    with in_own_process("it", Object):
+        (process,) = multiprocessing.active_children()
     assert not process.is_alive()
 
 

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+pytest.importorskip("pandas")
+
 from bench import compare, planner_regret, plots, report, report_planner, results
 from bench.results import duration, size
 from bench.workloads import registry
@@ -55,6 +57,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for direction in ("forward", "training"):
             for factor, peer in enumerate(("auto", "grid_sample", "dense")):
                 figures = line(workload, direction, peer, 1e-3 * 10**factor)
+                figures["times_auto"] = 10**factor
                 results.append("first_layer", RUN, figures)
             wrong = {**line(workload, direction, "masked", 1), "problem": "wrong: by far"}
             results.append("first_layer", RUN, {k: v for k, v in wrong.items() if k != "median"})
@@ -62,26 +65,26 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         figures = {"row": row, "mode": row.split()[0], "fc": 3, "features": 832, "side": 224}
         figures |= {"samples_per_image": 2000, "hidden": 4096, "classes": 60, "scaled": False}
         figures |= {"memory_bytes": memory, "parameters": 10**7, "updates_per_second": speed}
+        figures |= {"spread": [0.9 * speed, 1.1 * speed]}
         results.append("table4", RUN, {**figures, "median": 1 / speed, "samples": 3})
     return tmp_path
 
 
 def test_blocks_hold_the_measured_ratios(measured: Path) -> None:
     summary = report.summary_block()
-    row = "**1 ms, 1 MB** |  |  | 10x time, 10x memory | 100x time, 100x memory"
+    row = "**1 ms, 1 MB** | 10x time, 10x memory | 100x time, 100x memory"
     assert f"| W1 | forward | {row}" in summary
     assert f"| W1 | training | {row}" in summary
     assert (
         "A Device; torch 2.13.0, Python 3.12.0, commit 012345678; 2026-01-02 03:04 UTC" in summary
     )
-    assert "10.0 times the memory and 20.0 times the time" in summary
+    assert "| dense fc-3 | 10.0x | 8.4x |  | more than 20x | 20.0x | 16.4x | 24.4x |" in summary
     everything = report.results_block()
     assert "wrong" in everything
     assert "float32 400 GFLOP/s, copy 20 GB/s" in everything
-    assert "| sparse fc-3 | 832 | 3 | 2,000 | 200 | 40 | 10 | 465 | 144 | 24.5 |" in everything
-    assert (
-        "| dense fc-3 | 832 | 3 | 50,176 | 2,000 | 40 | 0.5 | 3,914 | 1,232 | 1.4 |" in everything
-    )
+    sparse, dense = "200 | 40 | 10 | 9 | 11", "2,000 | 40 | 0.5 | 0.45 | 0.55"
+    assert f"| sparse fc-3 | 832 | 3 | 2,000 | {sparse} | 465 | 144 | 24.5 |" in everything
+    assert f"| dense fc-3 | 832 | 3 | 50,176 | {dense} | 3,914 | 1,232 | 1.4 |" in everything
 
 
 def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
         for workload in workloads[:2]:
             figures = line(workload, "training", "auto", 4e-3)
             results.append("first_layer", {**short, "device": device}, figures)
-    first, _, second = report.results_block().partition("## Another")
+    second, _, first = report.results_block().partition("## A Device")
     assert "2026-01-02 03:04 UTC." in first
     assert "cut short" not in first
     assert "The run was cut short: W3, W4, W5 did not run." in second
@@ -100,13 +103,13 @@ def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
 
 def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
-    assert "No results yet" in report_planner.planner_block()
+    assert report_planner.planner_block() == ""
     gathered, projected = "two_step:gather", "two_step:project_gather"
     layer = {"channels": 8, "rows": 4, "columns": 4, "channels_last": True}
     call = {"layers": [layer], "batch": 1, "points": 32, "out_features": 16, "itemsize": 4}
     figures = {
         "call": {**call, "ragged": False, "training": True},
-        "clock": "wall",
+        "profile": "a profile",
         "chosen": gathered,
         "measured": {gathered: 5.0, projected: 2.0},
         "predicted": {gathered: 3.0, projected: 2.5},
@@ -121,9 +124,10 @@ def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     results.append("planner_regret", old, {**figures, "call": figures["call"] | sizes})
     latest, _, oldest = report_planner.planner_block().partition("## Old, 2 threads, 2025-01-02")
     row = "1 | 0 | 100.0% | 100.0% | 1.50x | 1.50x | 0 | 25% | 25% |"
-    assert "## A Device, 2026-01-02, commit 012345678" in latest
-    assert f"| training, float32: up to 2^18 values | {row}" in latest
-    assert f"| training, float32: W1 to W5 | {row}" in oldest
+    assert "## A Device, 2026-01-02\n" in latest
+    assert "commit 012345678; 2026-01-02 03:04 UTC. Profile: a profile." in latest
+    assert f"| training, float32 | up to 2^18 values | {row}" in latest
+    assert f"| training, float32 | W1 to W5 | {row}" in oldest
     choice = "training, float32 | g | p | 4 s | 3 s | 100.0% | 1.25x | 1.50x |"
     assert f"| W1 | 1 | channels_last | {choice}" in oldest
 
@@ -137,7 +141,7 @@ def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
             cold = {f"cold_{key}": 3 * figures[key] for key in ("median", "p20", "p80")}
             figures |= {**cold, "times_auto": 10.0**factor, "cold_times_auto": 7.0**factor}
             results.append("first_layer", later, figures)
-    assert "**3 ms, 1 MB** |  |  | 7.00x time, 10x memory" in report.summary_block()
+    assert "**3 ms, 1 MB** | 7.00x time, 10x memory" in report.summary_block()
     time, _, warm = report.results_block().partition("### The same, warm")
     assert "| W1 | training | 3 ms | 30 ms |" in time
     assert "| W1 | training | 1 ms | 10 ms |" in warm
@@ -146,25 +150,50 @@ def test_cold_calls_are_shown_where_they_were_measured(measured: Path) -> None:
 def test_a_block_is_replaced_and_nothing_else(measured: Path) -> None:
     start = "<!-- figures: summary (python -m bench.report) -->"
     end = "<!-- end of figures: summary -->"
-    text, names = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
-    assert names == ["summary"]
-    assert text == f"before\n{start}\n\n{report.summary_block()}\n{end}\nafter\n"
-    assert report.replaced(text)[0] == text
-    assert report.replaced("no markers") == ("no markers", [])
+    text = report.replaced(f"before\n{start}\nold\n{end}\nafter\n")
+    assert text == f"before\n{start}\n\n{report.summary_block()}\n\n{end}\nafter\n"
+    assert report.replaced(text) == text
+    assert report.replaced("no markers") == "no markers"
+
+
+def test_the_table_of_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    times = {"before_cold_median": 3e-3, "after_cold_median": 2e-3}
+    memory = {"before_peak_bytes": 5e6, "after_peak_bytes": 4e6}
+    step = {"case": "detectron2", "direction": "forward", "sizes": "64 boxes", **times, **memory}
+    results.append("patches", RUN | {"date": "2025-01-02T03:04"}, step | {"before_cold_median": 9})
+    results.append("patches", RUN, step)
+    text = report.patches_block()
+    assert "| forward | 3 ms | 2 ms | 1.50x | 5 MB | 4 MB |" in text
+    assert "64 boxes." in text
+    assert "9 s" not in text, "of an older run"
+
+
+def test_the_table_of_ensembles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
+    for peer, seconds in (("one call", 2e-3), ("ten calls", 5e-3)):
+        figures = {"peer": peer, "direction": "training", "sizes": "W5", "median": 1.0}
+        cold = {"cold_median": seconds, "median_of_one_call": 1.0, "cold_median_of_one_call": 2e-3}
+        results.append("ensemble", RUN, {**figures, **cold})
+    assert "|  | one call | ten calls |\n" in report.ensemble_block()
+    assert "| training | 2 ms | 5 ms (2.50x) |\n" in report.ensemble_block()
 
 
 def test_without_results_there_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
-    assert "make bench" in report.summary_block()
+    for name in report.BLOCKS:
+        start, end = f"<!-- figures: {name} (python -m bench.report) -->", "<!-- end of figures: "
+        assert "docs/benchmarks.md" in report.replaced(f"{start}\n{end}{name} -->")
     with pytest.raises(SystemExit):
         plots.main([])
 
 
 def test_committed_figures_are_what_the_results_say() -> None:
-    for name in report.FILES:
-        text = (report.ROOT / name).read_text()
-        assert report.replaced(text)[0] == text, "python -m bench.report"
-        assert report.replaced(text)[1], f"{name} has no block"
+    texts = [path.read_text(encoding="utf-8") for path in report.FILES]
+    for text in texts:
+        assert report.replaced(text) == text, "python -m bench.report"
+    blocks = [match["name"] for match in report.BLOCK.finditer("".join(texts))]
+    assert sorted(blocks) == sorted(report.BLOCKS), "each stands in one place"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")

@@ -8,58 +8,88 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import planner_regret, results
+pytest.importorskip("pandas")
+
+import pandas as pd
+
+from bench import planner_regret, results, tables
 from bench.planning import plan_of
-from bench.table4_text import table4_claims
+from bench.report_table4 import latest_rows, table4_claims
 from bench.workloads import WORKLOADS, Case, Workload, small_workloads
 
 CPU = torch.device("cpu")
 SMALL = Workload("small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, out_features=11)
 
 
-def test_results_come_back_by_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been measured yet, and there is no folder."""
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path / "new"))
+
+
+def test_a_run_is_the_latest_of_the_fullest() -> None:
     assert results.read("first_layer") == []
-    for date, cases in (("1", "ab"), ("2", "ab"), ("3", "a")):
+    assert tables.runs(tables.measured("first_layer"), "case", {"a", "b"}) == {}
+    for date, cases in (("1", "ab"), ("2", "ab"), ("3", "a"), ("4", "c")):
         for case in cases:
             results.append("first_layer", {"device": "X", "date": date}, {"case": case})
     results.append("first_layer", {"device": "Y", "date": "4"}, {"case": "a"})
-    lines = results.read("first_layer")
-    assert results.devices(lines) == ["Y", "X"]
-    run = results.complete_run(lines, "X", "case", {"a", "b"})
-    assert [(line["date"], line["case"]) for line in run] == [("2", "a"), ("2", "b")]
-    assert results.complete_run(lines, "Y", "case", {"a", "b"}) == []
+    results.append("first_layer", {"device": "Z", "date": "5"}, {"case": "c"})
+    runs = tables.runs(tables.measured("first_layer"), "case", {"a", "b"})
+    assert list(runs) == ["Y", "X"], "the device measured last first, and none without a wanted one"
+    assert runs["X"][["date", "case"]].to_numpy().tolist() == [["2", "a"], ["2", "b"]]
+    assert runs["Y"].case.tolist() == ["a"]
+
+
+def table4(rows: dict[str, tuple[float, float]], **figures: object) -> pd.DataFrame:
+    """Rows with these bytes and updates a second."""
+    sizes = {"side": 224, "samples_per_image": 2000, "spread": None}
+    run = {"device": "X", "date": "2026-01-02", "scaled": False, **sizes, **figures}
+    lines = [
+        {**run, "row": name, "memory_bytes": memory, "updates_per_second": speed}
+        for name, (memory, speed) in rows.items()
+    ]
+    return pd.DataFrame(lines)
 
 
 def test_rows_of_table4_are_the_latest_at_full_size() -> None:
-    lines = [
-        {"device": "X", "row": "a", "scaled": False, "value": 1},
-        {"device": "X", "row": "a", "scaled": False, "value": 2},
-        {"device": "X", "row": "b", "scaled": True, "value": 3},
-        {"device": "Y", "row": "b", "scaled": True, "value": 4},
-    ]
-    assert [row["value"] for row in results.latest_rows(lines, "X")] == [2]
-    assert [row["value"] for row in results.latest_rows(lines, "Y")] == [4]
+    names = ("sparse fc-1", "dense fc-1", "sparse fc-1", "sparse fc-2", "backbone")
+    lines = pd.concat([table4({name: (value, 1)}) for value, name in enumerate(names)])
+    lines["scaled"] = [False, False, False, True, True]
+    lines["device"] = ["X"] * 4 + ["Y"]
+    rows = latest_rows(lines)
+    assert rows["X"].memory_bytes.to_dict() == {"dense fc-1": 1, "sparse fc-1": 2}
+    assert rows["X"].index.tolist() == ["dense fc-1", "sparse fc-1"], "in the paper's order"
+    assert rows["Y"].index.tolist() == ["backbone"]
+
+
+def claims(lines: pd.DataFrame) -> list[str]:
+    return table4_claims(latest_rows(lines)["X"]).split("\n")[4:]
 
 
 def test_claims_are_ratios_of_rows() -> None:
-    def row(name: str, memory: float, speed: float) -> results.Line:
-        sizes = {"side": 224, "samples_per_image": 2000}
-        return {"row": name, "memory_bytes": memory, "updates_per_second": speed, **sizes}
+    rows = {"dense fc-3": (1100, 1), "sparse fc-3": (200, 8), "backbone": (100, 9)}
+    ratios = "5.5x | 8.4x | 10.0x | more than 20x | 8.0x |  |  | 17.5x"
+    assert claims(table4(rows)) == [f"| dense fc-3 | {ratios} |"]
+    del rows["backbone"]
+    ratios = "5.5x | 8.4x |  | more than 20x | 8.0x |  |  | 17.5x"
+    assert claims(table4(rows)) == [f"| dense fc-3 | {ratios} |"]
+    del rows["dense fc-3"]
+    assert claims(table4(rows)) == []
 
-    text = table4_claims(
-        [row("dense fc-3", 1100, 1), row("sparse fc-3", 200, 8), row("backbone", 100, 9)]
-    )
-    assert "5.5 times the memory and 8.0 times the time" in text
-    assert "in the paper's table 8.4 and 17.5" in text
-    assert "10.0 times the memory" in text
+
+def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
+    lines = table4({"dense fc-3": (400, 2), "masked fc-3": (400, 4), "sparse fc-3": (200, 8)})
+    lines["spread"] = [[1.0, 4.0], None, [8.0, 8.0]]
+    dense, masked = claims(lines)
+    assert "| 4.0x | 2.0x | 8.0x | 17.5x |" in dense
+    assert "| 2.0x |  |  | 4.8x |" in masked
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
 def test_regret_is_measured_checked_and_written(
-    training: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    training: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     monkeypatch.setattr("bench.timing.ROUNDS", 1)
     small = [w for w in small_workloads() if w.name in ("small-16", "small-ragged")]
     monkeypatch.setitem(planner_regret.KINDS, "small", lambda: small)
@@ -90,21 +120,28 @@ def test_plans_that_are_tried() -> None:
         assert "project" not in plan.layers[0], "that would take minutes"
 
 
+def test_a_run_is_named_by_device_versions_commit_and_date() -> None:
+    run = {
+        "device": "X",
+        "torch": "2.13.0",
+        "commit": "0123456789ab",
+        "date": "2026-01-02T03:04:05",
+    }
+    assert tables.identity(run) == "X; torch 2.13.0, commit 012345678; 2026-01-02 03:04 UTC."
+    run |= {"python": "3.12.0", "commit": "0123456789ab+changes", "scaled": True}
+    assert tables.identity(run) == (
+        "X; torch 2.13.0, Python 3.12.0, commit 012345678, with uncommitted changes; "
+        "2026-01-02 03:04 UTC. Sizes scaled down for a CPU."
+    )
+
+
 def test_lines_of_older_results_are_read() -> None:
-    old = {"median": 2.0, "p20": 1.0, "times_auto": 1.2}
+    old = {"median": 2.0, "p20": 1.0, "times_auto": 1.2, "scaled": False}
     cold = {"cold_median": 3.0, "cold_p20": 2.5, "cold_times_auto": 1.4}
-    first, second = results.shown([old, old | cold])
-    assert first == old
-    assert (second["median"], second["p20"], second["warm_median"]) == (3.0, 2.5, 2.0)
-    assert (first["times_auto"], second["times_auto"]) == (1.2, 1.4)
-
-
-def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
-    def row(name: str, speed: float, **more: object) -> results.Line:
-        sizes = {"side": 224, "samples_per_image": 2000, "memory_bytes": 1.0}
-        return {"row": name, "updates_per_second": speed, **sizes, **more}
-
-    plain = table4_claims([row("dense fc-3", 2), row("sparse fc-3", 8)])
-    assert " 4.0 times the time" in plain
-    rows = [row("dense fc-3", 2, spread=[1.0, 4.0]), row("sparse fc-3", 8, spread=[8.0, 8.0])]
-    assert " 4.0 (2.0 to 8.0) times the time" in table4_claims(rows)
+    results.append("first_layer", {}, old)
+    assert tables.measured("first_layer").to_dict("records") == [old]
+    results.append("first_layer", {}, old | cold)
+    lines = tables.measured("first_layer")
+    assert lines.iloc[0].dropna().to_dict() == old
+    cold_first = {"median": 3.0, "p20": 2.5, "times_auto": 1.4, "warm_median": 2.0}
+    assert lines.iloc[1].to_dict() == {**cold_first, "scaled": False}

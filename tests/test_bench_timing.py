@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from bench.measure import measure_case
+from bench.measure import Preparation
 from bench.peers import Peer, names_for, peer_of
 from bench.planning import plan_of
-from bench.timing import Samples, Turns, interleaved, make_cold
+from bench.timing import in_turns, make_cold, summary
 from bench.workloads import Case, Workload
 
 CPU = torch.device("cpu")
@@ -20,64 +23,87 @@ SMALL = Workload("small", ((3, 8, 8), (5, 4, 4)), (16, 16), images=2, points=7, 
 
 
 def test_summary_of_samples() -> None:
-    summary = Samples(warm=[4.0, 1.0, 3.0, 2.0, 5.0], cold=[7.0]).summary()
-    assert summary == pytest.approx(
-        {"median": 3, "p20": 1.8, "p80": 4.2, "samples": 5}
-        | {"cold_median": 7, "cold_p20": 7, "cold_p80": 7, "cold_samples": 1}
-    )
+    five = summary([4.0, 1.0, 3.0, 2.0, 5.0])
+    assert five == pytest.approx({"median": 3, "p20": 1.8, "p80": 4.2, "samples": 5})
+    one = {"cold_median": 7, "cold_p20": 7, "cold_p80": 7, "cold_samples": 1}
+    assert summary([7.0], "cold_") == one
+    assert summary([]) == {}
 
 
-def test_interleaved_times_every_peer_and_tells_them_apart() -> None:
+def test_every_peer_is_timed_and_told_apart() -> None:
     calls = {"short": [lambda: time.sleep(0.001)], "long": [lambda: time.sleep(0.01)]}
-    samples = interleaved(calls, CPU)
-    assert len(samples["short"].warm) >= len(samples["long"].warm) >= 5
-    assert len(samples["short"].cold) == len(samples["long"].cold) >= 5
-    assert min(samples["short"].warm) >= 0.001
-    assert samples["long"].summary()["median"] >= 0.01
-    assert samples["long"].summary()["cold_median"] >= 0.01
+    figures = in_turns(calls, CPU)
+    short, long = figures["short"], figures["long"]
+    assert short["samples"] >= long["samples"] >= 5
+    assert short["cold_samples"] == long["cold_samples"] >= 5
+    assert short["p20"] >= 0.001
+    assert min(long["median"], long["cold_median"]) >= 0.01
 
 
 def test_slow_peers_have_three_turns_and_fast_ones_all() -> None:
     calls = {"slow": [lambda: time.sleep(0.2)], "fast": [lambda: None]}
-    samples = interleaved(calls, CPU)
-    assert len(samples["slow"].warm) == 3
-    assert len(samples["fast"].warm) > 100
-    assert (len(samples["slow"].cold), len(samples["fast"].cold)) == (3, 10)
+    figures = in_turns(calls, CPU)
+    assert figures["slow"]["samples"] == 3
+    assert figures["fast"]["samples"] > 100
+    assert [figures[name]["cold_samples"] for name in calls] == [3, 10]
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Who was called: four warm calls a turn, the first of which does not count, "cold" and its
+    cold call."""
+    called: list[str] = []
+    for name, value in (("CALLS", {"cpu": 3}), ("SLOT", {"cpu": 1e9}), ("SLOW", 10.0)):
+        monkeypatch.setattr(f"bench.timing.{name}", value)
+    monkeypatch.setattr("bench.timing.make_cold", lambda *args: called.append("cold"))
+    return called
+
+
+NAMES = ("first", "second", "third")
+
+
+def calls_noted(order: list[str]) -> dict[str, list[Callable[[], None]]]:
+    return {n: [lambda n=n: order.append(n)] for n in NAMES}  # type: ignore[misc]
 
 
 def test_the_order_changes_and_the_first_of_a_peers_warm_calls_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
+    order: list[str],
 ) -> None:
-    for name, value in (("CALLS", {"cpu": 3}), ("SLOT", {"cpu": 1e9}), ("SLOW", 10.0)):
-        monkeypatch.setattr(f"bench.timing.{name}", value)
-    order: list[str] = []
-    names = ("first", "second", "third")
-    calls = {n: [lambda n=n: order.append(n)] for n in names}  # type: ignore[misc]
-    turns = Turns(calls, CPU)
-    firsts = set()
-    for _ in range(5):
-        order.clear()
-        turns.round()
-        firsts.add(order[0])
-        assert [order.count(n) for n in names] == [5] * 3
-    assert len(firsts) > 1
-    assert {len(samples.warm) for samples in turns.samples.values()} == {5 * 3}
+    figures = in_turns(calls_noted(order), CPU)
+    assert order[:3] == list(NAMES)  # how long a call takes
+    turns = [order[at : at + 6] for at in range(3, len(order), 6)]
+    assert len(turns) == 10 * 3
+    assert all(turn == [turn[0]] * 4 + ["cold", turn[0]] for turn in turns)
+    assert all(sorted(turn[0] for turn in turns[at : at + 3]) == list(NAMES) for at in (0, 3, 27))
+    assert len({turns[at][0] for at in range(0, len(turns), 3)}) > 1
+    assert {line["samples"] for line in figures.values()} == {10 * 3}
 
 
-def test_a_peer_that_is_left_to_the_caller_comes_last_and_cold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    order: list[str] = []
-    monkeypatch.setattr("bench.timing.make_cold", lambda *args: order.append("cold"))
-    names = ("first", "second", "third")
-    turns = Turns({n: [lambda n=n: order.append(n)] for n in names}, CPU)  # type: ignore[misc]
-    for _ in range(5):
-        order.clear()
-        turns.round(left="second")
-        assert order[-2:] == ["second", "cold"]
-        assert [order.count(n) > 1 for n in names] == [True] * 3
-    assert turns.samples["second"].cold == []
-    assert len(turns.samples["first"].cold) == 5
+class Clock:
+    """pytest-benchmark's fixture, so far as it is used."""
+
+    enabled = True
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
+
+    def pedantic(self, call: Any, setup: Any, rounds: int) -> None:
+        for _ in range(rounds):
+            arguments, _options = setup()
+            self.order.append("clock")
+            call(*arguments)
+            self.stats.stats.data.append(7.0)
+
+
+def test_the_last_peers_cold_calls_are_timed_by_pytest_benchmark(order: list[str]) -> None:
+    figures = in_turns(calls_noted(order), CPU, Clock(order))
+    rounds = [order[at : at + 19] for at in range(3, len(order), 19)]
+    assert len(rounds) == 10
+    assert all(turns[12:] == ["third"] * 4 + ["cold", "clock", "third"] for turns in rounds)
+    assert figures["third"]["cold_p20"] == figures["third"]["cold_p80"] == 7
+    assert figures["third"]["samples"] == 30
+    assert figures["first"]["cold_samples"] == 10
 
 
 def test_what_makes_cold_is_larger_than_caches_and_touched_each_time() -> None:
@@ -95,7 +121,7 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("bench.timing.SLOW", 10.0)  # however busy the machine is
     case = Case(SMALL, training=True)
     names = [n for n in names_for(case, CPU) if n != "grid_sample_compiled"]
-    results = measure_case(case, names, CPU)
+    results = Preparation(case, CPU).measure(names)
     assert not any("problem" in line for line in results.values())
     assert results["auto"]["times_auto"] == results["auto"]["cold_times_auto"] == 1
     output = SMALL.all_points * SMALL.out_features * SMALL.itemsize
@@ -115,12 +141,17 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
 def test_a_wrong_peer_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted(name: str, *arguments: object) -> Peer:
         right = peer_of("grid_sample", Case(SMALL, False), CPU)
+        if name == "auto":
+            return replace(right, name=name)
         return Peer(name, lambda at: right.run(replace(at, points=at.points + 1)))
 
     monkeypatch.setattr("bench.measure.peer_of", shifted)
-    results = measure_case(Case(SMALL, training=False), ["shifted"], CPU)
-    assert results["shifted"]["problem"].startswith("wrong: relative error")
-    assert "median" not in results["shifted"]
+    preparation = Preparation(Case(SMALL, training=False), CPU)
+    for benchmark in (None, object()):
+        results = preparation.measure(["auto", "shifted"], benchmark)
+        assert results["shifted"]["problem"].startswith("wrong: relative error")
+        assert "median" not in results["shifted"]
+        assert ("median" in results["auto"]) == (benchmark is None), "nothing to be beside"
 
 
 def test_a_wrong_plan_of_the_library_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +161,4 @@ def test_a_wrong_plan_of_the_library_fails(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("bench.measure.peer_of", wrong)
     with pytest.raises(AssertionError, match="auto: value"):
-        measure_case(Case(SMALL, training=False), ["auto"], CPU)
+        Preparation(Case(SMALL, training=False), CPU).measure(["auto"])

@@ -10,6 +10,10 @@ import re
 
 import pytest
 
+pytest.importorskip("pandas")
+
+from bench.report import BLOCK
+
 from .figures import ROOT, Quote, quotes
 
 DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
@@ -20,7 +24,6 @@ NUMBER = r"(?<![\w.^/])\d[\d,]*(?:\.\d+)?"
 FIGURE = re.compile(
     rf"{NUMBER}(?:\s*(?:{UNITS})|x|\s+times\s+(?:the|as))(?![\w/])|(?<!\d)0\.\d{{3}}\b"
 )
-BLOCK = re.compile(r"<!-- figures: (\w+) .*?<!-- end of figures: \1 -->", re.DOTALL)
 BARE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
