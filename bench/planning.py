@@ -32,7 +32,9 @@ def call_shape(case: Case, device: torch.device) -> CallShape:
     )
     half = backend_for(device).multiplies(getattr(torch, workload.dtype))
     sizes = (workload.images, workload.all_points, workload.out_features, workload.itemsize)
-    return CallShape(layers, *sizes, workload.ragged, case.training, half)
+    # Of integer points, as all strides are powers of two.
+    single = workload.pixels
+    return CallShape(layers, *sizes, workload.ragged, case.training, half, single=single)
 
 
 def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:
