@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,16 @@ FAR = 1e9
 FINE = (1.0, 0.0, 1.0, 0.0)  # the affine map of a layer as fine as the image
 
 
+class _Layer(NamedTuple):
+    """Is it as fine as the image; columns and rows that are added; does its dtype change?"""
+
+    fine: bool
+    aligned: bool
+    right: int
+    below: int
+    converts: bool
+
+
 @dataclass(frozen=True)
 class Expression:
     """See :class:`pixelnet_triton.call.Executor`.
@@ -39,15 +50,19 @@ class Expression:
     It keeps the hypercolumns for the backward pass, and the maps as they are sampled.
 
     Args:
-        grids: of each map.
+        layers: what is known of each map.
+        channels: sum C_i. ragged: with a batch_index. half: in half precision.
+        padding: torch's number for the mode.
         a, b, c: u = (a * point + b) / c: (M, 1, 2) by layer, or (2,) if they are alike, as they are
             where each map covers the image. c None: all 1. In float64, unless float32 is exact.
         last: u of the last cell where any map is enlarged and its border counts, else None.
     """
 
-    geometry: Geometry
-    grids: tuple[Grid, ...]
+    layers: tuple[_Layer, ...]
     channels: int
+    ragged: bool
+    half: bool
+    padding: int
     a: Tensor
     b: Tensor
     c: Tensor | None
@@ -73,10 +88,22 @@ class Expression:
         if bool((numbers == numbers[:1]).all()):  # to the bit, as each layer would be alone
             numbers = numbers[0, 0]
         a, b, c, bounds = [number.contiguous() for number in numbers.unbind(-1)]
+        layers = [
+            _Layer(
+                affine == FINE,
+                grid.aligned,
+                grid.columns - columns,
+                grid.rows - rows,
+                in_double(shape) or shape.itemsize < 4,
+            )
+            for affine, grid, (rows, columns) in zip(geometry.affine, grids, sizes, strict=True)
+        ]
         return Expression(
-            geometry,
-            tuple(grids),
+            tuple(layers),
             shape.channels,
+            shape.ragged,
+            shape.itemsize < 4,
+            PADDING[geometry.padding_mode],
             a,
             b,
             None if bool((c == 1).all()) else c,
@@ -86,20 +113,21 @@ class Expression:
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
         """(..., D), or (..., sum C_i) without a head, for points (..., 2)."""
-        features, points, dtype = s.features, s.points, s.features[0].dtype
-        planes = self._planes(features, points).to(compute_dtype(dtype))
-        if features[0].shape[0] == 1:
-            rows = planes.view(self.channels, -1).t()  # (P, sum C)
+        features, points, batch_index, _ = s
+        dtype = features[0].dtype
+        if self.ragged and batch_index is not None:
+            rows = self._ragged(features, points, batch_index)
+        elif features[0].shape[0] == 1:
+            rows = self._planes(features, points).view(self.channels, -1).t()  # (P, sum C)
         else:
-            rows = planes.squeeze(2).transpose(1, 2)  # (B, N, sum C)
+            rows = self._planes(features, points).squeeze(2).transpose(1, 2)  # (B, N, sum C)
             if points.dim() == 2:
                 rows = rows.flatten(0, 1)
         if head is None:
             value = rows.to(dtype, memory_format=torch.contiguous_format)
             return value.unsqueeze(0) if value.dim() < points.dim() else value
         weight, bias, activation = head
-        half = dtype.itemsize < 4
-        value = _in_half(rows, head, dtype) if half else linear(rows, weight, bias)
+        value = _in_half(rows, head, dtype) if self.half else linear(rows, weight, bias)
         if activation is not None:
             value = value.relu_() if activation == "relu" else gelu(value)
         return value.unsqueeze(0) if value.dim() < points.dim() else value
@@ -110,23 +138,42 @@ class Expression:
         raise RuntimeError("autograd differentiates an expression by itself")
 
     def _planes(self, features: Sequence[Tensor], points: Tensor) -> Tensor:
-        """[S_1 X_1 | ...] as (B, sum C_i, 1, N), in the dtype that is sampled in."""
+        """[S_1 X_1 | ...] as (B, sum C_i, 1, N), in the dtype that is computed in."""
         grids = self._positions(features, points)
-        whole = not points.is_floating_point()
-        planes = [
-            self._at_cells(feature, points).to(self.one.dtype)
-            if whole and self.geometry.affine[i] == FINE
-            else self._sampled(i, feature, grids[i])
-            for i, feature in enumerate(features)
-        ]
-        return planes[0] if len(planes) == 1 else torch.cat(planes, 1)
+        integers, dtype = not points.is_floating_point(), self.one.dtype
+        planes = []
+        for (fine, aligned, right, below, converts), feature, grid in zip(
+            self.layers, features, grids, strict=True
+        ):
+            if fine and integers:
+                plane = self._at_cells(feature, points)
+                planes.append(plane.to(dtype) if converts else plane)
+                continue
+            map_ = pad(feature, (0, right, 0, below)) if right or below else feature
+            map_ = map_.to(dtype) if converts else map_
+            planes.append(torch.grid_sampler_2d(map_, grid, BILINEAR, self.padding, aligned))
+        together = planes[0] if len(planes) == 1 else torch.cat(planes, 1)
+        computed = compute_dtype(features[0].dtype)
+        return together if computed == dtype else together.to(computed)
 
-    def _sampled(self, layer: int, feature: Tensor, grid: Tensor) -> Tensor:
-        aligned, rows, columns = self.grids[layer][:3]
-        right, below = columns - feature.shape[3], rows - feature.shape[2]
-        sampled = pad(feature, (0, right, 0, below)) if right or below else feature
-        padding = PADDING[self.geometry.padding_mode]
-        return torch.grid_sampler_2d(sampled.to(self.one.dtype), grid, BILINEAR, padding, aligned)
+    def _ragged(self, features: Sequence[Tensor], points: Tensor, index: Tensor) -> Tensor:
+        """(P, sum C_i), the points of all images padded to equally many, if that is not much."""
+        batch, index = features[0].shape[0], index.long()
+        counts = index.bincount(minlength=batch)
+        order = index.argsort(stable=True)
+        longest = int(counts.max())
+        if batch * longest <= 2 * len(points):
+            padded = _padded(points, index, order, counts, longest)
+            planes = self._planes(features, padded.points)
+            return planes.squeeze(2).transpose(1, 2).flatten(0, 1).index_select(0, padded.row)
+        images = zip(*[feature.split(1) for feature in features], strict=True)
+        sorted_points = points.index_select(0, order).split(counts.tolist())
+        rows = [
+            self._planes(maps, image_points)[0, :, 0].t()
+            for maps, image_points in zip(images, sorted_points, strict=True)
+            if len(image_points)
+        ]
+        return torch.cat(rows).index_select(0, order.argsort())
 
     def _positions(self, features: Sequence[Tensor], points: Tensor) -> Sequence[Tensor]:
         """The grid of each layer, (B, 1, N, 2)."""
@@ -134,7 +181,7 @@ class Expression:
         u = torch.addcmul(self.b, self.a, points if alike else points.reshape(1, -1, 2))
         if self.c is not None:
             u.div_(self.c)
-        if not self.geometry.border:
+        if self.padding == PADDING["zeros"]:
             u.clamp_(-FAR, FAR)  # what is infinite has no weights
         u = u.to(self.one.dtype)
         if self.last is not None:
@@ -156,10 +203,26 @@ class Expression:
         else:  # a crop, which this reads where it lies
             image = torch.arange(batch).unsqueeze(1)
             planes = feature.permute(0, 2, 3, 1)[image, y, x].mT
-        if not self.geometry.border:  # what lies outside may be infinite
+        if self.padding == PADDING["zeros"]:  # what lies outside may be infinite
             outside = (inside != points).any(-1).view(batch, 1, -1)
             planes = planes.masked_fill(outside, 0)
         return planes.unsqueeze(2)
+
+
+class _Padded(NamedTuple):
+    """Ragged points as equally many an image, (B, N, 2), and the row that each point became."""
+
+    points: Tensor
+    row: Tensor
+
+
+def _padded(points: Tensor, index: Tensor, order: Tensor, counts: Tensor, longest: int) -> _Padded:
+    batch = len(counts)
+    shift = torch.arange(0, batch * longest, longest) - counts.cumsum(0) + counts
+    row = torch.empty_like(order)
+    row[order] = torch.arange(len(order)) + shift[index[order]]
+    padded = points.new_zeros((batch * longest, 2)).index_copy_(0, row, points)
+    return _Padded(padded.view(batch, longest, 2), row)
 
 
 def _last(grids: Sequence[Grid], sizes: Sequence[tuple[int, int]]) -> list[list[float]]:

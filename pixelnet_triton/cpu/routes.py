@@ -74,11 +74,11 @@ COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 def routes(shape: CallShape, plan: Plan) -> list[Route]:
     """All routes open to a plan, with the access to each map that suits it best."""
     ways = [("lists", "lists")]
-    sampled = not (plan.projected or shape.nearest or shape.ragged) and shape.points > 0
+    sampled = not (plan.projected or shape.nearest) and shape.points > 0
     if sampled and shape.batch > 0:
         if _may_keep(shape):
             ways.insert(0, ("expression", "autograd"))
-        if shape.torch_coordinates and shape.itemsize >= 4:
+        if shape.torch_coordinates and not shape.ragged and shape.itemsize >= 4:
             ways.append(("grid_sample", "grid_sample"))
     return [_route(shape, plan, *way) for way in ways]
 

@@ -249,7 +249,8 @@ class _Count:
                 work += self._gathered_shared(plan, backward)
             return work + self._projected_shared(plan, backward) if plan.projected else work
         if way in ("expression", "autograd"):
-            operators = 10 if backward else 10 + 2 * several
+            ragged = self.shape.ragged
+            operators = 10 + 3 * ragged if backward else 10 + 2 * several + 18 * ragged
         else:
             operators = 21 if backward else 11 + 2 * several
         return Work(streams=self.output, operators=operators)

@@ -246,8 +246,8 @@ FAULTS = (
     Fault(
         "nearest-by-grid-sample",
         _CPU + "routes.py",
-        "not (plan.projected or shape.nearest or shape.ragged)",
-        "not (plan.projected or shape.ragged)",
+        "not (plan.projected or shape.nearest)",
+        "not plan.projected",
         _ROUTES + _CALLS,
     ),
     Fault(
@@ -256,6 +256,13 @@ FAULTS = (
         "pad(feature, (0, right, 0, below)) if right or below else feature",
         "feature",
         _CELLS,
+    ),
+    Fault(
+        "uneven-images-in-their-order",
+        _CPU + "expression.py",
+        "torch.cat(rows).index_select(0, order.argsort())",
+        "torch.cat(rows)",
+        _ROUTES,
     ),
     Fault(
         "zeros-behind-the-border",
