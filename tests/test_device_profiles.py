@@ -219,7 +219,7 @@ def test_calibrate_measures_stores_and_is_used(
     assert profile.source.startswith("measured on ")
     assert profile.threads == torch.get_num_threads()
     assert load_profile(profile_path(CPU)) == profile == profile_for(CPU)
-    assert "calibrating cpu: 8 of 8" in capsys.readouterr().err
+    assert "calibrating cpu: 9 of 9" in capsys.readouterr().err
     profile_path(CPU).unlink()
     pixelnet_triton.calibrate("cpu", save=False, verbose=False)
     assert not profile_path(CPU).exists()
