@@ -14,6 +14,7 @@ _ROUTES = ("tests/test_cpu_routes.py",)
 _WORK = ("tests/test_cpu_work.py",)
 _HALF = ("tests/test_cpu_half_precision.py",)
 _DENSE = ("tests/test_inference.py",)
+_LISTS = ("tests/test_cpu_lists.py",)
 _GRIDS = ("tests/test_grids.py",)
 _ACCURACY = ("tests/test_cpu_accuracy.py",)
 _CELLS = ("tests/test_exact_cells.py",)
@@ -293,14 +294,14 @@ FAULTS = (
         _CPU + "bags.py",
         "if cells <= SHORT:",
         "if True:",
-        _ROUTES + _CALLS,
+        _LISTS,
     ),
     Fault(
         "sort-not-stable",
         _CPU + "bags.py",
         "index.sort(stable=True)",
         "index.sort(stable=True, descending=True)",
-        _ROUTES + _CALLS,
+        _LISTS,
     ),
     Fault(
         "mask-lets-zeros-through",
