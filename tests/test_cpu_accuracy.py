@@ -115,26 +115,28 @@ def test_no_route_is_more_than_twice_as_far_off_as_the_best(
 @pytest.mark.parametrize("coordinates", ["unit", "normalized"])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+@pytest.mark.parametrize("way", ["grid_sample", "expression"])
 def test_points_in_torch_coordinates_are_sampled_as_torch_samples_them(
-    padding_mode: str, align_corners: bool, coordinates: str, device: torch.device
+    way: str, padding_mode: str, align_corners: bool, coordinates: str, device: torch.device
 ) -> None:
     if device.type != "cpu":
         pytest.skip("about the CPU back end")
     options = {"padding_mode": padding_mode, "align_corners": align_corners}
     case = Case("mask", ((1, 27, 31),), points=500, image_size=(108, 124), out_features=None)
     inputs = build(replace(case, coordinates=coordinates, **options))
+    inputs.moving_points = way == "grid_sample"  # expressions leave them where they are
     shape = shape_of_inputs(inputs)[1]
-    plan = next(p for p in every_route(shape) if p.route and p.route.forward == "grid_sample")
-    assert BACKEND.fits(shape, plan, plan.route or Route("", "", (), ()))
-    points = inputs.points.detach().requires_grad_()
+    plan = next(p for p in every_route(shape) if p.route and p.route.forward == way)
+    points = inputs.points.detach().requires_grad_(inputs.moving_points)
     feature = inputs.features[0].detach().requires_grad_()
     ours = sparse_hypercolumn([feature], points, (108, 124), plan=plan, **inputs.options)
     grid = 2 * points - 1 if coordinates == "unit" else points
     theirs = F.grid_sample(feature, grid[:, :, None], **options)[..., 0].mT
     assert torch.equal(ours, theirs)
     grad = torch.randn_like(ours)
+    leaves = [feature, points] if inputs.moving_points else [feature]
     for mine, right in zip(
-        *(torch.autograd.grad(y, (feature, points), grad) for y in (ours, theirs)), strict=True
+        *(torch.autograd.grad(y, leaves, grad) for y in (ours, theirs)), strict=True
     ):
         assert torch.equal(mine, right)
 

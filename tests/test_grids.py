@@ -9,8 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pixelnet_triton.call import Sampling
 from pixelnet_triton.call.geometry import layer_geometry
-from pixelnet_triton.call.grids import Grid, enlarged_cells, found_in_single, grid_of
+from pixelnet_triton.call.grids import Grid, enlarged_cells, grid_of, integers_are_exact
+from pixelnet_triton.op import backend_for
+from pixelnet_triton.op.prepare import shape_of
 
 
 def grid(size: tuple[int, int], image: tuple[int, int], **options: Any) -> Grid:
@@ -58,12 +61,17 @@ def test_every_cell_is_found_to_the_bit(cells: int, pixels: int, stride: int) ->
 
 
 def test_where_float32_is_enough() -> None:
-    def enough(size: tuple[int, int], integers: bool, **options: Any) -> bool:
+    def single(size: tuple[int, int], integers: bool, **options: Any) -> bool:
+        """What the planner sees of points on such a map under an image of 224 pixels."""
         geometry = layer_geometry([size], (224, 224), **options)
-        return found_in_single(geometry, [size], integers=integers)
+        points = torch.zeros(3, 2, dtype=torch.int64 if integers else torch.float32)
+        s = Sampling([torch.empty(1, 1, *size)], points, None, geometry)
+        backend = backend_for(torch.device("cpu"))
+        return shape_of(s, None, backend, training=False, moving_points=False).single
 
     for size, integers in itertools.product(((224, 224), (56, 56), (28, 28)), (True, False)):
-        assert enough(size, integers) is integers
-    assert not enough((75, 75), True, strides=[3])  # thirds are rounded
-    assert enough((75, 75), False, coordinates="unit")  # as grid_sample itself
-    assert not enough((75, 75), False, coordinates="unit", strides=[3])  # not of the whole map
+        assert single(size, integers) is integers
+    assert not single((75, 75), True, strides=[3])  # thirds are rounded
+    assert single((75, 75), False, coordinates="unit")  # as grid_sample itself
+    assert not single((75, 75), False, coordinates="unit", strides=[3])  # not of the whole map
+    assert integers_are_exact(layer_geometry([(56, 56)], (224, 224)), [(56, 56)])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .geometry import Geometry, LayerAffine, quotient
 
-__all__ = ["Grid", "enlarged_cells", "found_in_single", "grid_of"]
+__all__ = ["Grid", "enlarged_cells", "grid_of", "integers_are_exact"]
 
 
 class Grid(NamedTuple):
@@ -55,18 +55,13 @@ def grid_of(affine: LayerAffine, rows: int, columns: int) -> Grid:
     return _grid(affine, aligned, _side(rows, aligned), _side(columns, aligned))
 
 
-def found_in_single(
-    geometry: Geometry, sizes: Sequence[tuple[int, int]], *, integers: bool
-) -> bool:
-    """Does `grid_sample` in float32 find points on maps (H_i, W_i) as well as it should?
+def integers_are_exact(geometry: Geometry, sizes: Sequence[tuple[int, int]]) -> bool:
+    """Does `grid_sample` in float32 find integer points exactly on maps (H_i, W_i)?
 
-    That is exactly: `integers` on maps of strides such as 1, 2 or 4; or as it finds its own
-    coordinates, which say no more of a position. Between pixels u is rounded where t is not.
+    It does at strides such as 1, 2 or 4. Between pixels u is rounded where t is not.
     """
-    if geometry.torch_coordinates(sizes) is not None:
-        return True
     pairs = zip(geometry.affine, sizes, strict=True)
-    return integers and all(grid_of(affine, *size).exact for affine, size in pairs)
+    return all(grid_of(affine, *size).exact for affine, size in pairs)
 
 
 def enlarged_cells(rows: int, columns: int) -> int:

@@ -56,7 +56,8 @@ class CallShape:
         may_keep: what autograd keeps of a plain expression may be kept; not where a plan is
             named, nor while tracing.
         torch_coordinates: points come as `grid_sample` takes them, on maps that cover the image.
-        single: `grid_sample` in float32 finds the points as well as it should (grids.py).
+        single: `grid_sample` in float32 finds the points as well as it should: exactly, as it does
+            integers at some strides (grids.py), or they are its own, which say no more.
         tensor_loads: as in :class:`DeviceProfile`, from where the cost model takes it.
     """
 

@@ -207,7 +207,8 @@ class _Axes:
 
     def positions(self, points: Array) -> Array:
         """t (2, M, P) of points (P, 2)."""
-        t = self.scale * points.T[:, None]
+        with np.errstate(over="ignore"):  # infinity is the border, or nothing
+            t = self.scale * points.T[:, None]
         t += self.offset
         if self.divisor is not None:
             t /= self.divisor

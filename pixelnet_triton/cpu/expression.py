@@ -21,15 +21,12 @@ from torch.nn.functional import gelu, linear, pad
 
 from ..call import CallShape, Geometry, Gradients, Linear, Sampling, Wanted
 from ..call.grids import Grid, grid_of
+from .grid_sample import BILINEAR, FAR, PADDING
 from .products import compute_dtype, product_dtype
 from .routes import in_double
 
 __all__ = ["Expression"]
 
-BILINEAR = 0
-PADDING = {"zeros": 0, "border": 1}
-# A grid beyond all cells of any map, of which `grid_sample` still finds the position.
-FAR = 1e9
 FINE = (1.0, 0.0, 1.0, 0.0)  # the affine map of a layer as fine as the image
 
 
@@ -80,6 +77,7 @@ class Expression:
         last = _last(grids, sizes) if bounded else [[0.0, 0.0]] * len(sizes)
         dtype = torch.float64 if in_double(shape) else torch.float32
         exact = all(grid.exact for grid in grids)
+        converts = in_double(shape) or shape.itemsize < 4
         numbers = torch.tensor(
             [[(*grid.x, x), (*grid.y, y)] for grid, (x, y) in zip(grids, last, strict=True)],
             dtype=dtype if exact else torch.float64,
@@ -94,7 +92,7 @@ class Expression:
                 grid.aligned,
                 grid.columns - columns,
                 grid.rows - rows,
-                in_double(shape) or shape.itemsize < 4,
+                converts,
             )
             for affine, grid, (rows, columns) in zip(geometry.affine, grids, sizes, strict=True)
         ]

@@ -21,8 +21,9 @@ from ..call.geometry import TorchCoordinates
 from .maps import laid_out_like
 from .products import Upstream, activate_
 
-__all__ = ["GridSample"]
+__all__ = ["BILINEAR", "FAR", "PADDING", "GridSample"]
 
+# In the words of `grid_sampler_2d`.
 BILINEAR = 0
 PADDING = {"zeros": 0, "border": 1}
 # A grid beyond all cells of any map, of which `grid_sample` still finds the position.

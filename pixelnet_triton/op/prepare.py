@@ -26,7 +26,7 @@ from ..call import (
 )
 from ..call.check_options import check_names
 from ..call.checks import check_call, check_maps
-from ..call.grids import found_in_single
+from ..call.grids import integers_are_exact
 from ..call.shape import bucket, layer_shape
 from ..planner import plan_for
 from .dispatch import backend_for, require
@@ -253,6 +253,7 @@ def shape_of(
     """What the planner sees of a call: points are of three significant bits only."""
     first = s.features[0]
     # To the CPU points of one image are nothing special; kernels are checked against bounds.
+    own = s.geometry.torch_coordinates(s.sizes) is not None
     ragged = s.batch_index is not None and (backend.name == "gpu" or s.batch > 1)
     return CallShape(
         tuple([layer_shape(f, s.geometry.is_exact(i, s.points)) for i, f in enumerate(s.features)]),
@@ -266,8 +267,8 @@ def shape_of(
         not s.geometry.bilinear,
         moving_points,
         may_keep,
-        s.geometry.torch_coordinates(s.sizes) is not None,
-        found_in_single(s.geometry, s.sizes, integers=not s.points.is_floating_point()),
+        own,
+        own or (not s.points.is_floating_point() and integers_are_exact(s.geometry, s.sizes)),
     )
 
 

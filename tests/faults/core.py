@@ -58,9 +58,9 @@ FAULTS = (
     ),
     Fault(
         "between-pixels-in-float32",
-        "pixelnet_triton/call/grids.py",
-        "return integers and all(",
-        "return all(",
+        _PREPARE,
+        "own or (not s.points.is_floating_point() and integers",
+        "own or (integers",
         _GRIDS + _ACCURACY,
     ),
     Fault(
