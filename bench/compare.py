@@ -39,6 +39,7 @@ from .workloads import TINY, Case, random_workloads, registry, small_workloads
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES, GENERATIONS = 11.0, 3  # of all; the fewest generations of processes
 PART = 1.4e-3  # of all the minutes, which a case gets in a generation
+LIMIT = 300.0  # seconds of one request, after which a process ends itself
 SLOT, CALLS, ROUNDS, LEAST = 0.025, 200, 9, 3  # seconds and calls a turn; rounds, and the fewest
 KINDS = ("workload", "random", "small", "host")
 SIDES = ("base", "control", "here")
@@ -206,7 +207,9 @@ def compare(
         with contextlib.ExitStack() as stack:
             caches = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in SIDES]
             sides = [
-                stack.enter_context(in_own_process(name, side_of, library, device, cache))
+                stack.enter_context(
+                    in_own_process(name, side_of, library, device, cache, limit=LIMIT)
+                )
                 for name, library, cache in zip(SIDES, (base, base, here), caches, strict=True)
             ]
             for case in (c for c in compared if not c.problem):

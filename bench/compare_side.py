@@ -7,7 +7,6 @@ first on the path before it does.
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import sys
@@ -22,7 +21,6 @@ from .inputs import Inputs, make_inputs, rotated
 from .timing import host_seconds, time_calls
 from .workloads import Case
 
-SECONDS = 300  # a process that takes longer for a case ends itself
 Sums = list[tuple[float, float]]
 
 
@@ -59,7 +57,6 @@ class Side:
 
     def prepare(self, case: Case) -> tuple[float, Sums]:
         """Make inputs, call twice: seconds of the second call, and the sums of the first."""
-        faulthandler.dump_traceback_later(SECONDS, exit=True)  # the last case's no longer counts
         self.calls = []  # frees the last case first
         self.until_return = case.workload.family == "host" and self.device.type == "cuda"
         copies = rotated(make_inputs(case.workload, self.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,11 @@ class Ended(Failed):
 
 @contextlib.contextmanager
 def in_own_process(
-    name: str, make: Callable[..., object], *arguments: object, preload: str = ""
+    name: str,
+    make: Callable[..., object],
+    *arguments: object,
+    preload: str = "",
+    limit: float | None = None,
 ) -> Iterator[Ask]:
     """Within the block, ``ask(method, *arguments)`` calls a method of the object that `make` made.
 
@@ -33,6 +38,7 @@ def in_own_process(
         preload: a module. The process is forked from one that has imported it and done nothing
             else, so that no earlier work hides its peak memory. Without it the process is new, down
             to the addresses of its memory, and nothing is imported.
+        limit: seconds after which the process ends itself, if it has not answered.
 
     Raises:
         Failed: `make` or a method raised. Ended: the process is no more.
@@ -50,7 +56,7 @@ def in_own_process(
                 raise Failed(f"{name}: {type(error).__name__}: {error}") from error
 
         call(_begin, make, *arguments)
-        yield partial(call, _answer)
+        yield partial(call, _answer, limit)
 
 
 _object: object  # in that process
@@ -63,5 +69,10 @@ def _begin(make: Callable[..., object], *arguments: object) -> None:
     _object = make(*arguments)
 
 
-def _answer(method: str, *arguments: object) -> Any:
-    return getattr(_object, method)(*arguments)
+def _answer(limit: float | None, method: str, *arguments: object) -> Any:
+    if limit is not None:
+        faulthandler.dump_traceback_later(limit, exit=True)
+    try:
+        return getattr(_object, method)(*arguments)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ class Object:
     def die(self) -> None:
         os._exit(9)
 
+    def sleep(self, seconds: float) -> str:
+        time.sleep(seconds)
+        return "slept"
+
     def oom_score(self) -> str:
         return Path("/proc/self/oom_score_adj").read_text().strip()
 
@@ -65,6 +70,13 @@ def test_errors_of_another_process_come_back() -> None:
             ask("die")
         with pytest.raises(Ended, match="it: the process ended"):
             ask("touch", 1)
+
+
+def test_another_process_ends_itself_when_it_takes_too_long() -> None:
+    with in_own_process("it", Object, limit=0.5) as ask:
+        assert [ask("sleep", 0.3) for _ in range(3)] == 3 * ["slept"], "each request counts anew"
+        with pytest.raises(Ended, match="it: the process ended"):
+            ask("sleep", 60)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has such a score")
