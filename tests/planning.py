@@ -60,6 +60,7 @@ def shape_of_inputs(inputs: Inputs, training: bool = True) -> tuple[Backend, Cal
         inputs.weight,
         training,
         training and moving,
+        inputs.case.image_size,
         **inputs.options,
     )
 
@@ -84,7 +85,8 @@ def _served(
 
 #: What a route prefers, by name: its ways, and words for reading and writing maps.
 PREFERENCES = {
-    "expression": ("expression", "autograd", (), ()),
+    "expression": ("expression", "autograd", ("sampled",), ()),
+    "picking": ("expression", "autograd", ("picked",), ()),
     "grid_sample": ("grid_sample", "grid_sample", (), ()),
     "lists": ("lists", "lists", ("converted",), ("turned", "listed")),
     "cell-by-cell": ("lists", "lists", ("picked", "planes"), ("planes", "touched")),
@@ -99,6 +101,8 @@ def forced_plan(inputs: Inputs, name: str, training: bool = True) -> Plan | None
     forward, backward, reads, writes = PREFERENCES[name]
     for route in backend.routes(shape, plan):
         if (route.forward, route.backward) != (forward, backward if training else ""):
+            continue
+        if forward == "expression" and reads[0] not in route.read:
             continue
         if forward == "lists":
             layers = range(len(shape.layers))

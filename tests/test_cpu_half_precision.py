@@ -117,14 +117,15 @@ def test_small_calls_keep_a_bounded_conversion(
         with saved_storages([*maps, weight, points]) as saved:
             sparse_hypercolumn(maps, points, (64, 64), weight=weight, plan=plan or "auto")
         total = sum(saved.values())
-        assert (total > 0) is keeps
+        assert total > 0 if keeps else total < 1 << 17  # cells that are picked have their numbers
         assert total <= routes.KEPT_CONVERTED + 4 * routes.KEPT_VALUES
 
 
 def _expression(feature: torch.Tensor, width: int, multiplies: bool) -> Plan | None:
-    """The plan of 50 points that keeps what it converts, where that is within bounds."""
+    """The plan of 50 points that keeps the map it converts, where that is within bounds."""
     layers = (layer_shape(feature),)
     shape = CallShape(layers, 1, 50, width, feature.element_size(), half_products=multiplies)
     gather = Plan(("gather",), "two_step")
     routed = [replace(gather, route=route) for route in BACKEND.routes(shape, gather)]
-    return next((plan for plan in routed if plan.route and plan.route.by_autograd), None)
+    sampled = (plan for plan in routed if plan.route and plan.route.read == ("sampled",))
+    return next(sampled, None)

@@ -80,7 +80,7 @@ class CpuBackend:
         if plan.route.forward == "grid_sample":
             return grid_sample.GridSample.of(geometry, shape)
         if plan.route.by_autograd:
-            return Expression.of(geometry, shape)
+            return Expression.of(geometry, shape, plan.route.read)
         return Steps(plan, plan.route)
 
     def dense(

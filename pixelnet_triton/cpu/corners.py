@@ -14,7 +14,6 @@ against 33 on one core).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,22 +108,30 @@ class Corners:
 
 
 def locate(
-    s: Sampling, *, exact: bool = False, slopes: bool = False, stack: bool = False
+    s: Sampling,
+    *,
+    exact: bool = False,
+    slopes: bool = False,
+    stack: bool = False,
+    in_image: bool = False,
 ) -> Corners:
     """Corners of all layers of `s`; rows are numbered (image, y, x).
 
     `exact` promises :meth:`.Geometry.is_exact` of each. With `stack` the rows of all layers are
-    numbered in one sequence.
+    numbered in one sequence; with `in_image` those of each image, by int64, and in memory corner
+    goes by corner: as `gather` takes them.
     """
     axes = _axes_of(s.geometry.affine, s.sizes, s.geometry.border)
     first, dtype = _first_row_of_image(s, stack), compute_dtype(s.features[0].dtype)
+    if in_image:
+        first = np.zeros((len(s.features), 1), np.int64)
     nearest = exact or not s.geometry.bilinear
     shape = (len(s.features), s.total, 1 if nearest else 4)
     # PyTorch's memory, so that it is counted with all other.
-    index = torch.empty(shape, dtype=torch.int32 if first.itemsize == 4 else torch.int64)
+    index = _empty(shape, torch.int32 if first.itemsize == 4 else torch.int64, in_image)
     weight = slope = None
     if not nearest or not s.geometry.border:
-        weight = torch.empty(shape, dtype=dtype)
+        weight = _empty(shape, dtype, in_image)
     if slopes and not nearest:
         slope = torch.empty((2, *shape), dtype=dtype)
     corners = Corners(index, weight, slope)
@@ -136,39 +143,55 @@ def locate(
     return corners
 
 
+def _empty(shape: tuple[int, int, int], dtype: torch.dtype, by_corner: bool) -> Tensor:
+    """(M, P, K), uninitialised; in memory (M, K, P) if `by_corner`."""
+    layers, points, corners = shape
+    if by_corner:
+        return torch.empty((layers, corners, points), dtype=dtype).mT
+    return torch.empty(shape, dtype=dtype)
+
+
 def _four(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:
     """The four cells around t, (2, M, P), and their weights."""
     index, products, slopes = out
     assert products is not None
     low, upper = place_array(t, axes.lowest, axes.highest, axes.last_low if axes.border else None)
-    upper = upper.astype(products.dtype)
-    # Along each axis (2, M, P) the weights and cells of its lower and upper side.
-    weights, cells = [1 - upper, upper], [low, low + axes.step]
+    # Of the lower and the upper side along either axis, (2, M, 2, P).
+    weights = np.empty((*low.shape[:2], 2, low.shape[2]), products.dtype)
+    weights[:, :, 1] = upper
+    np.subtract(1, weights[:, :, 1], out=weights[:, :, 0])
+    cells = low[:, :, None] + axes.steps
     rates = None
     if slopes is not None:
         # border: a clamped coordinate does not move; at integer t the right-hand slope
         moving = (t > 0) & (t < axes.last) if axes.border else np.ones_like(t, bool)
-        rate = (moving * axes.rate).astype(products.dtype)
-        rates = [-rate, rate]
+        rates = np.empty_like(weights)
+        rates[:, :, 1] = moving * axes.rate
+        np.negative(rates[:, :, 1], out=rates[:, :, 0])
     if not axes.border:
-        on_map = [(cell >= 0) & (cell <= axes.last) for cell in cells]
-        weights = [weight * on for weight, on in zip(weights, on_map, strict=True)]
+        last = axes.last[:, :, None]
+        on_map = (cells >= 0) & (cells <= last)
+        weights *= on_map
         if rates is not None:
-            rates = [rate * on for rate, on in zip(rates, on_map, strict=True)]
-        cells = [np.minimum(np.maximum(cell, 0), axes.last) for cell in cells]
-    (left, top), (right, bottom) = (axes.numbers(cell, first) for cell in cells)
-    for corner, (line, column) in enumerate(itertools.product((top, bottom), (left, right))):
-        np.add(line, column, out=index[..., corner])
+            rates *= on_map
+        cells = np.minimum(np.maximum(cells, 0), last)
+    column, line = cells[0], cells[1] * axes.width[:, None] + first[:, None]
+    np.add(line[:, :, None], column[:, None], out=_by_sides(index), casting="unsafe")
     _multiply(weights, weights, products)
     if slopes is not None and rates is not None:
         _multiply(weights, rates, slopes[0])
         _multiply(rates, weights, slopes[1])
 
 
-def _multiply(of_y: Sequence[Array], of_x: Sequence[Array], out: Array) -> None:
-    """out (M, P, 4) = the products of y and x of either side (2, M, P)."""
-    for corner, ((_, y), (x, _)) in enumerate(itertools.product(of_y, of_x)):
-        np.multiply(y, x, out=out[..., corner])
+def _multiply(of_y: Array, of_x: Array, out: Array) -> None:
+    """out (M, P, 4) = the products of y and x of either side (2, M, 2, P)."""
+    np.multiply(of_y[1, :, :, None], of_x[0, :, None], out=_by_sides(out))
+
+
+def _by_sides(of_corners: Array) -> Array:
+    """A view of (M, P, 4) by the sides of y and of x, (M, 2, 2, P)."""
+    layers, points, _ = of_corners.shape
+    return of_corners.transpose(0, 2, 1).reshape(layers, 2, 2, points)
 
 
 def _nearest(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:
@@ -201,7 +224,7 @@ class _Axes:
     last_low: Array
     lowest: Array
     highest: Array
-    step: Array  # from the lower cell to the upper one
+    steps: Array  # from the lower cell to either one, (2, M, 2, 1)
     width: Array  # W_i, (M, 1)
     border: bool
 
@@ -239,7 +262,7 @@ def _axes_of(affine: tuple[LayerAffine, ...], sizes: Sizes, border: bool) -> _Ax
         last_low=np.maximum(last - 1, 0),
         lowest=np.zeros_like(last) if border else np.full_like(last, -2),
         highest=last if border else last + 2,
-        step=np.minimum(last, 1) if border else np.ones_like(last),
+        steps=np.stack([np.zeros_like(last), np.minimum(last, 1) if border else last**0], axis=2),
         width=np.array([[float(width)] for _, width in sizes]),
         border=border,
     )

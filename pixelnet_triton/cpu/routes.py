@@ -7,7 +7,7 @@ open the planner takes the one whose work costs least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ..call import CallShape, Plan, Route
 from ..call.grids import enlarged_cells
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 WORDS = {
-    "expression": "grid_sample of exact positions + cat + linear, which autograd differentiates",
+    "expression": "few operators, hypercolumns + linear, which autograd differentiates",
     "lists": "corners found once; maps read and written by lists of cells",
     "grid_sample": "PyTorch's sampling kernels, for points in its own coordinates",
-    "sampled": "by grid_sample, or its backward",
+    "sampled": "by grid_sample, or its backward; in an expression of exact positions",
     "projected": "the map is multiplied first, and its projected rows are read; Q = S^T G back",
     "rows": "read where they lie: channels_last, no conversion",
-    "picked": "half precision, or a view such as a crop: the cells touched are copied",
+    "picked": "the cells touched are copied: of half precision, a view such as a crop, a large map",
     "planes": "NCHW: plane by plane, where few cells are touched",
     "converted": "turned into float32 rows first",
     "added": "corners added one by one",
@@ -73,27 +73,52 @@ COLUMN_BLOCK, WIDEST_BLOCK = 256, 2048
 
 def routes(shape: CallShape, plan: Plan) -> list[Route]:
     """All routes open to a plan, with the access to each map that suits it best."""
-    ways = [("lists", "lists")]
+    open_routes = [_route(shape, plan, "lists", "lists")]
     sampled = not (plan.projected or shape.nearest) and shape.points > 0
     if sampled and shape.batch > 0:
-        if _may_keep(shape):
-            ways.insert(0, ("expression", "autograd"))
+        expressions = [_expression(shape, read) for read in _expression_reads(shape)]
+        open_routes = [*filter(None, expressions), *open_routes]
         if shape.torch_coordinates and not shape.ragged and shape.itemsize >= 4:
-            ways.append(("grid_sample", "grid_sample"))
-    return [_route(shape, plan, *way) for way in ways]
+            open_routes.append(_route(shape, plan, "grid_sample", "grid_sample"))
+    return open_routes
 
 
 def _route(shape: CallShape, plan: Plan, forward: str, backward: str) -> Route:
     layers = range(len(plan.layers))
     read = tuple([_words(shape, plan, i, forward, admissible_reads)[0] for i in layers])
     write = tuple([_words(shape, plan, i, forward, admissible_writes)[0] for i in layers])
+    return Route(forward, backward, read, write) if shape.training else Route(forward, "", read, ())
+
+
+def _expression(shape: CallShape, read: tuple[str, ...]) -> Route | None:
+    """The expression that reads the maps so, if what autograd keeps of it is within bounds."""
+    if not _may_keep(shape, read):
+        return None
     if not shape.training:
-        backward, write = "", ()
-    return Route(forward, backward, read, write, forward == "expression")
+        return Route("expression", "", read, (), by_autograd=True)
+    write = tuple(["added" if word == "picked" else word for word in read])
+    return Route("expression", "autograd", read, write, by_autograd=True)
+
+
+def _expression_reads(shape: CallShape) -> list[tuple[str, ...]]:
+    """How an expression may read the maps: all are sampled, or those picked that would be copied.
+
+    Finding corners takes as long as telling positions exactly: nothing is won by a mixture.
+    """
+    layers = range(len(shape.layers))
+    pickable = [
+        shape.layers[i].dense and not shape.torch_coordinates and copied_bytes(shape, i) > 0
+        for i in layers
+    ]
+    sampled = ("sampled",) * len(layers)
+    picked = tuple(["picked" if can_be else "sampled" for can_be in pickable])
+    return [sampled] if sampled == picked else [sampled, picked]
 
 
 def fits(shape: CallShape, plan: Plan, route: Route) -> bool:
     """Can a call of that shape be carried out so?"""
+    if route.by_autograd:
+        return route in routes(shape, plan)
     way, layers = route.forward, range(len(plan.layers))
     ways = {(open_route.forward, open_route.backward) for open_route in routes(shape, plan)}
     if (way, route.backward) not in ways or len(route.read) != len(layers):
@@ -114,7 +139,7 @@ def _words(
     return open_words(shape, layer) if way == "lists" else ("sampled",)
 
 
-def _may_keep(shape: CallShape) -> bool:
+def _may_keep(shape: CallShape, read: Sequence[str]) -> bool:
     """Is what autograd keeps of the expression within bounds?"""
     if not shape.may_keep or shape.moving_points:
         return False
@@ -122,10 +147,10 @@ def _may_keep(shape: CallShape) -> bool:
     thin = shape.channels <= THIN * len(shape.layers)
     if shape.training and points * shape.channels > (KEPT_VALUES_OF_THIN if thin else KEPT_VALUES):
         return False
-    copied = [copied_bytes(shape, i) for i in range(len(shape.layers))]
-    if any(size and not layer.dense for size, layer in zip(copied, shape.layers, strict=True)):
+    copied = {i: copied_bytes(shape, i) for i, word in enumerate(read) if word == "sampled"}
+    if any(size and not shape.layers[i].dense for i, size in copied.items()):
         return False  # few cells of a view are read where they lie
-    converted = sum(copied)
+    converted = sum(copied.values())
     if shape.itemsize < 4 and not shape.half_products:
         converted += 4 * shape.channels * shape.out_features
     return converted <= KEPT_CONVERTED or not shape.training

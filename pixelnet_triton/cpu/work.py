@@ -21,7 +21,7 @@ from ..call import CallShape, Plan, PlanWork, Route, Work
 from .planes import images_together, strips
 from .routes import column_blocks, copied_bytes, part_count
 
-__all__ = ["FUNCTION_OPERATORS", "LOCATING_OPERATORS", "work"]
+__all__ = ["FUNCTION_OPERATORS", "LOCATING_OPERATORS", "picking_operators", "work"]
 
 # What a pass through `torch.autograd.Function` takes, in operators; an expression has none of it.
 FUNCTION_OPERATORS = 8
@@ -32,6 +32,15 @@ LOCATING_OPERATORS = 12
 SAMPLED_FORWARD = 0.65
 # How many times as long their way back takes with the gradient of points.
 SAMPLED_MOVING = 1.5
+
+
+def picking_operators(shape: CallShape, route: Route) -> int:
+    """Those of an expression that autograd does not record: what finds corners for all layers."""
+    picked = [m for m, word in zip(shape.layers, route.read, strict=True) if word == "picked"]
+    if not (route.by_autograd and picked):
+        return 0
+    kinds = {layer.channels_last for layer in picked}
+    return sum(LOCATING_OPERATORS + (8 if channels_last else 16) for channels_last in kinds)
 
 
 def work(shape: CallShape, plan: Plan) -> PlanWork:
@@ -110,9 +119,11 @@ class _Count:
         half = shape.itemsize < 4
         if way != "lists":
             values = SAMPLED_FORWARD * shape.points * shape.layers[i].channels
+            if word == "picked":
+                return self._picked(i) + Work(located_points=shape.points, operators=6.5)
             if way == "expression":
                 copied = copied_bytes(shape, i)
-                operators = 3 if copied else 1.3
+                operators = 4.5 if copied else 1.3
                 return Work(sampled_values=values, streams=columns + copied, operators=operators)
             return Work(sampled_values=values, streams=columns, operators=1.3)
         corners = shape.corners(i) * columns
@@ -136,6 +147,13 @@ class _Count:
             return work + Work(streams=2 * self._map(i), operators=5 * self.parts)
         return work
 
+    def _picked(self, i: int) -> Work:
+        """Corners in an expression, copied and weighted, or their gradients."""
+        corners = self.shape.corners(i) * self._columns(i)
+        if self.shape.layers[i].channels_last:
+            return Work(map_reads=corners, streams=2 * corners)
+        return Work(strided_reads=corners, streams=2 * corners)
+
     def _plane_operators(self, i: int, a_strip: int) -> float:
         """Operators on groups of images, and on strips of their planes."""
         shape, channels = self.shape, self.shape.layers[i].channels
@@ -150,6 +168,8 @@ class _Count:
         work += Work(streams=columns + self._map(i))
         half = shape.itemsize < 4
         channels_last = shape.layers[i].channels_last
+        if way.read == "picked" and way.backward == "autograd":
+            return work + self._picked(i) + Work(operators=15)
         if way.backward != "lists":
             values = (2 - SAMPLED_FORWARD) * shape.points * shape.layers[i].channels
             if shape.moving_points:
@@ -238,7 +258,9 @@ class _Count:
                 work += Work(operators=work.operators)
             work += self._shared(plan, route.backward, backward=True)
             passes = 2
-        return work + Work(operators=0 if route.by_autograd else passes * FUNCTION_OPERATORS)
+        if route.by_autograd:
+            return work + Work(operators=picking_operators(self.shape, route))
+        return work + Work(operators=passes * FUNCTION_OPERATORS)
 
     def _shared(self, plan: Plan, way: str, backward: bool) -> Work:
         """Of one pass."""
