@@ -274,3 +274,19 @@ def test_ragged_points_of_very_uneven_images(device: torch.device) -> None:
     upstream = torch.randn_like(value)
     gradients = [torch.autograd.grad(y, feature, upstream)[0] for y in (value, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_an_expression_picks_cells_of_maps_that_would_be_copied_alone() -> None:
+    """Not of a view, which would be copied whole, nor where PyTorch's own bits are wanted."""
+    between = CallShape((LayerShape(8, 50, 50), LayerShape(8, 9, 9)), 1, 20, 16, single=False)
+    view = replace(between, layers=(replace(between.layers[0], dense=False),))
+    plain = replace(between, single=True, layers=(LayerShape(8, 16, 32), LayerShape(8, 10, 10)))
+    for shape, expected in (
+        (between, {("sampled", "sampled"), ("picked", "picked")}),
+        (replace(between, torch_coordinates=True), {("sampled", "sampled")}),
+        (view, set()),
+        (plain, {("sampled", "sampled"), ("sampled", "picked")}),
+    ):
+        plan = Plan(("gather",) * len(shape.layers), "two_step")
+        reads = {route.read for route in BACKEND.routes(shape, plan) if route.by_autograd}
+        assert reads == expected, shape

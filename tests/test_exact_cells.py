@@ -144,6 +144,18 @@ def test_far_points_are_the_border_or_nothing(
         assert torch.equal(results[0][0], torch.zeros(1, 4, 4))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@functions
+def test_outside_is_nothing_even_beside_infinite_cells(
+    function: Function, layout: torch.memory_format
+) -> None:
+    """0 times infinity would be NaN."""
+    feature = torch.full((2, 3, 5, 6), torch.inf).to(memory_format=layout).requires_grad_()
+    points = torch.tensor([[-2.0, 1.0], [9.0, 9.0], [-1.5, 3e9]]).expand(2, -1, -1)
+    value = function([feature], points, (5, 6), padding_mode="zeros")
+    assert torch.equal(value, torch.zeros(2, 3, 3))
+
+
 @pytest.mark.parametrize("padding_mode", ["border", "zeros"])
 @pytest.mark.parametrize("function", [sparse_hypercolumn, reference_hypercolumn])
 def test_far_points_do_not_move_the_value(padding_mode: str, function: Function) -> None:

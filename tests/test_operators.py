@@ -111,7 +111,7 @@ class TestRegistration:
         self, case: Case, device: torch.device, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Eager calls go by an autograd function, traced ones by the registered operator."""
-        monkeypatch.setattr(routes, "_may_keep", lambda shape: False)  # no expressions
+        monkeypatch.setattr(routes, "_may_keep", lambda shape, read: False)  # no expressions
         forget_calls()
 
         def registered(**arguments: Any) -> Tensor:

@@ -120,11 +120,12 @@ class _Count:
         if way != "lists":
             values = SAMPLED_FORWARD * shape.points * shape.layers[i].channels
             if word == "picked":
-                return self._picked(i) + Work(located_points=shape.points, operators=6.5)
+                return self._picked(i)
             if way == "expression":
                 copied = copied_bytes(shape, i)
                 operators = 4.5 if copied else 1.3
-                return Work(sampled_values=values, streams=columns + copied, operators=operators)
+                moved = columns + 0.6 * copied
+                return Work(sampled_values=values, streams=moved, operators=operators)
             return Work(sampled_values=values, streams=columns, operators=1.3)
         corners = shape.corners(i) * columns
         if word == "planes":
@@ -148,11 +149,12 @@ class _Count:
         return work
 
     def _picked(self, i: int) -> Work:
-        """Corners in an expression, copied and weighted, or their gradients."""
+        """Corners in an expression, copied and weighted."""
         corners = self.shape.corners(i) * self._columns(i)
+        copied = Work(streams=corners, located_points=self.shape.points, operators=6.5)
         if self.shape.layers[i].channels_last:
-            return Work(map_reads=corners, streams=2 * corners)
-        return Work(strided_reads=corners, streams=2 * corners)
+            return copied + Work(map_reads=corners)
+        return copied + Work(strided_reads=corners)
 
     def _plane_operators(self, i: int, a_strip: int) -> float:
         """Operators on groups of images, and on strips of their planes."""
@@ -169,7 +171,9 @@ class _Count:
         half = shape.itemsize < 4
         channels_last = shape.layers[i].channels_last
         if way.read == "picked" and way.backward == "autograd":
-            return work + self._picked(i) + Work(operators=15)
+            # Added to their cells value by value, whatever the layout.
+            corners = shape.corners(i) * columns
+            return work + Work(strided_reads=corners, streams=2 * corners, operators=15)
         if way.backward != "lists":
             values = (2 - SAMPLED_FORWARD) * shape.points * shape.layers[i].channels
             if shape.moving_points:
@@ -178,7 +182,7 @@ class _Count:
             work += Work(sampled_values=values, operators=2.3)
             if way.backward == "autograd":
                 copied = copied_bytes(shape, i)
-                return work + Work(streams=2 * copied, operators=5 if copied else 1.3)
+                return work + Work(streams=2.4 * copied, operators=5 if copied else 1.3)
             # Planes are written: rows are made of them.
             turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
             return work + self._read(i, way.backward, way.read) + turned

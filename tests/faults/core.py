@@ -253,7 +253,7 @@ FAULTS = (
     ),
     Fault(
         "maps-not-enlarged",
-        _CPU + "expression.py",
+        _CPU + "sampled.py",
         "pad(feature, (0, right, 0, below)) if right or below else feature",
         "feature",
         _CELLS,
@@ -267,10 +267,52 @@ FAULTS = (
     ),
     Fault(
         "zeros-behind-the-border",
-        _CPU + "expression.py",
+        _CPU + "sampled.py",
         "u = torch.minimum(u, self.last)",
         "pass",
         _CALLS,
+    ),
+    Fault(
+        "picked-in-all-images-at-once",
+        _CPU + "picked.py",
+        "in_image=not self.rows",
+        "in_image=True",
+        _ROUTES,
+    ),
+    Fault(
+        "picked-infinity-outside",
+        _CPU + "picked.py",
+        "if bool(outside.any()):",
+        "if False:",
+        _CELLS,
+    ),
+    Fault(
+        "picked-images-not-in-order",
+        _CPU + "picked.py",
+        "weight = weight.mT.view(by_corner).transpose(1, 2).unsqueeze(2)",
+        "weight = weight.mT.reshape(layers, batch, 4, -1).unsqueeze(2)",
+        _ROUTES,
+    ),
+    Fault(
+        "views-picked",
+        _CPU + "routes.py",
+        "shape.layers[i].dense and not shape.torch_coordinates",
+        "not shape.torch_coordinates",
+        _ROUTES,
+    ),
+    Fault(
+        "torch-coordinates-picked",
+        _CPU + "routes.py",
+        "shape.layers[i].dense and not shape.torch_coordinates",
+        "shape.layers[i].dense",
+        _ROUTES,
+    ),
+    Fault(
+        "picking-not-counted",
+        _CPU + "work.py",
+        "Work(operators=picking_operators(self.shape, route))",
+        "Work()",
+        _WORK,
     ),
     Fault(
         "torch-coordinates-not-bounded",
@@ -282,8 +324,8 @@ FAULTS = (
     Fault(
         "corners-without-the-right",
         _CPU + "corners.py",
-        "step=np.minimum(last, 1) if border",
-        "step=np.zeros_like(last) if border",
+        "np.minimum(last, 1) if border",
+        "np.zeros_like(last) if border",
         _CALLS,
     ),
     Fault(
