@@ -49,8 +49,6 @@ def planner_block() -> str:
     """All sections, the latest first."""
     sections: dict[tuple[str, ...], list[Line]] = {}
     for line in read("planner_regret"):
-        if "device" not in line:  # lines until 2026-11-25
-            line |= {"device": f"{line['cpu']}, {line['threads']} threads", "date": line["time"]}
         key = (line["date"][:10], line["device"], line["commit"], line["torch"])
         sections.setdefault(key, []).append(line)
     parts = []

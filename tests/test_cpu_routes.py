@@ -277,7 +277,8 @@ def test_ragged_points_of_very_uneven_images(device: torch.device) -> None:
 
 
 def test_an_expression_picks_cells_of_maps_that_would_be_copied_alone() -> None:
-    """Not of a view, which would be copied whole, nor where PyTorch's own bits are wanted."""
+    """Not of a view, which would be copied whole, nor where PyTorch's own bits are wanted, nor
+    where their gradients would be summed in half precision."""
     between = CallShape((LayerShape(8, 50, 50), LayerShape(8, 9, 9)), 1, 20, 16, single=False)
     view = replace(between, layers=(replace(between.layers[0], dense=False),))
     plain = replace(between, single=True, layers=(LayerShape(8, 16, 32), LayerShape(8, 10, 10)))
@@ -285,6 +286,11 @@ def test_an_expression_picks_cells_of_maps_that_would_be_copied_alone() -> None:
         (between, {("sampled", "sampled"), ("picked", "picked")}),
         (replace(between, torch_coordinates=True), {("sampled", "sampled")}),
         (view, set()),
+        (replace(between, itemsize=2), {("sampled", "sampled")}),
+        (
+            replace(between, itemsize=2, training=False),
+            {("sampled", "sampled"), ("picked", "picked")},
+        ),
         (plain, {("sampled", "sampled"), ("sampled", "picked")}),
     ):
         plan = Plan(("gather",) * len(shape.layers), "two_step")

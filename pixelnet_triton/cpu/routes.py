@@ -104,13 +104,14 @@ def _expression_reads(shape: CallShape) -> list[tuple[str, ...]]:
     """How an expression may read the maps: all are sampled, or those picked that would be copied.
 
     Finding corners takes as long as telling positions exactly: nothing is won by a mixture.
+    Gradients of picked cells are summed in the maps' dtype, which half precision is too coarse for.
     """
-    layers = range(len(shape.layers))
+    coarse = shape.itemsize < 4 and shape.training
     pickable = [
-        shape.layers[i].dense and not shape.torch_coordinates and copied_bytes(shape, i) > 0
-        for i in layers
+        layer.dense and not (coarse or shape.torch_coordinates) and copied_bytes(shape, i) > 0
+        for i, layer in enumerate(shape.layers)
     ]
-    sampled = ("sampled",) * len(layers)
+    sampled = ("sampled",) * len(pickable)
     picked = tuple(["picked" if can_be else "sampled" for can_be in pickable])
     return [sampled] if sampled == picked else [sampled, picked]
 

@@ -296,15 +296,22 @@ FAULTS = (
     Fault(
         "views-picked",
         _CPU + "routes.py",
-        "shape.layers[i].dense and not shape.torch_coordinates",
-        "not shape.torch_coordinates",
+        "layer.dense and not (coarse",
+        "not (coarse",
         _ROUTES,
     ),
     Fault(
         "torch-coordinates-picked",
         _CPU + "routes.py",
-        "shape.layers[i].dense and not shape.torch_coordinates",
-        "shape.layers[i].dense",
+        "(coarse or shape.torch_coordinates)",
+        "coarse",
+        _ROUTES,
+    ),
+    Fault(
+        "half-precision-picked-in-training",
+        _CPU + "routes.py",
+        "coarse = shape.itemsize < 4 and shape.training",
+        "coarse = False",
         _ROUTES,
     ),
     Fault(
