@@ -117,12 +117,12 @@ def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "peer": 6.0,
     }
     results.append("planner_regret", RUN, figures)
-    old = {"time": "2025-01-02T03:04:05", "cpu": "Old", "threads": 2, "torch": "2", "commit": "a"}
+    old = {**RUN, "device": "Old", "date": "2025-01-02T03:04:05+00:00"}
     workload = registry(on_cpu=False)[0]
     maps = [dict(layer, channels=c, rows=h, columns=w) for c, h, w in workload.layers]
     sizes = {"layers": maps, "points": workload.points, "out_features": workload.out_features}
     results.append("planner_regret", old, {**figures, "call": figures["call"] | sizes})
-    latest, _, oldest = report_planner.planner_block().partition("## Old, 2 threads, 2025-01-02")
+    latest, _, oldest = report_planner.planner_block().partition("## Old, 2025-01-02")
     row = "1 | 0 | 100.0% | 100.0% | 1.50x | 1.50x | 0 | 25% | 25% |"
     assert "## A Device, 2026-01-02\n" in latest
     assert "commit 012345678; 2026-01-02 03:04 UTC. Profile: a profile." in latest
