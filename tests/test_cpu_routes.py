@@ -80,6 +80,21 @@ def test_points_get_their_gradient_by_grid_sample_too(case: Case, device: torch.
     check_case(case, device, plan=plan)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("coordinates", ["unit", "normalized"])
+def test_points_of_any_dtype_by_grid_sample(coordinates: str, dtype: torch.dtype) -> None:
+    """The far end of what counts, 1e9, is no number of half precision."""
+    case = Case("dtypes", ((4, 6, 8), (3, 1, 1)), batch=1, points=9, padding_mode="zeros")
+    inputs = build(replace(case, coordinates=coordinates))
+    inputs.moving_points = False
+    inputs.points = inputs.points.to(dtype)
+    plan = forced_plan(inputs, "grid_sample")
+    assert plan is not None
+    value = sparse_hypercolumn(**inputs.arguments(plan=plan))
+    single = sparse_hypercolumn(**inputs.arguments(plan=plan, points=inputs.points.float()))
+    assert torch.equal(value, single)
+
+
 @pytest.mark.parametrize("name", ["lists", "grid_sample"])
 def test_a_point_on_the_border_does_not_move(name: str) -> None:
     """On the first and the last cell of a row, where coordinates begin to be clamped."""

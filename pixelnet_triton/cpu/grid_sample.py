@@ -81,10 +81,9 @@ class GridSample:
     def _grid(self, s: Sampling) -> Tensor:
         """g of all points, (B, 1, N, 2)."""
         unit = self.coordinates.unit
-        g = s.points * 2.0 if unit else s.points
+        g = (s.points * 2.0 if unit else s.points).to(self.one.dtype)
         if self.bounded:
             g = g.clamp(-FAR, FAR)
-        g = g.to(self.one.dtype)
         return (g.sub(self.one) if unit else g).reshape(s.batch, 1, -1, 2)
 
     def _hypercolumns(self, s: Sampling) -> Tensor:
