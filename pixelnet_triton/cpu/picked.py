@@ -33,6 +33,7 @@ class Picked:
         corners = locate(s, in_image=not self.rows)
         index, weight = corners.index, corners.weight
         assert weight is not None
+        of_points = weight
         layers, batch = len(features), s.batch
         # What all layers share is shaped at once: an operator takes as long as any other.
         if self.rows:
@@ -46,10 +47,10 @@ class Picked:
             read = _planes
         values = [*map(read, features, index.unbind(), weight.unbind())]
         if not self.geometry.border:  # what lies outside may be infinite
-            assert corners.weight is not None
-            outside = corners.weight.any(2).logical_not().view(layers, batch, 1, 1, -1)
+            outside = of_points.any(2).logical_not().view(layers, batch, 1, 1, -1)
             if bool(outside.any()):
-                values = [*map(_blank, values, outside.unbind())]
+                blank = zip(values, outside.unbind(), strict=True)
+                values = [value.masked_fill(where, 0) for value, where in blank]
         return values
 
 
@@ -65,7 +66,3 @@ def _planes(feature: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     batch, channels = feature.shape[:2]
     cells = feature.flatten(2).gather(2, index.expand(-1, channels, -1)).to(weight.dtype)
     return cells.view(batch, channels, *weight.shape[2:]).mul(weight).sum(2, keepdim=True)
-
-
-def _blank(value: Tensor, outside: Tensor) -> Tensor:
-    return value.masked_fill(outside, 0)

@@ -30,6 +30,9 @@ LOCATING_OPERATORS = 12
 
 # Of twice the values, what the sampling kernels take there and back, the share of the way there.
 SAMPLED_FORWARD = 0.65
+# What is streamed for a map that is copied for them, in its bytes as a copy, there and back: there
+# narrower numbers are read; back a gradient is cleared, written and converted.
+COPIED_FORWARD, COPIED_BACKWARD = 0.6, 2.4
 # How many times as long their way back takes with the gradient of points.
 SAMPLED_MOVING = 1.5
 
@@ -124,7 +127,7 @@ class _Count:
             if way == "expression":
                 copied = copied_bytes(shape, i)
                 operators = 4.5 if copied else 1.3
-                moved = columns + 0.6 * copied
+                moved = columns + COPIED_FORWARD * copied
                 return Work(sampled_values=values, streams=moved, operators=operators)
             return Work(sampled_values=values, streams=columns, operators=1.3)
         corners = shape.corners(i) * columns
@@ -182,7 +185,8 @@ class _Count:
             work += Work(sampled_values=values, operators=2.3)
             if way.backward == "autograd":
                 copied = copied_bytes(shape, i)
-                return work + Work(streams=2.4 * copied, operators=5 if copied else 1.3)
+                moved = COPIED_BACKWARD * copied
+                return work + Work(streams=moved, operators=5 if copied else 1.3)
             # Planes are written: rows are made of them.
             turned = Work(streams=2 * self._map(i), operators=8) if channels_last else Work()
             return work + self._read(i, way.backward, way.read) + turned

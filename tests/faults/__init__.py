@@ -3,6 +3,7 @@
 from . import (
     bench,
     core,
+    cpu,
     data,
     integrations,
     kernels,
@@ -27,6 +28,7 @@ FAULTS: tuple[Fault, ...] = (
     *metrics.FAULTS,
     *models.FAULTS,
     *core.FAULTS,
+    *cpu.FAULTS,
     *kernels.FAULTS,
     *shared.FAULTS,
     *integrations.FAULTS,
