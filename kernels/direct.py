@@ -6,9 +6,10 @@
 For tuples of tensors over several layers Triton takes 50 to 100 microseconds of Python to bind the
 arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
 that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
-which receives the same as from Triton itself. A `Launch` is for calls of one kind, which differ in
-their tensors alone, and those have the same dtypes and begin at multiples of 16 bytes or not alike
-(whoever keeps it says so: gpu/backend.py). None of this is looked at again.
+which receives the same as from Triton itself. A `Launch` is for calls of one kind: they differ in
+their tensors alone, these are on one device, have the same dtypes and begin at multiples of 16
+bytes or not alike, and :func:`modes` is the same. Whoever keeps a `Launch` sees to that
+(gpu/backend.py); after the first launch nothing of it is looked at again.
 
 Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
 constant and option, and what Triton makes of each other argument (a tensor's dtype and alignment;
@@ -25,7 +26,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ try:
 except ImportError:  # older versions of Triton have it in Python
     describe = None
 
-__all__ = ["Launch", "launch"]
+__all__ = ["Launch", "launch", "modes"]
 
 #: (run, function, packed_metadata) of a compiled kernel.
 Compiled = tuple[Callable[..., None], Any, Any]
@@ -55,8 +56,10 @@ def _as_expected() -> bool:
     """Does this version of Triton launch as `launch` does it? From 3.6 to 3.9 all do.
 
     Read in Triton's own source: how it runs a compiled kernel, and which options it adds itself.
+    The interpreter does not: there nothing is compiled.
     """
-    if describe is None or not hasattr(knobs.runtime, "add_stages_inspection_hook"):
+    runtime = knobs.runtime
+    if describe is None or runtime.interpret or not hasattr(runtime, "add_stages_inspection_hook"):
         return False
     try:
         source = " ".join(inspect.getsource(JITFunction.run).split())
@@ -101,17 +104,17 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
         form = _FORMS[names]
     except KeyError:
         form = _FORMS[names] = _form(kernel, tuple(arguments))
-    modes = None if form is None else _modes(kernel)
-    if form is None or modes is None:
+    compiled_for = None if form is None or kernel.pre_run_hooks else modes()
+    if form is None or compiled_for is None:
         kernel[grid](**arguments)
         return None
     active = driver.active
     device = active.get_current_device()
     values = tuple(arguments.values())
     kind = (
-        active,
         device,
-        modes,
+        compiled_for,
+        kernel.debug,
         form.constants(values),
         *_described(_backend(active, device), form.variables(values)),
     )
@@ -134,72 +137,64 @@ class Launch:
     """A kernel, its grid, and all of its arguments but those that `takes` names: with tensors.
 
     Its calls take these, in that order. Only the tensors may differ from call to call, not their
-    dtypes and alignment, nor the numbers that stand beside them in tuples.
+    device, dtypes and alignment, nor the numbers that stand beside them in tuples.
     """
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], takes: str, **others: Any) -> None:
         self._kernel, self._grid, self._takes, self._others = kernel, grid, takes.split(), others
         self._xyz, self._values = (*grid, 1, 1)[:3], tuple(others.values())
         self._form = _form(kernel, (*self._takes, *others))
-        self._known: dict[tuple[Any, ...], Compiled] = {}
+        self._known: tuple[Any, int, Compiled] | None = None
 
     def __call__(self, *values: Any) -> None:
-        form, kernel = self._form, self._kernel
-        modes = None if form is None else _modes(kernel)
-        if form is None or modes is None:
-            kernel[self._grid](**dict(zip(self._takes, values, strict=True)), **self._others)
-            return
-        active = driver.active
-        device = active.get_current_device()
-        kind: tuple[Any, ...] = (active, device, modes)
-        if not _looks_at_addresses(active, device):
-            kind += tuple(_described(_backend(active, device), values, numbers=False))
-        compiled = self._known.get(kind)
-        if compiled is not None:
-            run, function, packed = compiled
+        if self._known is not None and self._form is not None:
+            active, device, (run, function, packed) = self._known
             stream = active.get_current_stream(device)
-            arguments = form.arguments((*values, *self._values))
+            arguments = self._form.arguments((*values, *self._values))
             run(*self._xyz, stream, function, packed, None, None, None, *arguments)
             return
         named = dict(zip(self._takes, values, strict=True))
-        compiled = launch(kernel, self._grid, **named, **self._others)
+        compiled = launch(self._kernel, self._grid, **named, **self._others)
         if compiled is not None:
-            self._known[kind] = compiled
+            active = driver.active
+            device = active.get_current_device()
+            if _looks_at_addresses(active, device):
+                self._known = (active, device, compiled)
 
 
-@lru_cache(maxsize=64)
 def _looks_at_addresses(active: Any, device: object) -> bool:
     """Does Triton see nothing of a tensor but its dtype and whether 16 divides its address?"""
     backend = _backend(active, device)
     return backend.get_tensor_specialization is BaseBackend.get_tensor_specialization
 
 
-def _modes(kernel: Any) -> tuple[Any, ...] | None:
-    """What else Triton compiles for; None where somebody is to be told of launches.
+def modes() -> Hashable:
+    """What else Triton compiles for, and its driver; None where every launch is to go the usual
+    way: in the interpreter, for example, and where somebody is to be told of launches.
 
     Triton's chains of hooks may be empty.
     """
     runtime, compilation = knobs.runtime, knobs.compilation
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
     if (
-        kernel.pre_run_hooks
+        not _AS_EXPECTED
         or runtime.add_stages_inspection_hook is not None
         or (enter is not None and getattr(enter, "calls", True))
         or (leave is not None and getattr(leave, "calls", True))
     ):
         return None
     return (
-        kernel.debug,
+        driver.active,
         runtime.debug,
         compilation.instrumentation_mode,
         getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
     )
 
 
-def _described(backend: Any, variables: Sequence[Any], numbers: bool = True) -> list[Any]:
+def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
     """What Triton makes of each argument that is no constant.
 
-    The `numbers` of a layer stand for themselves, which takes half the time: they follow from sizes
+    The numbers of a layer stand for themselves, which takes half the time: they follow from sizes
     and strides, and those are alike from call to call. All the rest is asked for at once.
     """
     facts: list[Any] = []
@@ -207,8 +202,7 @@ def _described(backend: Any, variables: Sequence[Any], numbers: bool = True) -> 
     for value in variables:
         if type(value) is tuple and value and type(value[0]) is Layer:
             others += [layer[0] for layer in value]
-            if numbers:
-                facts += [layer[1:] for layer in value]
+            facts += [layer[1:] for layer in value]
         else:
             others.append(value)
     facts += describe(backend, tuple(others), False, True, True)

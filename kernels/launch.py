@@ -117,13 +117,12 @@ class Layers:
     def __init__(self, maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> None:
         layouts = [_layout(m.shape, m.stride(), m.itemsize) for m in maps]
         self.vectors = tuple([vector for _, _, vector in layouts])
-        self._numbers = [
-            (size, strides, layer_affine)
-            for (size, strides, _), layer_affine in zip(layouts, affine, strict=True)
-        ]
+        self._sizes = [size for size, _, _ in layouts]
+        self._strides = [strides for _, strides, _ in layouts]
+        self._affine = affine
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
-        return tuple([Layer(m, *numbers) for m, numbers in zip(maps, self._numbers, strict=True)])
+        return tuple(map(Layer, maps, self._sizes, self._strides, self._affine))
 
 
 @lru_cache(maxsize=4096)

@@ -107,13 +107,11 @@ def sparse_hypercolumn(
             features, points, options = alone
     if interpolation == "nearest" and are_labels(features, weight):
         return labels_at(features, points, batch_index, options)
+    call = prepare(features, points, batch_index, weight, bias, options)
     if in_forward_mode():
-        call = prepare(features, points, batch_index, weight, bias, options)
         return run_in_forward_mode(call, features, points, batch_index, weight, bias, options)
-    one = as_one_image(features, points, batch_index)
+    one = as_one_image(features, points, batch_index) if call.repeated else None
     if one is None:
-        call = prepare(features, points, batch_index, weight, bias, options)
         return run(call, features, points, batch_index, weight, bias)
-    call = prepare(*one, None, weight, bias, options)
-    value = run(call, *one, None, weight, bias)
+    value = run(prepare(*one, None, weight, bias, options), *one, None, weight, bias)
     return value.reshape(*points.shape[:-1], *value.shape[2:])

@@ -193,3 +193,22 @@ class TestTensorsWithoutValues:
             labels = torch.zeros(2, 1, 3, 4, dtype=torch.uint8, device=device)
             label = sparse_hypercolumn([labels], points, (12, 16), interpolation="nearest")
             assert (label.shape, label.dtype) == ((2, 7, 1), torch.uint8)
+
+
+def test_tensors_that_a_transform_left_behind(device: torch.device) -> None:
+    """They are what they hold: no graph of the transform hangs on the result."""
+    left: list[Tensor] = []
+
+    def leaking(x: Tensor) -> Tensor:
+        left.append(x)
+        return x.sum()
+
+    given = made(device)
+    for tensor in (*given.features, given.points):
+        grad(leaking)(tensor.detach().float())
+    *maps, points = left
+    found = sparse_hypercolumn(maps, points, given.case.image_size, plan="two_step")
+    assert not found.requires_grad
+    *maps, points = [tensor.detach().float() for tensor in (*given.features, given.points)]
+    expected = sparse_hypercolumn(maps, points, given.case.image_size, plan="two_step")
+    assert torch.equal(found, expected)

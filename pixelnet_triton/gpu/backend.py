@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, reduce
 from operator import or_
 from types import ModuleType
@@ -133,24 +132,27 @@ class Launches:
         self._known: dict[Hashable, dict[Hashable, Any]] = {}
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
+        if _is_elsewhere(s.points):
+            with torch.cuda.device(s.points.device):
+                return self.forward(s, head)
         if head is None:
             self._recall(s)
-        else:
-            self._recall(s, head.weight, head.bias)
-        with _on(s.points):
-            if head is None:
-                return self.steps.gather(s)
-            return self.steps.linear(s, head, self.route)
+            return self.steps.gather(s)
+        self._recall(s, head.weight, head.bias)
+        return self.steps.linear(s, head, self.route)
 
     def backward(
         self, s: Sampling, head: Linear | None, grad: Tensor, output: Tensor | None, wanted: Wanted
     ) -> Gradients:
-        self._recall(s, None if head is None else head.weight, grad, output)
-        with _on(s.points):
-            if head is None:
-                return self.steps.hypercolumn_gradients(s, grad, wanted)
-            route = routes.scattered(self.route) if wanted.points else self.route
-            return self.steps.linear_gradients(s, head, route, grad, output, wanted)
+        if _is_elsewhere(s.points):
+            with torch.cuda.device(s.points.device):
+                return self.backward(s, head, grad, output, wanted)
+        if head is None:
+            self._recall(s, grad)
+            return self.steps.hypercolumn_gradients(s, grad, wanted)
+        self._recall(s, head.weight, grad, output)
+        route = routes.scattered(self.route) if wanted.points else self.route
+        return self.steps.linear_gradients(s, head, route, grad, output, wanted)
 
     def _recall(self, s: Sampling, *others: Tensor | None) -> None:
         """What calls of that kind left behind; `others` go to kernels, too."""
@@ -168,14 +170,9 @@ class Launches:
         s.known = known
 
 
-_HERE = nullcontext()
-
-
-def _on(tensor: Tensor) -> AbstractContextManager[object]:
-    """Launches go to the tensor's own device, whichever is current."""
-    if not tensor.is_cuda or tensor.get_device() == torch.cuda.current_device():
-        return _HERE
-    return torch.cuda.device(tensor.device)
+def _is_elsewhere(tensor: Tensor) -> bool:
+    """Is the tensor on a GPU that is not the current one? Launches go to the current one."""
+    return tensor.is_cuda and tensor.get_device() != torch.cuda.current_device()
 
 
 BACKEND = GpuBackend()

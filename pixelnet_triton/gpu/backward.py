@@ -113,7 +113,7 @@ class LinearGradients:
             slices = columns.of(weight)
             if self.gather is not None:
                 rows = self.gather([maps[i] for i in self.scattered], points)
-                columns.put(slices, grad.t(), rows)
+                columns.put(slices, grad.mT, rows)
                 del rows
         if self.scatter is not None:
             rows = torch.mm(grad, columns.joined(weights))

@@ -28,7 +28,7 @@ class Scatter:
     def __init__(self, s: Sampling, layers: Sequence[int], wanted: Wanted) -> None:
         self.layers, self.points = list(layers), wanted.points
         self.targets = [i for i in self.layers if wanted.features[i]]
-        self.formats = [(i, layout(s.features[i])) for i in self.targets]
+        self.written = [_strided_like(s.features[i]) for i in self.targets]
         self.columns = starts(s.of(self.layers).channels)
         start = dict(zip(self.layers, self.columns, strict=True))
         self.target_columns = tuple([start[i] for i in self.targets])
@@ -39,8 +39,8 @@ class Scatter:
     ) -> Tensor | None:
         """The gradient of the points, if it is wanted; those of maps are put into `features`."""
         if self.targets:
-            maps = s.features
-            written = [torch.empty_like(maps[i], memory_format=f) for i, f in self.formats]
+            new = s.features[0].new_empty_strided
+            written = [new(shape, strides) for shape, strides in self.written]
             if self.band is None:
                 targets = s.of(self.targets, written, "gradients")
                 self.band = band_like(rows, self.target_columns, targets, order)
@@ -56,6 +56,12 @@ class Scatter:
             found = coordinate_gradient(rows, self.columns, order.of(s).of(self.layers))
             gradient.index_copy_(0, order.place, found)
         return gradient.to(s.points.dtype)
+
+
+def _strided_like(feature: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of a map's gradient."""
+    gradient = torch.empty_like(feature, memory_format=layout(feature), device="meta")
+    return tuple(gradient.shape), gradient.stride()
 
 
 class Collect:
@@ -101,7 +107,7 @@ class Collect:
         self.band(grad, points, starts, qs)
         for q, (i, part, cells, is_wanted) in zip(qs, self.layers, strict=True):
             if slices is not None:
-                torch.mm(q.t(), cells.rows_of(maps[i]), out=slices[part])
+                torch.mm(q.mT, cells.rows_of(maps[i]), out=slices[part])
             if is_wanted:
                 features[i] = cells.product(q, weights[part])
 

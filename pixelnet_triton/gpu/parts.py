@@ -53,8 +53,11 @@ class Columns:
         self.parts = list(dict.fromkeys([self.part[i] for i in together]))
 
     def of(self, weight: Tensor) -> Sequence[Tensor]:
-        """Views of the parts of (D, sum C_i): one operator, where slices are one each."""
-        return torch.split_with_sizes(weight, self.widths, 1)
+        """The parts of (D, sum C_i), in its memory: one operator, where slices are one each.
+
+        Unsafe only where autograd records; a backward pass it does not.
+        """
+        return torch.unsafe_split_with_sizes(weight, self.widths, 1)
 
     def joined(self, slices: Sequence[Tensor]) -> Tensor:
         """The columns of the layers that belong together: a view if they are neighbours."""

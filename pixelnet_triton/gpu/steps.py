@@ -16,9 +16,10 @@ from ..call.linear import Linear
 from ..call.route import Route
 from ..call.sampling import Sampling
 from ..kernels.banded import banded
+from ..kernels.direct import modes
 from ..kernels.fused_linear import fused_linear
-from ..kernels.gather import gather
-from ..kernels.launch import precision
+from ..kernels.gather import gather, gather_like
+from ..kernels.launch import PointsLike, precision
 from ..kernels.linear import Operand
 from ..kernels.order import order_points
 from ..kernels.product import product
@@ -36,19 +37,20 @@ Step = Callable[[Sampling, Linear], Tensor]
 def settings(dtype: torch.dtype) -> Hashable:
     """What else than shapes and options decides how kernels are launched."""
     asked = tuner()
-    return asked and (asked, must_be_alike()), dtype is torch.float32 and precision(dtype)
+    tuned = asked and (asked, must_be_alike())
+    return modes(), tuned, dtype is torch.float32 and precision(dtype)
 
 
 def linear(s: Sampling, head: Linear, route: Route) -> Tensor:
     """act(h W^T + b), (P, D)."""
-    return s.once(("linear", route.read), lambda: _step(route))(s, head)
+    return s.once(("linear", route.read), lambda: _step(s, route))(s, head)
 
 
-def _step(route: Route) -> Step:
-    """The function that carries out the route."""
+def _step(s: Sampling, route: Route) -> Step:
+    """What carries out the route for calls like this one."""
     gathered, projected = layers_read(route, GATHERED), layers_read(route, PROJECTED)
     if not projected and "gather" in route.read:
-        return _by_rows
+        return ByRows(s)
     if "project_columns" in route.read:
         return partial(_by_columns, gathered=gathered, projected=projected)
     if "project_band" in route.read:
@@ -56,9 +58,15 @@ def _step(route: Route) -> Step:
     return partial(_by_operands, route=route, gathered=gathered, projected=projected)
 
 
-def _by_rows(s: Sampling, head: Linear) -> Tensor:
-    """act(h W^T + b) of hypercolumns that are written out."""
-    return _multiplied(gather(s), head.weight, head)
+class ByRows:
+    """act(h W^T + b) of hypercolumns that are written out, settled for calls like one."""
+
+    def __init__(self, s: Sampling) -> None:
+        self.gather, self.points = gather_like(s), PointsLike(s)
+
+    def __call__(self, s: Sampling, head: Linear) -> Tensor:
+        rows = self.gather(s.features, self.points(s.points, s.batch_index))
+        return _multiplied(rows, head.weight, head)
 
 
 def _by_columns(

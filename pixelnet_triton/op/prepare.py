@@ -56,6 +56,7 @@ class Prepared:
         executor: computes it; None while tracing, for subclasses of tensors, and on meta, and
             within a transform of torch.func (`transformed`), whose tensors hide their layouts.
         by_autograd: it is an expression, which autograd differentiates.
+        repeated: each map repeats one image (shared.py).
     """
 
     geometry: Geometry
@@ -67,6 +68,7 @@ class Prepared:
     executor: Executor | None
     transformed: bool
     by_autograd: bool
+    repeated: bool
 
 
 JIT_TRACE = (
@@ -226,6 +228,7 @@ def _examined(
         executor,
         not traced and transformed,
         by_autograd,
+        executor is not None and all(f.shape[0] > 1 and f.stride(0) == 0 for f in features),
     )
 
 

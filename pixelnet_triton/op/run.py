@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..call import Linear, Sampling
 from ..call.checks import check_values
-from .eager import SparseHypercolumn, TransformedHypercolumn
+from .eager import TransformedHypercolumn, eager
 from .prepare import Prepared, cast
 from .registration import traced
 
@@ -50,5 +50,5 @@ def run(
         s = Sampling(features, points, batch_index, call.geometry)
         value = call.executor.forward(s, head)
     else:
-        value = SparseHypercolumn.apply(points, batch_index, weight, bias, call, *features)
+        value = eager(call, features, points, batch_index, weight, bias)
     return F.gelu(value) if call.gelu_outside else value

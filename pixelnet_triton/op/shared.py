@@ -22,31 +22,19 @@ def as_one_image(
 ) -> tuple[list[Tensor], Tensor] | None:
     """One image (1, C_i, H_i, W_i) of each map and points (1, P, 2); None if images differ.
 
-    Whatever the checks will refuse stays as it is.
+    The call has passed the checks, and each map repeats one image (`Prepared.repeated`).
     """
-    if type(features) not in (list, tuple) or not features or not isinstance(points, Tensor):
-        return None
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return None
     images = []
     for feature in features:
-        if type(feature) is not Tensor or feature.dim() != 4 or feature.stride(0) != 0:
-            return None
-        image = _image(feature)
-        if feature.shape[0] < 2 or feature.shape[0] != features[0].shape[0] or image is None:
+        image = _image(feature) if type(feature) is Tensor else None
+        if image is None:
             return None
         images.append(image)
-    if points.shape[-1:] != (2,):
-        return None
-    batch = features[0].shape[0]
     if batch_index is None:
-        is_good = points.dim() == 3 and points.shape[0] == batch
-        return (images, points.flatten(0, 1)[None]) if is_good else None
-    if not isinstance(batch_index, Tensor) or batch_index.shape != points.shape[:1]:
+        return images, points.flatten(0, 1)[None]
+    if not points.is_cpu:  # indices out of range cannot be seen
         return None
-    if points.dim() != 2 or batch_index.is_floating_point() or not points.is_cpu:
-        return None
-    check_values(points, batch_index, batch)
+    check_values(points, batch_index, features[0].shape[0])
     return images, points[None]
 
 

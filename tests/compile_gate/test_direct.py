@@ -212,33 +212,50 @@ def test_tensors_that_begin_elsewhere_are_of_another_kind(
     for kind in [*kinds, *kinds]:
         with monkeypatch.context() as patch:
             patch.setattr(direct, "_AS_EXPECTED", False)
+            patch.setattr(direct, "_FORMS", {})
             expected = compiled(BACKEND.executor(shape, geometry, plan), kind)
         assert compiled(known, kind) == expected
     assert compiled(known, kinds[-1]) != compiled(known, usual_tensors)
 
 
 @takes_direct_launches
-def test_two_steps_look_at_the_device_the_stream_and_the_hooks(
-    call: Call, stand_in: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_steps_look_at_the_stream(call: Call, stand_in: Driver) -> None:
     made = in_two_steps(call)
-    first = second_step(made, call)
+    second_step(made, call)
     stand_in.stream = 8
     assert second_step(made, call).stream == 8
-    stand_in.device = 1
-    assert second_step(made, call).compiled is not first.compiled
-    stand_in.device = 0
+
+
+@takes_direct_launches
+def test_an_executor_looks_at_the_driver_debugging_and_hooks(
+    stand_in: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its launches do not look at any more; its tensors are on one device."""
+    shape = CallShape((LayerShape(8, 5, 6),), 2, 14, 0, 2)
+    plan = Plan(("gather",), "two_step", Route("", "", ("gather",), ("scatter",)))
+    executor = BACKEND.executor(shape, layer_geometry([(5, 6)], (10, 12)), plan)
+    maps, points = [torch.zeros(2, 8, 5, 6, dtype=torch.bfloat16)], torch.zeros(14, 2)
+
+    def compiled() -> Any:
+        executor.forward(Sampling(maps, points, None, layer_geometry([(5, 6)], (10, 12))), None)
+        return driver.active.take().compiled
+
+    first = compiled()
+    assert compiled() is first
     with monkeypatch.context() as patch:
         patch.setattr(knobs.runtime, "debug", True)
-        assert second_step(made, call).compiled is not first.compiled
-    assert second_step(made, call).compiled is first.compiled
+        assert compiled() is not first
+    assert compiled() is first
+    driver.set_active(Driver(TARGETS["sm_80"]))
+    assert compiled() is not first
+    driver.set_active(stand_in)
     before = stand_in.hooked
     hook = knobs.runtime.launch_enter_hook
     if hook is None:
         monkeypatch.setattr(knobs.runtime, "launch_enter_hook", print)
     else:
         monkeypatch.setattr(hook, "calls", [print])
-    second_step(made, call)
+    compiled()
     assert stand_in.hooked > before
 
 
@@ -389,15 +406,36 @@ def test_a_kernel_that_was_compiled_in_earnest(
     assert all(a is b for a, b in zip(first[9:], second[9:], strict=True))
 
 
-@pytest.mark.parametrize(("current", "entered"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("current", "elsewhere"), [(0, False), (1, True)])
 def test_launches_go_to_the_device_of_the_tensors(
-    current: int, entered: bool, monkeypatch: pytest.MonkeyPatch
+    current: int, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is made the current one only where it is not, as that takes a few microseconds."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
-    tensor: Any = SimpleNamespace(
-        is_cuda=True, device=torch.device("cuda", 0), get_device=lambda: 0
+    device = torch.device("cuda", 0)
+    tensor: Any = SimpleNamespace(is_cuda=True, device=device, get_device=lambda: 0)
+    entered: list[torch.device] = []
+
+    class Entered:
+        def __init__(self, device: torch.device) -> None:
+            entered.append(device)
+
+        def __enter__(self) -> None:
+            monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(torch.cuda, "device", Entered)
+    route = Route("", "", ("gather",), ("scatter",))
+    steps: Any = SimpleNamespace(
+        settings=lambda dtype: None,
+        gather=lambda s: torch.cuda.current_device(),
+        hypercolumn_gradients=lambda *_: torch.cuda.current_device(),
     )
-    context: Any = backend._on(tensor)
-    assert isinstance(context, torch.cuda.device) == entered
-    assert not entered or context.idx == 0
+    executor: Any = backend.Launches(route, steps)
+    monkeypatch.setattr(executor, "_recall", lambda *_: None)
+    s: Any = SimpleNamespace(points=tensor)
+    assert executor.forward(s, None) == 0
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    assert executor.backward(s, None, None, None, None) == 0
+    assert entered == 2 * elsewhere * [device]

@@ -113,6 +113,13 @@ FAULTS = (
         _KNOWN,
     ),
     Fault(
+        "tensors-left-behind-stay-wrapped",
+        _EAGER,
+        "features, points = [*map(unwrap_if_dead, features)], unwrap_if_dead(points)",
+        "pass",
+        ("tests/test_functional_transforms.py",),
+    ),
+    Fault(
         "memories-without-end",
         "pixelnet_triton/op/known.py",
         "            self.clear()\n",

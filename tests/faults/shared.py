@@ -7,7 +7,13 @@ _VIEWS = ("tests/test_views.py",)
 _ACCURACY = ("tests/test_cpu_accuracy.py",)
 
 FAULTS = (
-    Fault("different-images-taken-for-one", _SHARED, " or feature.stride(0) != 0:", ":", _VIEWS),
+    Fault(
+        "different-images-taken-for-one",
+        "pixelnet_triton/op/prepare.py",
+        "f.shape[0] > 1 and f.stride(0) == 0 for f",
+        "f.shape[0] > 1 for f",
+        _VIEWS,
+    ),
     Fault(
         "gradient-of-as-many-images",
         _SHARED,
@@ -25,23 +31,9 @@ FAULTS = (
         _VIEWS,
     ),
     Fault(
-        "points-of-too-few-images",
-        _SHARED,
-        "points.dim() == 3 and points.shape[0] == batch",
-        "points.dim() == 3",
-        _VIEWS,
-    ),
-    Fault(
         "index-of-shared-images-unchecked",
         _SHARED,
-        "    check_values(points, batch_index, batch)\n",
-        "",
-        _VIEWS,
-    ),
-    Fault(
-        "maps-of-other-batches-shared",
-        _SHARED,
-        "feature.shape[0] != features[0].shape[0] or ",
+        "    check_values(points, batch_index, features[0].shape[0])\n",
         "",
         _VIEWS,
     ),

@@ -176,13 +176,16 @@ def _launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Gathers of the forward pass from here on, by name."""
     steps: Any = load()
     seen: list[str] = []
-    launcher = steps.gather
 
-    def launch(*args: Any) -> Any:
-        seen.append("gather")
-        return launcher(*args)
+    def noting(launcher: Any) -> Any:
+        def launch(*args: Any) -> Any:
+            seen.append("gather")
+            return launcher(*args)
 
-    monkeypatch.setattr(steps, "gather", launch)
+        return launch
+
+    for name in ("gather", "gather_like"):
+        monkeypatch.setattr(steps, name, noting(getattr(steps, name)))
     return seen
 
 
