@@ -34,7 +34,14 @@ import torch
 from .compare_side import side_of
 from .own_process import Ask, Ended, Failed, in_own_process
 from .results import duration
-from .workloads import TINY, Case, random_workloads, registry, small_workloads
+from .workloads import (
+    TINY,
+    Case,
+    in_both_layouts,
+    random_workloads,
+    registry,
+    small_workloads,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES, GENERATIONS = 11.0, 3  # of all; the fewest generations of processes
@@ -123,15 +130,13 @@ def selected(words: Sequence[str], on_cpu: bool) -> list[Case]:
     Raises:
         ValueError: a word selects nothing.
     """
-    named = [w for w in registry(on_cpu) if w.family == "workload"]
-    planes = [replace(w, name=f"{w.name} NCHW", channels_last=False) for w in named]
+    named = in_both_layouts(w for w in registry(on_cpu) if w.family == "workload")
     host = [
-        TINY,
+        *in_both_layouts([TINY]),
         replace(TINY, name="host ragged", ragged=True),
-        replace(TINY, name="host NCHW", channels_last=False),
         replace(TINY, name="host columns", out_features=0),
     ]
-    workloads = [*named, *planes, *random_workloads(12), *small_workloads(), *host]
+    workloads = [*named, *random_workloads(12), *small_workloads(), *host]
     first_words = [w.name.split()[0] for w in workloads]
     for word in words:
         if word not in (*KINDS, *first_words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.ledger import Ledger
+from bench.measure import Ledger
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

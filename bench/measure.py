@@ -1,4 +1,7 @@
-"""One case, measured: a workload, forward or training, by several peers side by side."""
+"""One case, measured: a workload, forward or training, by several peers side by side.
+
+A benchmark measures by the `Ledger` of its session, which writes lines of results.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import pytest
 import torch
 
 from .accuracy import Expected
 from .inputs import make_inputs, rotated
+from .machine import DEVICE, identity, measured_roofs
 from .memory import peak_bytes, saved_storages
 from .peers import Call, Peer, peer_of, prepare
-from .results import Line
+from .results import Line, append
 from .timing import in_turns
 from .workloads import Case
 
 
 class Preparation:
-    """The inputs of a case and its expected results; peers are checked on them, once each.
+    """The inputs of a case and its expected results; peers are checked on them, once each."""
 
-    Args:
-        strict: hold the library to the rule of its test suite.
-    """
-
-    def __init__(self, case: Case, device: torch.device, strict: bool = True) -> None:
-        self.case, self.device, self._strict = case, device, strict
+    def __init__(self, case: Case, device: torch.device) -> None:
+        self.case, self.device = case, device
         inputs = make_inputs(case.workload, device).requires_grad_(case.training)
         self._expected, self._copies = Expected(inputs, case.training), rotated(inputs)
         self._lines: dict[str, Line] = {}
@@ -35,8 +36,8 @@ class Preparation:
     def measure(self, names: Sequence[str], benchmark: Any = None) -> dict[str, Line]:
         """The lines of these peers, each checked before it is timed in turns with the others.
 
-        FLOPs that a peer executes, and bytes that are compulsory, are among its figures. `problem`
-        says why one was not timed.
+        Among the figures of a peer are what it does (`Peer.work`), and how many times as long as
+        the first of them it takes, `times_auto`. `problem` says why one was not timed.
 
         Args:
             benchmark: pytest-benchmark's fixture, which times the last peer's cold calls. Where
@@ -52,13 +53,10 @@ class Preparation:
                 return lines
             figures = in_turns(calls, self.device, benchmark)
         for name in figures:
-            peer = peer_of(name, self.case, self.device)
-            flops, moved = peer.work(self.case, self.device)
-            lines[name] |= figures[name] | {"flops": flops, "bytes": moved}
-            if peer.plan:
-                lines[name]["plan"] = peer.plan.encode()
+            work = peer_of(name, self.case, self.device).work(self.case, self.device)
+            lines[name] |= figures[name] | work
             for prefix in ("", "cold_"):
-                took, auto = (figures.get(n, {}).get(f"{prefix}median") for n in (name, "auto"))
+                took, auto = (figures.get(n, {}).get(f"{prefix}median") for n in (name, names[0]))
                 if took and auto:
                     lines[name][f"{prefix}times_auto"] = took / auto
         return lines
@@ -81,7 +79,7 @@ class Preparation:
         """Its error and, where that is small enough, its memory: peak beyond the inputs, and in
         training what is kept for the backward pass."""
         inputs = self._copies[0]
-        error, allowed = self._expected.check(peer, self._strict)
+        error, allowed = self._expected.check(peer)
         if not error <= allowed:
             wrong = f"wrong: relative error {error:.2g}, {allowed:.2g} allowed"
             return {"error": error, "problem": wrong}
@@ -102,3 +100,36 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+class Ledger:
+    """The results of this session; all lines carry its identity."""
+
+    def __init__(self) -> None:
+        self._run = identity(DEVICE)
+        self._preparation: Preparation | None = None
+        self._dtypes: set[str] = set()
+
+    def measure(self, benchmark: Any, case: Case, names: Sequence[str]) -> dict[str, Line]:
+        """The lines of these peers; pytest-benchmark times the cold calls of the last of them.
+
+        One case at a time is kept. With the first of a dtype what the machine reaches with it is
+        noted.
+        """
+        if self._preparation is None or self._preparation.case != case:
+            self._preparation = None
+            free(DEVICE)
+            if (dtype := case.workload.dtype) not in self._dtypes:
+                self._dtypes.add(dtype)
+                roofs = measured_roofs(DEVICE, getattr(torch, dtype))
+                append("roofs", self._run, {"dtype": dtype, **roofs})
+            self._preparation = Preparation(case, DEVICE)
+        benchmark.group = f"{case}: {case.workload.sizes()}"
+        return self._preparation.measure(names, benchmark)
+
+    def write(self, benchmark: Any, kind: str, line: Line) -> None:
+        """Append a benchmark's line to these results; skip the test if it has a problem."""
+        if benchmark.enabled:
+            benchmark.extra_info.update(append(kind, self._run, line))
+        if problem := line.get("problem"):
+            pytest.skip(f"{line['peer']} is not timed: {problem}")

@@ -33,7 +33,8 @@ from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
 from .inputs import Inputs
-from .planning import Plan, plan_of, predicted
+from .planning import Plan, expected, plan_of
+from .results import Line
 from .workloads import MEMBERS, Case
 
 
@@ -60,14 +61,20 @@ class Peer:
         """(B, N, D) of the output, for comparison with others."""
         return _at_points(output, points) if self.every_pixel else output
 
-    def work(self, case: Case, device: torch.device) -> tuple[float, float]:
-        """(FLOPs it executes in products, bytes that are compulsory for its rows)."""
+    def work(self, case: Case, device: torch.device) -> Line:
+        """FLOPs it executes in products, and bytes that are compulsory for its rows.
+
+        Of the library also its plan, and what the planner expects of that; in an ensemble its
+        FLOPs are not known.
+        """
         workload = case.workload
         rows = workload.all_pixels if self.every_pixel else workload.all_points
-        flops = workload.flops(rows, case.training)
+        work: Line = {"bytes": workload.compulsory_bytes(rows, case.training)}
         if self.plan:
-            flops = predicted(self.plan, case, device)[0]
-        return flops, workload.compulsory_bytes(rows, case.training)
+            return work | {"plan": self.plan.encode(), **expected(self.plan, case, device)}
+        if workload.family == "ensemble":
+            return work
+        return work | {"flops": workload.flops(rows, case.training)}
 
 
 @dataclass(frozen=True)
@@ -229,6 +236,8 @@ def names_for(case: Case, device: torch.device) -> list[str]:
     so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass.
     """
     on_cpu, workload = device.type == "cpu", case.workload
+    if workload.family == "ensemble":
+        return list(ENSEMBLE)
     if workload.family != "workload":
         small = not on_cpu or max(workload.image_size) <= 256
         dense = workload.family == "points" or (workload.family == "image" and small)

@@ -19,6 +19,7 @@ from pixelnet_triton.op import forget_calls as forget_calls
 from pixelnet_triton.planner import CostModel, chosen_plan, profile_of
 from pixelnet_triton.selfcheck import source_commit as source_commit
 
+from .results import Line
 from .workloads import Case
 
 
@@ -58,9 +59,10 @@ def plan_of(name: str, case: Case, device: torch.device) -> Plan:
     return replace(chosen_plan(name, shape, backend, profile), route=None)
 
 
-def predicted(plan: Plan, case: Case, device: torch.device) -> tuple[float, float, str]:
-    """FLOPs that a plan executes in matrix products, the seconds that the planner expects, and the
-    profile that says so."""
+def expected(plan: Plan, case: Case, device: torch.device) -> Line:
+    """FLOPs that a plan executes in matrix products, the seconds that are predicted, and the
+    profile that predicts them."""
     backend, profile = _planner(device)
     cost = CostModel(call_shape(case, device), backend, profile)
-    return cost.work(plan).total.flops, cost.seconds(plan), str(profile)
+    flops, seconds = cost.work(plan).total.flops, cost.seconds(plan)
+    return {"flops": flops, "predicted": seconds, "profile": str(profile)}

@@ -130,11 +130,11 @@ def ensemble_block() -> str:
     """For docs/integration.md: ten first layers in one call, and other ways to them."""
 
     def cell(line: pd.Series) -> str:
-        times = line["median"] / line.median_of_one_call
-        return duration(line["median"]) + ("" if line.peer == "one call" else f" ({times:.2f}x)")
+        times = "" if line.peer == MEMBERS[0] else f" ({line.times_auto:.2f}x)"
+        return duration(line["median"]) + times
 
     parts = []
-    for run in runs(measured("ensemble"), "peer", MEMBERS).values():
+    for run in runs(measured("first_layer"), "peer", MEMBERS).values():
         rows = table(run, "median", cell, rows=["direction"], peers=MEMBERS)
         parts += [rows, f"{identity(run.iloc[0])} Medians of cold calls. {_sizes(run)}"]
     return paragraphs(*parts)

@@ -1,4 +1,4 @@
-"""The tables of docs/planner-measurements.md, from bench/results/planner_regret.jsonl alone.
+"""The tables of docs/planner-measurements.md, from bench/results/every_plan.jsonl alone.
 
 A section for each device, day and commit in that file. `python -m bench.report` writes them. A line
 has the seconds of each plan of a call, `measured` and `predicted`, by encoded plan, those of the
@@ -8,19 +8,14 @@ keeps nothing for its backward pass, which a small call else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from .planning import Plan
 from .results import Line, duration, read
 from .tables import identity, markdown, paragraphs
-from .workloads import WORKLOADS
 
 SMALL_VALUES = 1 << 18
 SUBSETS = ("random and small layers", "up to 2^18 values", "more values", "ragged", "W1 to W5")
-DTYPES = {8: "float64", 4: "float32", 2: "half precision"}
-NAMES = {(w.layers, w.points, w.out_features): w.name for w in WORKLOADS}
 FORMATS = {
     **dict.fromkeys(("measured", "predicted"), duration),
     **dict.fromkeys(("regret", "regret, median", "worst"), "{:.1%}".format),
@@ -30,16 +25,6 @@ FORMATS = {
 }
 
 
-def best(line: Line) -> str:
-    """The fastest of all plans."""
-    return min(line["measured"], key=line["measured"].__getitem__)
-
-
-def regret(line: Line) -> float:
-    """How much longer the choice takes than the fastest plan, relative to it."""
-    return float(line["auto"] / min(line["auto"], line["measured"][best(line)]) - 1)
-
-
 def letters(encoded: str) -> str:
     """A plan in short: g for a layer that is gathered, p for one that is projected."""
     return "".join(strategy[0] for strategy in Plan.decode(encoded).layers)
@@ -47,25 +32,24 @@ def letters(encoded: str) -> str:
 
 def planner_block() -> str:
     """All sections, the latest first."""
-    sections: dict[tuple[str, ...], list[Line]] = {}
-    for line in read("planner_regret"):
-        key = (line["date"][:10], line["device"], line["commit"], line["torch"])
-        sections.setdefault(key, []).append(line)
-    parts = []
-    for (day, device, *_), lines in sorted(sections.items(), reverse=True):
-        profiles = "; ".join(dict.fromkeys(line["profile"] for line in lines))
-        run = f"{identity(lines[0])} Profile: {profiles}."
-        parts += [f"## {device}, {day}", run, regrets(lines)]
-        if workloads := [call for call in map(_call, lines) if call["name"]]:
-            rows = pd.DataFrame(workloads).set_index("name").loc[:, :"times as fast"]
+    lines, parts = pd.DataFrame(read("every_plan")), []
+    if lines.empty:
+        return ""
+    runs = lines.groupby([lines.date.str[:10], "device", "commit", "torch"])
+    for (day, device, *_), of_run in sorted(runs, key=lambda run: run[0], reverse=True):
+        profiles = "; ".join(of_run.profile.unique())
+        calls = pd.DataFrame(map(_call, of_run.to_dict("records")))
+        parts += [f"## {device}, {day}", f"{identity(of_run.iloc[0])} Profile: {profiles}."]
+        parts.append(_regrets(calls))
+        if (large := calls.family == "workload").any():
+            rows = calls[large].set_index("case").loc[:, "images":"times as fast"]
             parts += ["W1 to W5 (g gathered, p projected):", markdown(rows, FORMATS)]
     return paragraphs(*parts)
 
 
-def regrets(lines: Iterable[Line]) -> str:
+def _regrets(calls: pd.DataFrame) -> str:
     """How often the choice was good, and how far the predictions are off."""
-    calls = pd.DataFrame(map(_call, lines)).explode("subsets")
-    subsets = calls.groupby(["pass, dtype", "subsets"], sort=False)
+    subsets = calls.explode("subsets").groupby(["pass, dtype", "subsets"], sort=False)
     regret, speed, errors = subsets.regret, subsets["times as fast"], subsets.errors
     cells = {
         "calls": subsets.size(),
@@ -82,31 +66,28 @@ def regrets(lines: Iterable[Line]) -> str:
 
 
 def _call(line: Line) -> Line:
-    """What is told of a call. Its name is W1 to W5, with any number of images, or ""."""
-    call, auto, measured, predicted = (line[k] for k in ("call", "auto", "measured", "predicted"))
-    maps = tuple((m["channels"], m["rows"], m["columns"]) for m in call["layers"])
-    points = call["points"] // max(call["batch"], 1)
-    name = NAMES.get((maps, points, call["out_features"]), "")
-    small = call["points"] * sum(channels for channels, _, _ in maps) <= SMALL_VALUES
-    other = ["random and small layers", "up to 2^18 values" if small else "more values"]
-    direction = "training" if call["training"] else "forward"
-    gathered = next(time for plan, time in measured.items() if "project" not in plan)
-    # What is predicted of the choice is the route that auto takes.
-    times = {**measured, line["chosen"]: auto}
-    errors = {plan: abs(predicted[plan] / time - 1) for plan, time in times.items()}
+    """What is told of a call."""
+    auto, measured, predicted = line["auto"], line["measured"], line["predicted"]
+    best = min(measured, key=measured.__getitem__)
+    values = line["images"] * line["points"] * sum(channels for channels, _, _ in line["layers"])
+    few = [SUBSETS[0], SUBSETS[1 if values <= SMALL_VALUES else 2], *["ragged"] * line["ragged"]]
+    gathered = next(seconds for plan, seconds in measured.items() if "project" not in plan)
+    times = {**measured, "auto": auto}
+    errors = {name: abs(predicted[name] / seconds - 1) for name, seconds in times.items()}
     return {
-        "name": name,
-        "images": call["batch"],
-        "layout": "channels_last" if call["layers"][0]["channels_last"] else "NCHW",
-        "pass, dtype": f"{direction}, {DTYPES[call['itemsize']]}",
+        "case": line["case"].removesuffix(" NCHW"),
+        "family": line["family"],
+        "images": line["images"],
+        "layout": "channels_last" if line["channels_last"] else "NCHW",
+        "pass, dtype": f"{line['direction']}, {line['dtype']}",
         "plan": letters(line["chosen"]),
-        "best": letters(best(line)),
+        "best": letters(best),
         "measured": auto,
-        "predicted": predicted[line["chosen"]],
-        "regret": regret(line),
+        "predicted": predicted["auto"],
+        "regret": auto / min(auto, measured[best]) - 1,
         "over all gathered": gathered / auto,
         "times as fast": line["peer"] / auto,
-        "error": errors[line["chosen"]],
+        "error": errors["auto"],
         "errors": list(errors.values()),
-        "subsets": ["W1 to W5"] if name else other + ["ragged"] * call["ragged"],
+        "subsets": ["W1 to W5"] if line["family"] == "workload" else few,
     }

@@ -1,11 +1,10 @@
 """Results: one line of JSON for each figure, appended to bench/results/; units.
 
-    first_layer.jsonl      a peer on a workload or sweep, forward or training
+    first_layer.jsonl      a peer on a case: a workload, forward or training
     roofs.jsonl            what the machine reached in that run
     overhead.jsonl         host time of a call whose work is next to nothing
+    every_plan.jsonl       a call by all its plans
     table4.jsonl           rows of the paper's Table 4
-    planner_regret.jsonl   a call by all its plans
-    ensemble.jsonl         ten first layers in one call, and in ten
     patches.jsonl          a step of another package before and after its patch
 
 Every line carries the identity of its run: device, versions, commit and date (machine.py). Lines

@@ -1,4 +1,4 @@
-"""W1 to W5 and the sweeps: the first layer at sparse points by every peer.
+"""W1 to W5, the sweeps and an ensemble by every peer, and what calls cost the host.
 
     pytest bench --benchmark-only                         # on the GPU if there is one
     pytest bench --benchmark-only -k "W1 and training"    # a part of it
@@ -8,7 +8,8 @@
 
 Each peer is compared with the float64 reference before it is timed (accuracy.py), and takes turns
 with the library's choice (timing.py). The sweeps are measured in training, which is what the
-library is for.
+library is for. The host's time is that of a call of next to nothing: on a GPU, which is awaited
+between calls only, until the call returns.
 """
 
 from __future__ import annotations
@@ -19,29 +20,61 @@ import pytest
 import torch
 
 from bench.inputs import make_inputs
-from bench.ledger import Ledger
 from bench.machine import DEVICE
+from bench.measure import Ledger
 from bench.peers import OTHERS, names_for, peer_of, prepare
+from bench.planning import forget_calls
 from bench.timing import clock
-from bench.workloads import Case, registry
+from bench.workloads import SWEEPS, TINY, Case, ensemble, registry
+from pixelnet_triton import plan_hypercolumn
 
 # torch.compile imports parts of torch that are deprecated themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
+ON_CPU = DEVICE.type == "cpu"
 CASES = [
-    (Case(workload, training), peer)
-    for workload in registry(on_cpu=DEVICE.type == "cpu")
-    for training in ((False, True) if workload.family == "workload" else (True,))
-    for peer in names_for(Case(workload, training), DEVICE)
+    Case(workload, training)
+    for workload in (*registry(ON_CPU), ensemble(ON_CPU))
+    for training in ((True,) if workload.family in SWEEPS else (False, True))
 ]
-PLANS = [(c, p) for c, p in CASES if c.workload.family == "workload" and p not in OTHERS]
+WITH_PEERS = [(case, peer) for case in CASES for peer in names_for(case, DEVICE)]
+PLANS = [(c, p) for c, p in WITH_PEERS if c.workload.family == "workload" and p not in OTHERS]
 
 
 @pytest.mark.benchmark(timer=clock(DEVICE))
-@pytest.mark.parametrize(("case", "peer"), CASES, ids=str)
+@pytest.mark.parametrize(("case", "peer"), WITH_PEERS, ids=str)
 def test_first_layer(benchmark: Any, ledger: Ledger, case: Case, peer: str) -> None:
-    lines = ledger.measure(benchmark, case, ("auto", peer))
+    chosen, *_ = names_for(case, DEVICE)
+    lines = ledger.measure(benchmark, case, (chosen, peer))
     ledger.write(benchmark, "first_layer", lines[peer])
+
+
+@pytest.mark.benchmark(group="host time of a call")
+@pytest.mark.parametrize("peer", ["auto", "two_step", "product", "grid_sample", "point_sample"])
+@pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
+def test_host_call(benchmark: Any, ledger: Ledger, training: bool, peer: str) -> None:
+    def empty_queue() -> None:
+        if not ON_CPU:
+            torch.cuda.synchronize(DEVICE)
+
+    case = Case(TINY, training)
+    inputs = make_inputs(TINY, DEVICE).requires_grad_(training)
+    with torch.set_grad_enabled(training):
+        call = prepare(peer_of(peer, case, DEVICE), inputs)
+        benchmark.pedantic(call, setup=empty_queue, rounds=800, warmup_rounds=20)
+    line: dict[str, Any] = {"peer": peer, "direction": case.direction, "sizes": TINY.sizes()}
+    if benchmark.enabled:
+        line["median"] = benchmark.stats.stats.median
+    ledger.write(benchmark, "overhead", line)
+
+
+@pytest.mark.parametrize("profile", [None, "H200"], ids=["cpu", "gpu"])
+def test_planning(benchmark: Any, profile: str | None) -> None:
+    """What is paid once for each kind of call: five layers; the profile is read again, too."""
+    maps = [torch.empty(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
+    benchmark.pedantic(
+        lambda: plan_hypercolumn(maps, 2000, 256, profile=profile), setup=forget_calls, rounds=50
+    )
 
 
 @pytest.mark.parametrize(("case", "peer"), PLANS, ids=str)

@@ -18,9 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.ledger import Ledger
 from bench.machine import DEVICE
-from bench.measure import free
+from bench.measure import Ledger, free
 from bench.memory import peak_bytes
 from bench.timing import clock, in_turns
 from pixelnet_triton.integrations.replacements import PACKAGES

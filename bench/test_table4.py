@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.ledger import Ledger
 from bench.machine import DEVICE
-from bench.measure import free
+from bench.measure import Ledger, free
 from bench.own_process import Ask, Ended, in_own_process
 from bench.table4 import ROWS, SIZES, Sizes, Training
 from bench.timing import clock, make_cold, summary

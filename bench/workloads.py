@@ -12,7 +12,7 @@ so that two versions of it can be measured on the same cases.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -207,12 +207,15 @@ def registry(on_cpu: bool) -> list[Workload]:
     return [w if w.family == "dtype" else replace(w, dtype=dtype) for w in workloads]
 
 
-#: DatasetGAN's number of classifiers, and the width of their first layers.
+#: The number of classifiers, and the width of their first layers.
 MEMBERS, MEMBER_WIDTH = 10, 128
 
 
 def ensemble(on_cpu: bool) -> Workload:
-    """W5's maps and points; the weight holds all members, one under the other."""
+    """W5's maps and points; the weight holds all members, one under the other.
+
+    DatasetGAN (arXiv 2104.06490) trains ten classifiers of pixels on the same features.
+    """
     sizes = replace(WORKLOADS[4], name="ensemble", family="ensemble", value=MEMBERS)
     sizes = for_cpu(sizes) if on_cpu else replace(sizes, dtype="bfloat16")
     return replace(sizes, out_features=MEMBERS * MEMBER_WIDTH)
@@ -220,6 +223,15 @@ def ensemble(on_cpu: bool) -> Workload:
 
 #: Three maps of eight channels and a few cells, four points, eight outputs.
 TINY = Workload("host call", ((8, 8, 8), (8, 4, 4), (8, 2, 2)), (16, 16), 1, 4, 8, family="host")
+
+
+def in_both_layouts(workloads: Iterable[Workload]) -> list[Workload]:
+    """channels_last, and NCHW by that name."""
+    return [
+        layout
+        for w in workloads
+        for layout in (w, replace(w, name=f"{w.name} NCHW", channels_last=False))
+    ]
 
 
 def random_workloads(count: int = 30, seed: int = 0) -> list[Workload]:

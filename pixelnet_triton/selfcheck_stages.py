@@ -64,7 +64,7 @@ STAGES = (
         ("bench", "--benchmark-only", "-k", f"not ({WORKLOADS} or table4)"),
         share=2,
         parallel=False,
-        dry=(*FAKE_GPU, "-k", "dtype-bfloat16 or (overhead and product) or biased"),
+        dry=(*FAKE_GPU, "-k", "dtype-bfloat16 or (host_call and product) or biased"),
     ),
     Stage(
         "sanitize",

@@ -56,7 +56,7 @@ def test_peers_execute_the_products_they_declare_and_no_more(name: str, training
     counter = FlopCounterMode(display=False, custom_mapping=fused)
     with counter, torch.set_grad_enabled(training):
         call()
-    assert counter.get_total_flops() == peer.work(case, CPU)[0]
+    assert counter.get_total_flops() == peer.work(case, CPU)["flops"]
 
 
 def _addmm_flops(
@@ -86,7 +86,7 @@ def test_nothing_of_a_peer_outlives_its_use() -> None:
 def test_executed_work_of_peers() -> None:
     case = Case(SMALL, False)
     gathered, projected, dense = (
-        peer_of(name, case, CPU).work(case, CPU)[0]
+        peer_of(name, case, CPU).work(case, CPU)["flops"]
         for name in ("two_step", "project_gather", "dense")
     )
     assert gathered == 2 * 14 * 8 * 11

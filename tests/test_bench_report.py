@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from bench import compare, planner_regret, plots, report, report_planner, results
+from bench import compare, plots, report, report_planner, results
 from bench.results import duration, size
 from bench.workloads import registry
 
@@ -105,23 +106,20 @@ def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     assert report_planner.planner_block() == ""
     gathered, projected = "two_step:gather", "two_step:project_gather"
-    layer = {"channels": 8, "rows": 4, "columns": 4, "channels_last": True}
-    call = {"layers": [layer], "batch": 1, "points": 32, "out_features": 16, "itemsize": 4}
+    workload = replace(registry(on_cpu=False)[0], dtype="float32")
+    small = replace(workload, name="small", family="small", layers=((8, 4, 4),), points=32)
     figures = {
-        "call": {**call, "ragged": False, "training": True},
+        "direction": "training",
         "profile": "a profile",
         "chosen": gathered,
         "measured": {gathered: 5.0, projected: 2.0},
-        "predicted": {gathered: 3.0, projected: 2.5},
+        "predicted": {gathered: 9.0, projected: 2.5, "auto": 3.0},
         "auto": 4.0,
         "peer": 6.0,
     }
-    results.append("planner_regret", RUN, figures)
+    results.append("every_plan", RUN, {"case": "small", **asdict(small), **figures})
     old = {**RUN, "device": "Old", "date": "2025-01-02T03:04:05+00:00"}
-    workload = registry(on_cpu=False)[0]
-    maps = [dict(layer, channels=c, rows=h, columns=w) for c, h, w in workload.layers]
-    sizes = {"layers": maps, "points": workload.points, "out_features": workload.out_features}
-    results.append("planner_regret", old, {**figures, "call": figures["call"] | sizes})
+    results.append("every_plan", old, {"case": "W1", **asdict(workload), **figures})
     latest, _, oldest = report_planner.planner_block().partition("## Old, 2025-01-02")
     row = "1 | 0 | 100.0% | 100.0% | 1.50x | 1.50x | 0 | 25% | 25% |"
     assert "## A Device, 2026-01-02\n" in latest
@@ -173,8 +171,8 @@ def test_the_table_of_ensembles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     for peer, seconds in (("one call", 2e-3), ("ten calls", 5e-3)):
         figures = {"peer": peer, "direction": "training", "sizes": "W5", "median": 1.0}
-        cold = {"cold_median": seconds, "median_of_one_call": 1.0, "cold_median_of_one_call": 2e-3}
-        results.append("ensemble", RUN, {**figures, **cold})
+        cold = {"cold_median": seconds, "times_auto": 1.0, "cold_times_auto": seconds / 2e-3}
+        results.append("first_layer", RUN, {**figures, **cold})
     assert "|  | one call | ten calls |\n" in report.ensemble_block()
     assert "| training | 2 ms | 5 ms (2.50x) |\n" in report.ensemble_block()
 
@@ -213,7 +211,7 @@ def test_units() -> None:
     assert [size(b) for b in (5e5, 1.23e7, 2e9)] == ["0.5 MB", "12.3 MB", "2 GB"]
 
 
-@pytest.mark.parametrize("command", [compare, planner_regret, plots, report])
+@pytest.mark.parametrize("command", [compare, plots, report])
 def test_every_command_says_what_it_does(
     command: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

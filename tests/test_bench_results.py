@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ pytest.importorskip("pandas")
 
 import pandas as pd
 
-from bench import planner_regret, results, tables
-from bench.planning import plan_of
+from bench import every_plan, results, tables
+from bench.measure import Ledger
+from bench.planning import Plan, plan_of
 from bench.report_table4 import latest_rows, table4_claims
 from bench.workloads import WORKLOADS, Case, Workload, small_workloads
 
@@ -87,35 +89,33 @@ def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
-def test_regret_is_measured_checked_and_written(
-    training: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_every_plan_is_measured_checked_and_written(
+    training: bool, monkeypatch: pytest.MonkeyPatch, benchmark: Any
 ) -> None:
     monkeypatch.setattr("bench.timing.ROUNDS", 1)
-    small = [w for w in small_workloads() if w.name in ("small-16", "small-ragged")]
-    monkeypatch.setitem(planner_regret.KINDS, "small", lambda: small)
-    arguments = [] if training else ["--forward"]
-    planner_regret.main(["--of", "small", *arguments])
-    first, second = results.read("planner_regret")
-    assert (first["call"]["training"], second["call"]["ragged"]) == (training, True)
-    for line in (first, second):
-        assert set(line["measured"]) == set(line["predicted"])
-        assert line["chosen"] in line["measured"]
-        assert min(line["auto"], line["peer"], *line["measured"].values()) > 0
-        assert "CPU" in line["profile"]
-        assert line["call"]["batch"] == (4 if line["call"]["ragged"] else 1)
-    assert "within 15% of the best" in capsys.readouterr().out
+    monkeypatch.setattr("bench.measure.measured_roofs", lambda *_: {})
+    (small,) = [w for w in small_workloads() if w.name == "small-ragged"]
+    every_plan.test_every_plan(benchmark, Ledger(), Case(small, training))
+    (line,) = results.read("every_plan")
+    assert line["case"] == "small-ragged"
+    assert (line["direction"] == "training") == training
+    assert line["predicted"].keys() == {*line["measured"], "auto"}
+    assert line["chosen"] in line["measured"]
+    assert min(line["auto"], line["peer"], *line["measured"].values()) > 0
+    assert "CPU" in line["profile"]
+    assert (line["images"], line["ragged"]) == (4, True)
 
 
 def test_plans_that_are_tried() -> None:
     """All of a small layer; of a large one those that differ from the choice in one layer."""
     small = replace(SMALL, family="small")
-    tried = planner_regret.plans_of(small, plan_of("auto", Case(small, True), CPU))
+    tried = every_plan.plans_of(small, plan_of("auto", Case(small, True), CPU))
     assert len(set(tried)) == 4
     case = Case(WORKLOADS[1], True)
     chosen, gathered = (plan_of(name, case, CPU) for name in ("auto", "gather"))
-    tried = planner_regret.plans_of(WORKLOADS[1], chosen)
-    assert {chosen, gathered} < set(tried)
-    for plan in set(tried) - {gathered}:
+    tried = every_plan.plans_of(WORKLOADS[1], chosen)
+    assert {chosen.encode(), gathered.encode()} < set(tried)
+    for plan in map(Plan.decode, set(tried) - {gathered.encode()}):
         assert sum(map(str.__ne__, plan.layers, chosen.layers)) <= 1
         assert "project" not in plan.layers[0], "that would take minutes"
 
