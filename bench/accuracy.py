@@ -50,11 +50,14 @@ class Expected:
                 for f, at in both
             )
 
-    def check(self, peer: Peer) -> tuple[float, float]:
+    def check(self, peer: Peer, strict: bool = True) -> tuple[float, float]:
         """(largest relative error, what is allowed).
 
+        Args:
+            strict: hold the library to the rule of its test suite.
+
         Raises:
-            AssertionError: the library breaks the rule of its test suite.
+            AssertionError: it breaks that rule.
         """
         call = prepare(peer, self._inputs)
         with full_float32():
@@ -65,7 +68,7 @@ class Expected:
         for name in sorted(actual.keys() & self._reference.keys()):
             ours, exact = actual[name], self._reference[name]
             errors.append(((ours.double() - exact).abs().max() / exact.abs().max()).item())
-            if peer.plan:
+            if strict and peer.plan:
                 named = f"{peer.name}: {name}"
                 assert_close_to_reference(ours, exact, self._plain[name], dtype=dtype, name=named)
         # Coordinates in [-1, 1] are rounded to float32's eps: up to eps * side / 2 cells.

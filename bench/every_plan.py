@@ -1,6 +1,6 @@
 """How far the planner's choice is from the best plan, found by trying them all.
 
-    pytest bench/every_plan.py --benchmark-only                              # some 15 minutes
+    pytest bench/every_plan.py --benchmark-only                              # a quarter of an hour
     pytest bench/every_plan.py --benchmark-only -k "random and forward"      # a part of it
 
 Of random first layers and small calls every assignment of gather or project to the layers is timed,
@@ -59,7 +59,8 @@ def _is_near(plan: Plan, chosen: Plan, workload: Workload) -> bool:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_plan(benchmark: Any, ledger: Ledger, case: Case) -> None:
     plans = plans_of(case.workload, plan_of("auto", case, DEVICE))
-    lines = ledger.measure(benchmark, case, [PEER, *plans, "auto"])
+    # Not strict: to project many more cells than there are points sums as many terms more.
+    lines = ledger.measure(benchmark, case, [PEER, *plans, "auto"], strict=False)
     for name, line in lines.items():
         assert "problem" not in line, f"{name}: {line['problem']}"
     auto = lines["auto"]

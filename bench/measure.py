@@ -24,10 +24,14 @@ from .workloads import Case
 
 
 class Preparation:
-    """The inputs of a case and its expected results; peers are checked on them, once each."""
+    """The inputs of a case and its expected results; peers are checked on them, once each.
 
-    def __init__(self, case: Case, device: torch.device) -> None:
-        self.case, self.device = case, device
+    Args:
+        strict: hold the library to the rule of its test suite.
+    """
+
+    def __init__(self, case: Case, device: torch.device, strict: bool = True) -> None:
+        self.case, self.device, self._strict = case, device, strict
         inputs = make_inputs(case.workload, device).requires_grad_(case.training)
         self._expected, self._copies = Expected(inputs, case.training), rotated(inputs)
         self._lines: dict[str, Line] = {}
@@ -79,7 +83,7 @@ class Preparation:
         """Its error and, where that is small enough, its memory: peak beyond the inputs, and in
         training what is kept for the backward pass."""
         inputs = self._copies[0]
-        error, allowed = self._expected.check(peer)
+        error, allowed = self._expected.check(peer, self._strict)
         if not error <= allowed:
             wrong = f"wrong: relative error {error:.2g}, {allowed:.2g} allowed"
             return {"error": error, "problem": wrong}
@@ -110,7 +114,9 @@ class Ledger:
         self._preparation: Preparation | None = None
         self._dtypes: set[str] = set()
 
-    def measure(self, benchmark: Any, case: Case, names: Sequence[str]) -> dict[str, Line]:
+    def measure(
+        self, benchmark: Any, case: Case, names: Sequence[str], strict: bool = True
+    ) -> dict[str, Line]:
         """The lines of these peers; pytest-benchmark times the cold calls of the last of them.
 
         One case at a time is kept. With the first of a dtype what the machine reaches with it is
@@ -123,7 +129,7 @@ class Ledger:
                 self._dtypes.add(dtype)
                 roofs = measured_roofs(DEVICE, getattr(torch, dtype))
                 append("roofs", self._run, {"dtype": dtype, **roofs})
-            self._preparation = Preparation(case, DEVICE)
+            self._preparation = Preparation(case, DEVICE, strict)
         benchmark.group = f"{case}: {case.workload.sizes()}"
         return self._preparation.measure(names, benchmark)
 
