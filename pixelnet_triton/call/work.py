@@ -70,7 +70,3 @@ class PlanWork(NamedTuple):
     @property
     def total(self) -> Work:
         return sum(self.layers, start=self.shared)
-
-    def at(self, costs: Work) -> float:
-        """Seconds, for `costs` in seconds per unit of each kind of work."""
-        return self.shared.at(costs) + sum([layer.at(costs) for layer in self.layers])

@@ -20,9 +20,13 @@ their FLOPs.
 
 from __future__ import annotations
 
+from collections.abc import Set
+from functools import lru_cache
+
 import torch
 
 from ..call.plan import Plan
+from ..call.route import Route
 from ..call.shape import CallShape, LayerShape
 from ..call.work import PlanWork, Work
 from ..kernels.bands import MOST_COUNTED, ROWS, STEP
@@ -45,24 +49,51 @@ MIXED = 1.5
 def work(shape: CallShape, plan: Plan) -> PlanWork:
     """What `plan.route` takes."""
     assert plan.route is not None
-    route = plan.route
-    words = {*route.read}
-    layers = []
-    for layer, read in zip(shape.layers, route.read, strict=True):
+    return _count(shape).work(plan.route)
+
+
+@lru_cache(maxsize=64)
+def _count(shape: CallShape) -> _Count:
+    """One for all routes of a call, which have most of their layers alike."""
+    return _Count(shape)
+
+
+class _Count:
+    """Counts the work of a call."""
+
+    def __init__(self, shape: CallShape) -> None:
+        self.shape = shape
+        self._layers: dict[tuple[int, str, str, str], Work] = {}
+        self._rest: dict[tuple[frozenset[str], frozenset[str]], Work] = {}
+
+    def work(self, route: Route) -> PlanWork:
+        read, write = frozenset(route.read), frozenset(route.write)
+        multiplied = "plain"
+        if read & {*routes.IN_KERNEL}:
+            multiplied = "mixed" if "fused_linear" in read else "in kernel"
+        layers = []
+        for i, word in enumerate(route.read):
+            way = i, word, multiplied, route.write[i] if write else ""
+            if way not in self._layers:
+                self._layers[way] = self._layer(*way)
+            layers.append(self._layers[way])
+        if (read, write) not in self._rest:
+            self._rest[read, write] = _shared(self.shape, read, write)
+        return PlanWork(tuple(layers), self._rest[read, write])
+
+    def _layer(self, i: int, read: str, multiplied: str, write: str) -> Work:
+        """`multiplied`: by a plain product, or in a kernel that interpolates, too."""
+        shape, layer = self.shape, self.shape.layers[i]
         total = _READ[read](shape, layer)
-        if words & {*routes.IN_KERNEL}:
-            if read == "gather":
-                # The kernel that interpolates in registers takes the place of a plain product.
-                total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
-            elif "fused_linear" in words:
-                total = total._replace(fused_flops=MIXED * total.fused_flops)
-        layers.append(total)
-    for i, write in enumerate(route.write):
-        layers[i] += _WRITE[write](shape, shape.layers[i])
-    return PlanWork(tuple(layers), _shared(shape, words, {*route.write}))
+        if multiplied == "mixed":
+            total = total._replace(fused_flops=MIXED * total.fused_flops)
+        elif multiplied == "in kernel" and read == "gather":
+            # That kernel takes the place of a plain product.
+            total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
+        return total + _WRITE[write](shape, layer) if write else total
 
 
-def _shared(shape: CallShape, read: set[str], write: set[str]) -> Work:
+def _shared(shape: CallShape, read: Set[str], write: Set[str]) -> Work:
     """Work whatever the layers: the output, and launches that serve several layers."""
     output = float(shape.points * shape.out_features * shape.itemsize)
     total = Work(streams=output, operators=1 + ("gather" in read))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 from ..call import Backend, CallShape, DeviceProfile, Plan, PlanWork, Work
 from ..call.estimate import Estimate, Line
@@ -27,6 +28,8 @@ class CostModel:
         self.profile = profile
         self.costs = profile.costs(shape.operand_size)
         self._seconds: dict[Plan, float] = {}
+        costs = self.costs
+        self._cost = cache(lambda work: work.at(costs))
 
     def routed(self, plan: Plan) -> Plan:
         """The plan with its route: its own where that fits, else the one of least time."""
@@ -37,7 +40,9 @@ class CostModel:
         return plans[0] if len(plans) == 1 else min(plans, key=self._price)
 
     def _price(self, plan: Plan) -> float:
-        return self.backend.work(self.shape, plan).at(self.costs)
+        """The plan's seconds, without those of other plans' layers that are the same."""
+        work = self.backend.work(self.shape, plan)
+        return self._cost(work.shared) + sum(map(self._cost, work.layers))
 
     def work(self, plan: Plan) -> PlanWork:
         """Work of the call with this plan."""
