@@ -26,12 +26,22 @@ import triton.language as tl
 from torch import Tensor
 
 from ..call.sampling import Sampling
-from .bilinear import hat, layer_position, load_points
+from .bilinear import hat, layer_position, load_points, number, size_of, strides_of
 from .blocks import all_finite, channels_of, dot
 from .careful import write_cell_by_cell
 from .cut import cut
 from .direct import Launch
-from .launch import Layers, Points, accounted, mode_of, options, points_of, precision
+from .launch import (
+    Layers,
+    Points,
+    accounted,
+    coded,
+    decoded,
+    mode_of,
+    options,
+    points_of,
+    precision,
+)
 from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
@@ -60,7 +70,7 @@ def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     total, rows = a["points"].total, a["rows"]
     flops = moved = 0.0
     for channels, width, layer in zip(a["CHANNELS"], a["WIDTHS"], a["layers"], strict=True):
-        copies = 2 * -(-layer.size[1] // width)
+        copies = 2 * -(-decoded(layer.size[1]) // width)
         flops += 2.0 * total * copies * width * channels
         moved += rows.itemsize * (copies * total * channels) + layer.map.nbytes
     return flops, moved, rows.dtype
@@ -101,7 +111,7 @@ def _band_tile(
     BLOCK_P: tl.constexpr,
 ):
     """One tile: `group` counts rows of tiles, `strip` tiles of a row, `block` channels."""
-    size, strides = layer.size, layer.strides
+    size, strides = size_of(layer), strides_of(layer)
     HEIGHT: tl.constexpr = BLOCK_S // WIDTH
     cell = tl.arange(0, BLOCK_S)
     row = group * HEIGHT + cell // WIDTH
@@ -187,17 +197,19 @@ def _band_kernel(
     """
     for i in tl.static_range(len(layers)):
         program = tl.program_id(0)
+        turn = number(period)
+        begin, end = number(programs[i][0]), number(programs[i][1])
         if SHARED:
-            program = program % period
-        if (program >= programs[i][0]) & (program < programs[i][1]):
-            size = layers[i].size
+            program = program % turn
+        if (program >= begin) & (program < end):
+            size = size_of(layers[i])
             blocks = (CHANNELS[i] + BLOCK_C - 1) // BLOCK_C
             strips = (size[1] + WIDTHS[i] - 1) // WIDTHS[i]
             groups = (size[0] + BLOCK_S // WIDTHS[i] - 1) // (BLOCK_S // WIDTHS[i])
-            local = program - programs[i][0]
+            local = program - begin
             if SHARED:
-                block = tl.program_id(0) // period % blocks
-                image = tl.program_id(0) // period // blocks
+                block = tl.program_id(0) // turn % blocks
+                image = tl.program_id(0) // turn // blocks
             else:
                 block = local % blocks
                 local = local // blocks
@@ -263,8 +275,8 @@ def band_like(
         "rows points starts layers",
         windows=windows_of(s, ruler),
         last_bin=float(ruler.bins - 1),
-        programs=tiled.programs,
-        period=tiled.period,
+        programs=tuple([(coded(first), coded(end)) for first, end in tiled.programs]),
+        period=coded(tiled.period),
         VECTORS=layers.vectors,
         CHANNELS=channels,
         COLUMNS=columns,

@@ -33,7 +33,7 @@ from .blocks import dot, finish
 from .careful import sum_term_by_term
 from .direct import Launch
 from .entries import line_of, shift_of
-from .launch import accounted, capability, options, precision
+from .launch import accounted, capability, coded, options, precision
 from .left import Operands, operands
 from .order import Order
 from .select import Key, Tile, tile_for
@@ -55,7 +55,8 @@ class Product(NamedTuple):
 
     Args:
         out: y (P, D). place: (P,) where the rows of A belong; None for their own order.
-        left: A (P, row). right: R (rows, D). table: of its tiles. bias: b.
+        left: A (P, row). right: R (rows, D). table: of its tiles. bias: b. rows: `coded`.
+        cells: of two rows of each map, which the kernel does not look at.
     """
 
     out: Tensor
@@ -67,13 +68,14 @@ class Product(NamedTuple):
     total: int
     row: int
     rows: int
+    cells: float
 
 
 @accounted
 def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     """The gathered columns, and two rows of each map; operands and output once."""
     total, outputs, left = a["product"].total, a["D"], a["product"].left
-    columns = a["WIDTH"] + sum(a["MEETS"])
+    columns = a["WIDTH"] + a["product"].cells
     moved = columns * (total + outputs) + total * outputs
     return 2.0 * total * columns * outputs, float(moved * left.itemsize), left.dtype
 
@@ -133,7 +135,7 @@ def _banded_kernel(
     right_tiles,
     D,
     WIDTH: tl.constexpr,
-    MEETS: tl.constexpr,  # cells of two rows of each map
+    BANDS: tl.constexpr,  # projected maps
     HAS_BIAS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -144,7 +146,6 @@ def _banded_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """y = act(A R + b), the steps of all of a program's tiles in one loop."""
-    BANDS: tl.constexpr = len(MEETS)
     SPAN: tl.constexpr = 64
     tiles = tl.cdiv(product.total, BLOCK_P)
     columns = tl.cdiv(D, BLOCK_D)
@@ -250,7 +251,8 @@ def _banded_like(
         tile = replace(tile, num_stages=3)
     total, outputs, chosen = s.total, head.out_features, tile
     tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
-    row, rows = a.left.shape[1], a.right.shape[0]
+    row, rows = a.left.shape[1], coded(a.right.shape[0])
+    cells = 2.0 * sum([s.sizes[i][1] for i in projected])
     has_bias, leaves = a.bias is not None, order is None
     launch = Launch(
         _banded_kernel,
@@ -258,7 +260,7 @@ def _banded_like(
         "product out_tiles left_tiles right_tiles",
         D=outputs,
         WIDTH=a.width,
-        MEETS=tuple([2 * s.sizes[i][1] for i in projected]),
+        BANDS=len(projected),
         HAS_BIAS=has_bias,
         ACTIVATION=head.activation,
         PRECISION=precision(a.left.dtype),
@@ -275,7 +277,7 @@ def _banded_like(
         out = left.new_empty((total, outputs))
         bias = left if bias is None else bias.contiguous()
         launch(
-            Product(out, place, left, right, table, bias, total, row, rows),
+            Product(out, place, left, right, table, bias, total, row, rows, cells),
             _tiles(out, chosen.rows, chosen.columns) if leaves else None,
             _tiles(left, chosen.rows, chosen.terms),
             _tiles(right, chosen.terms, chosen.columns),

@@ -37,7 +37,10 @@ __all__ = [
     "layer_position",
     "load_points",
     "locate",
+    "number",
     "round_half_even",
+    "size_of",
+    "strides_of",
     "weighed",
 ]
 
@@ -49,6 +52,25 @@ class Located(NamedTuple):
     y: Any
     image: Any
     mark: Any
+
+
+@triton.jit
+def number(code):
+    """n, for 2 n - 1 (`coded` in launch.py)."""
+    return (code + 1) >> 1
+
+
+@triton.jit
+def size_of(layer):
+    """(H_i, W_i)."""
+    return number(layer.size[0]), number(layer.size[1])
+
+
+@triton.jit
+def strides_of(layer):
+    """Strides of image, channel, row, column."""
+    image, channel, row, column = layer.strides
+    return number(image), number(channel), number(row), number(column)
 
 
 @triton.jit
@@ -100,7 +122,7 @@ def _axis_position(x, scale, offset, cells, MODE: tl.constexpr):
 @triton.jit
 def layer_position(x, y, layer, MODE: tl.constexpr):
     """(t_x, t_y), each (BLOCK_P,): where points lie on a layer's cells."""
-    affine, size = layer.affine, layer.size
+    affine, size = layer.affine, size_of(layer)
     return (
         _axis_position(x, affine[0], affine[1], size[1], MODE),
         _axis_position(y, affine[2], affine[3], size[0], MODE),
@@ -161,7 +183,7 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     multiples of VECTOR, which the launcher knows and the compiler cannot see: it is what keeps
     loads 16 bytes wide when the channels are a multiple of 8, but not of 16.
     """
-    size, strides = layer.size, layer.strides
+    size, strides = size_of(layer), strides_of(layer)
     tx, ty = layer_position(at.x, at.y, layer, MODE)
     x0, x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
     y0, y1, wy0, wy1 = axis_corners(ty, size[0], MODE)
@@ -189,7 +211,7 @@ def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.con
     three of four. Without MASKED all channels c exist.
     """
     offsets, weights = corners
-    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    channel = c.to(tl.int64)[None, :] * number(layer.strides[1])
     acc = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
     for j in tl.static_range(4 if MODE.bilinear else 1):
         address, seen = layer.map + offsets[j][:, None] + channel, weights[j] != 0.0
@@ -204,7 +226,7 @@ def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.c
     So all corners are read, and those that weigh 0 left out of the sum.
     """
     offsets, weights = corners
-    channel = c.to(tl.int64)[None, :] * layer.strides[1]
+    channel = c.to(tl.int64)[None, :] * number(layer.strides[1])
     for j in tl.static_range(4 if MODE.bilinear else 1):
         address = layer.map + offsets[j][:, None] + channel
         if MASKED:

@@ -11,7 +11,7 @@ A term counts if its weight is not 0 in the dtype of the product.
 import triton
 import triton.language as tl
 
-from .bilinear import hat, layer_position, load_points, weighed
+from .bilinear import hat, layer_position, load_points, number, size_of, strides_of, weighed
 from .entries import shift_of
 
 __all__ = ["sum_term_by_term", "write_cell_by_cell"]
@@ -35,7 +35,7 @@ def write_cell_by_cell(
     BLOCK_S: tl.constexpr,
 ):
     """S_i^T rows for the cells of a tile, one at a time, over the points `begin` to `end`."""
-    size, strides = layer.size, layer.strides
+    size, strides = size_of(layer), strides_of(layer)
     zero = tl.full((), 0, tl.int64)
     for cell in range(BLOCK_S):
         row = first_row + cell // WIDTH
@@ -61,7 +61,7 @@ def sum_term_by_term(product, ends, shifts, p, d, D, WIDTH: tl.constexpr):
     acc = tl.zeros((p.shape[0], d.shape[0]), tl.float32)
     for k in range(ends[len(ends) - 1]):
         row = tl.full((), 0, tl.int64) + k + shift_of(k, ends, shifts, WIDTH)
-        mask = (d < D) & (row < product.rows)
+        mask = (d < D) & (row < number(product.rows))
         a = tl.load(product.left + p * product.row + k).to(tl.float32)[:, None]
         b = tl.load(product.right + row * D + d, mask=mask, other=0.0).to(tl.float32)[None, :]
         acc += tl.where(k < WIDTH, a * b, weighed(a, b))

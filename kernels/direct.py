@@ -37,8 +37,6 @@ from triton.compiler.compiler import make_backend
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from .launch import Layer
-
 try:
     from triton._C.libtriton import native_specialize_impl as describe
 except ImportError:  # older versions of Triton have it in Python
@@ -116,7 +114,7 @@ def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | N
         compiled_for,
         kernel.debug,
         form.constants(values),
-        *_described(_backend(active, device), form.variables(values)),
+        *describe(_backend(active, device), form.variables(values), False, True, True),
     )
     compiled = form.known.get(kind)
     if compiled is not None:
@@ -189,24 +187,6 @@ def modes() -> Hashable:
         compilation.instrumentation_mode,
         getattr(compilation, "fpsan_homomorphic_casts", None),  # since Triton 3.9
     )
-
-
-def _described(backend: Any, variables: Sequence[Any]) -> list[Any]:
-    """What Triton makes of each argument that is no constant.
-
-    The numbers of a layer stand for themselves, which takes half the time: they follow from sizes
-    and strides, and those are alike from call to call. All the rest is asked for at once.
-    """
-    facts: list[Any] = []
-    others: list[Any] = []
-    for value in variables:
-        if type(value) is tuple and value and type(value[0]) is Layer:
-            others += [layer[0] for layer in value]
-            facts += [layer[1:] for layer in value]
-        else:
-            others.append(value)
-    facts += describe(backend, tuple(others), False, True, True)
-    return facts
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ R. left.py writes A and the table, banded.py reads them.
 import triton
 import triton.language as tl
 
-from .bilinear import hat, layer_position
+from .bilinear import hat, layer_position, number, size_of
 
 __all__ = ["line_of", "shift_of", "write_bands"]
 
@@ -21,8 +21,9 @@ __all__ = ["line_of", "shift_of", "write_bands"]
 def _touched(at, layer, MODE: tl.constexpr):
     """First and last row of a map, counted through all images, that some points touch."""
     _tx, ty = layer_position(at.x, at.y, layer, MODE)
-    last = layer.size[0] - 1
-    image = at.image.to(tl.int32) * layer.size[0]
+    height = number(layer.size[0])
+    last = height - 1
+    image = at.image.to(tl.int32) * height
     low = tl.minimum(tl.maximum(tl.floor(ty).to(tl.int32), 0), last)
     high = tl.minimum(tl.maximum(tl.ceil(ty).to(tl.int32), 0), last)
     return tl.min(image + low, 0), tl.max(image + high, 0)
@@ -45,7 +46,7 @@ def write_bands(
     """S of the points `at`, on the rows that the points `every` of their tile touch."""
     column = WIDTH
     for i in tl.static_range(len(bands)):
-        size = bands[i].size
+        size = size_of(bands[i])
         tx, ty = layer_position(at.x, at.y, bands[i], MODE)
         low, high = _touched(every, bands[i], MODE)
         steps = tl.cdiv((high + 1 - low) * size[1], STEP)
@@ -61,7 +62,7 @@ def write_bands(
         if is_first:
             start = low * size[1]
             tl.store(line + 2 * i, end)
-            tl.store(line + 2 * i + 1, rows[i] + start - column)
+            tl.store(line + 2 * i + 1, number(rows[i]) + start - column)
         column = end
 
 

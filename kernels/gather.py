@@ -25,6 +25,8 @@ from .bilinear import (
     layer_corners,
     layer_position,
     locate,
+    number,
+    size_of,
     weighed,
 )
 from .blocks import block_of, channels_of
@@ -155,7 +157,7 @@ def _coordinate_gradient_kernel(
     grad_y = tl.zeros((BLOCK_P,), tl.float32)
     rows = tl.minimum(p, points.total - 1).to(tl.int64) * row
     for i in tl.static_range(len(layers)):
-        affine, size = layers[i].affine, layers[i].size
+        affine, size = layers[i].affine, size_of(layers[i])
         offsets, _weights = layer_corners(at, layers[i], VECTORS[i], MODE)
         tx, ty = layer_position(at.x, at.y, layers[i], MODE)
         _x0, _x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
@@ -170,7 +172,7 @@ def _coordinate_gradient_kernel(
             g = tl.load(
                 grad + rows[:, None] + (COLUMNS[i] + c)[None, :], mask=c_mask[None, :], other=0.0
             ).to(tl.float32)
-            channel = c.to(tl.int64)[None, :] * layers[i].strides[1]
+            channel = c.to(tl.int64)[None, :] * number(layers[i].strides[1])
             # A corner's values serve both axes: read and summed up once, corner by corner, they
             # need few registers.
             for j in tl.static_range(4):

@@ -30,6 +30,8 @@ __all__ = [
     "accounted",
     "capability",
     "channel_blocks",
+    "coded",
+    "decoded",
     "matrix",
     "mode_of",
     "options",
@@ -54,8 +56,25 @@ class Points(NamedTuple):
     batch: int
 
 
+def coded(number: int) -> int:
+    """2 n - 1, of which Triton sees nothing but whether n is 1; `number` in bilinear.py undoes it.
+
+    It compiles a kernel anew for each set of numbers that 16 divides, and sizes of images that
+    vary, as in training on several scales, come with dozens of such sets.
+    """
+    return 2 * number - 1
+
+
+def decoded(code: int) -> int:
+    """n."""
+    return (code + 1) >> 1
+
+
 class Layer(NamedTuple):
-    """A map as a kernel sees it: size (H_i, W_i), strides (batch, channel, row, column)."""
+    """A map as a kernel sees it: size (H_i, W_i), strides (batch, channel, row, column), `coded`.
+
+    What 16 bytes of its cells divide by, the kernel is told (`Layers.vectors`).
+    """
 
     map: Tensor
     size: tuple[int, int]
@@ -117,8 +136,8 @@ class Layers:
     def __init__(self, maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> None:
         layouts = [_layout(m.shape, m.stride(), m.itemsize) for m in maps]
         self.vectors = tuple([vector for _, _, vector in layouts])
-        self._sizes = [size for size, _, _ in layouts]
-        self._strides = [strides for _, strides, _ in layouts]
+        self._sizes: list[Any] = [tuple(map(coded, size)) for size, _, _ in layouts]
+        self._strides: list[Any] = [tuple(map(coded, strides)) for _, strides, _ in layouts]
         self._affine = affine
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:

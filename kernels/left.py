@@ -32,6 +32,8 @@ from .launch import (
     Layers,
     accounted,
     channel_blocks,
+    coded,
+    decoded,
     matrix,
     mode_of,
     options,
@@ -44,7 +46,7 @@ from .select import Tile
 __all__ = ["Operands", "operands"]
 
 # Points and channels of a program, the best of seven on an H200.
-TILE = Tile(32, 64, num_warps=4)
+TILE = Tile(32, 64, num_warps=4, maxnreg=64)
 
 
 class Operands(NamedTuple):
@@ -67,7 +69,7 @@ def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     """Corners are read, or their weights made; two rows of each projected map have columns."""
     corners, total, left = 4 if a["MODE"].bilinear else 1, a["points"].total, a["left"]
     channels, width = sum(a["CHANNELS"]), a["WIDTH"]
-    band = sum([2 * layer.size[1] for layer in a["bands"]])
+    band = sum([2 * decoded(layer.size[1]) for layer in a["bands"]])
     moved = total * (corners * channels + width + band) + 2 * channels * a["D"]
     return 2.0 * total * (corners * channels + band), float(moved * left.itemsize), left.dtype
 
@@ -234,7 +236,7 @@ def _operands_like(
         row=shape[1],
         D=outputs,
         groups=groups,
-        rows=rows[:-1],
+        rows=tuple(map(coded, rows[:-1])),
         VECTORS=layers.vectors,
         CHANNELS=fine.channels,
         COLUMNS=starts(fine.channels),

@@ -26,12 +26,13 @@ from torch import Tensor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
-from .bilinear import add_corners, hat, layer_corners, layer_position
+from .bilinear import add_corners, hat, layer_corners, layer_position, size_of, strides_of
 from .blocks import dot
 from .direct import Launch
 from .launch import (
     Layers,
     capability,
+    decoded,
     matrix,
     mode_of,
     options,
@@ -128,6 +129,7 @@ def add_projected(
                 image,
                 d,
                 d_mask,
+                VECTORS[i],
                 WIDTHS[i],
                 MODE,
                 PRECISION,
@@ -144,6 +146,7 @@ def _add_interpolated(
     image,
     d,
     d_mask,
+    VECTOR: tl.constexpr,
     WIDTH: tl.constexpr,
     MODE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -155,7 +158,7 @@ def _add_interpolated(
     shortest product), so that both come from k by shifts; columns past the map weigh nothing.
     """
     tx, ty = position
-    size, strides = layer.size, layer.strides
+    size, strides = size_of(layer), strides_of(layer)
     k = tl.arange(0, BLOCK_S)
     column = k % WIDTH
     sx = hat(tx[:, None], column[None, :].to(tl.float32), MODE)
@@ -164,6 +167,7 @@ def _add_interpolated(
         s = sx * hat(ty[:, None], row[None, :].to(tl.float32), MODE)
         inside = (column < size[1]) & (row < size[0])
         cell = image * strides[0] + row.to(tl.int64) * strides[2] + column.to(tl.int64) * strides[3]
+        cell = tl.multiple_of(cell, VECTOR)  # as in bilinear.py
         z = tl.load(
             layer.map + cell[:, None] + d[None, :],
             mask=inside[:, None] & d_mask[None, :],
@@ -195,8 +199,9 @@ def linear_account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
             flops += 2.0 * corners * total * outputs
             read += corners * total * outputs
         else:
-            flops += 2.0 * total * layer.size[0] * width * outputs
-            read += tiles * layer.size[0] * layer.size[1] * outputs
+            height, across = map(decoded, layer.size)
+            flops += 2.0 * total * height * width * outputs
+            read += tiles * height * across * outputs
     return flops, size * (read + total * outputs), a["out"].dtype
 
 

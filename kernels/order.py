@@ -27,9 +27,9 @@ from torch import Tensor
 from ..call.geometry import Geometry, LayerAffine
 from ..call.sampling import Sampling
 from .bands import MOST_COUNTED
-from .bilinear import load_points
+from .bilinear import load_points, number
 from .direct import Launch
-from .launch import Points, accounted, mode_of, options, points_of, power_of_2
+from .launch import Points, accounted, coded, mode_of, options, points_of, power_of_2
 from .select import Tile
 
 __all__ = [
@@ -138,7 +138,7 @@ def _bin_of(points, p, ruler):
     """x, y (BLOCK,) of the points p, and their bins."""
     x, y, finite = load_points(points, p)
     t = tl.where(finite, y, 0.0) * ruler.scale + ruler.offset
-    return x, y, tl.minimum(tl.maximum(t, 0.0), ruler.bins - 1.0).to(tl.int32)
+    return x, y, tl.minimum(tl.maximum(t, 0.0), number(ruler.bins) - 1.0).to(tl.int32)
 
 
 @triton.jit(launch_metadata=_account)
@@ -211,8 +211,8 @@ def order_like(s: Sampling) -> Callable[[Points], Order]:
     """The order of points that are laid out as those of `s`."""
     ruler, per_image = ruler_of(s.sizes, s.geometry.affine), s.total // s.batch
     counted = s.batch_index is None and per_image <= MOST_COUNTED
-    constants = {"ruler": ruler, "SPACES": ruler.spaces, "BLOCK_P": TILE.rows, **options(TILE)}
-    constants["MODE"] = mode_of(s)
+    constants = {"SPACES": ruler.spaces, "MODE": mode_of(s), "BLOCK_P": TILE.rows, **options(TILE)}
+    constants["ruler"] = ruler._replace(bins=coded(ruler.bins))
     return (_counted if counted else _sorted)(s, ruler, constants)
 
 

@@ -1,7 +1,7 @@
 """`run`: a prepared call by the door that is open to it.
 
 - an expression, which autograd differentiates by itself, where the route says so;
-- `torch.autograd.Function`, for all other eager calls (eager.py);
+- eagerly, by a `torch.autograd.Function` where a gradient is wanted (eager.py);
 - `torch.library` custom ops, for tracing and for tensor subclasses (registration.py).
 """
 
