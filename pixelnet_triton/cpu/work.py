@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..call import CallShape, Plan, PlanWork, Route, Work
 from .planes import images_together, strips
-from .routes import column_blocks, copied_bytes, part_count
+from .routes import column_blocks, copied_bytes, in_double, part_count
 
 __all__ = ["FUNCTION_OPERATORS", "LOCATING_OPERATORS", "picking_operators", "work"]
 
@@ -30,6 +30,8 @@ LOCATING_OPERATORS = 12
 
 # Of twice the values, what the sampling kernels take there and back, the share of the way there.
 SAMPLED_FORWARD = 0.65
+# How many times as long they take there in float64.
+DOUBLE = 1.3
 # What is streamed for a map that is copied for them, in its bytes as a copy, there and back: there
 # narrower numbers are read; back a gradient is cleared, written and converted.
 COPIED_FORWARD, COPIED_BACKWARD = 0.6, 2.4
@@ -128,6 +130,8 @@ class _Count:
                 copied = copied_bytes(shape, i)
                 operators = 4.5 if copied else 1.3
                 moved = columns + COPIED_FORWARD * copied
+                if in_double(shape):  # joined in float64, then rounded
+                    values, moved = DOUBLE * values, moved + 4 * columns
                 return Work(sampled_values=values, streams=moved, operators=operators)
             return Work(sampled_values=values, streams=columns, operators=1.3)
         corners = shape.corners(i) * columns
