@@ -143,7 +143,7 @@ def _band_tile(
             + column.to(tl.int64) * strides[3]
         )
         # As in bilinear.py: it keeps stores wide where channels are a multiple of 8, not of 16.
-        offset = tl.multiple_of(offset, VECTOR)
+        offset = tl.multiple_of(offset * VECTOR, VECTOR)
         inside = (row < size[0]) & (column < size[1])
         address = layer.map + offset[:, None] + c.to(tl.int64)[None, :] * strides[1]
         value = acc.to(layer.map.dtype.element_ty)
@@ -161,6 +161,7 @@ def _band_tile(
             c,
             c_mask,
             ROW,
+            VECTOR,
             WIDTH,
             MODE,
             BLOCK_S,

@@ -68,7 +68,7 @@ def size_of(layer):
 
 @triton.jit
 def strides_of(layer):
-    """Strides of image, channel, row, column."""
+    """Strides of image, channel, row, column; all but the second in VECTOR elements."""
     image, channel, row, column = layer.strides
     return number(image), number(channel), number(row), number(column)
 
@@ -194,10 +194,10 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     right = x1.to(tl.int64) * strides[3]
     return (
         (
-            tl.multiple_of(top + left, VECTOR),
-            tl.multiple_of(top + right, VECTOR),
-            tl.multiple_of(bottom + left, VECTOR),
-            tl.multiple_of(bottom + right, VECTOR),
+            tl.multiple_of((top + left) * VECTOR, VECTOR),
+            tl.multiple_of((top + right) * VECTOR, VECTOR),
+            tl.multiple_of((bottom + left) * VECTOR, VECTOR),
+            tl.multiple_of((bottom + right) * VECTOR, VECTOR),
         ),
         (wy0 * wx0, wy0 * wx1, wy1 * wx0, wy1 * wx1),
     )

@@ -30,6 +30,7 @@ def write_cell_by_cell(
     c,
     c_mask,
     ROW: tl.constexpr,
+    VECTOR: tl.constexpr,
     WIDTH: tl.constexpr,
     MODE: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -50,7 +51,7 @@ def write_cell_by_cell(
                 value = tl.load(rows + k * ROW + c, mask=c_mask, other=0.0)
                 acc += weighed(s.to(value.dtype).to(tl.float32), value.to(tl.float32))
             offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[2]
-            address = layer.map + offset + (zero + column) * strides[3]
+            address = layer.map + (offset + (zero + column) * strides[3]) * VECTOR
             address += c.to(tl.int64) * strides[1]
             tl.store(address, acc.to(layer.map.dtype.element_ty), mask=c_mask)
 

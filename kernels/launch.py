@@ -73,7 +73,8 @@ def decoded(code: int) -> int:
 class Layer(NamedTuple):
     """A map as a kernel sees it: size (H_i, W_i), strides (batch, channel, row, column), `coded`.
 
-    What 16 bytes of its cells divide by, the kernel is told (`Layers.vectors`).
+    But for the channel's, strides count in VECTOR elements, so that the compiler sees what they
+    divide by.
     """
 
     map: Tensor
@@ -137,7 +138,10 @@ class Layers:
         layouts = [_layout(m.shape, m.stride(), m.itemsize) for m in maps]
         self.vectors = tuple([vector for _, _, vector in layouts])
         self._sizes: list[Any] = [tuple(map(coded, size)) for size, _, _ in layouts]
-        self._strides: list[Any] = [tuple(map(coded, strides)) for _, strides, _ in layouts]
+        self._strides: list[Any] = [
+            (coded(image // vector), coded(channel), coded(row // vector), coded(column // vector))
+            for _, (image, channel, row, column), vector in layouts
+        ]
         self._affine = affine
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
