@@ -142,8 +142,7 @@ def _band_tile(
             + row.to(tl.int64) * strides[2]
             + column.to(tl.int64) * strides[3]
         )
-        # As in bilinear.py: it keeps stores wide where channels are a multiple of 8, not of 16.
-        offset = tl.multiple_of(offset * VECTOR, VECTOR)
+        offset *= VECTOR  # as in bilinear.py
         inside = (row < size[0]) & (column < size[1])
         address = layer.map + offset[:, None] + c.to(tl.int64)[None, :] * strides[1]
         value = acc.to(layer.map.dtype.element_ty)

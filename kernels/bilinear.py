@@ -56,8 +56,8 @@ class Located(NamedTuple):
 
 @triton.jit
 def number(code):
-    """n, for 2 n - 1 (`coded` in launch.py)."""
-    return (code + 1) >> 1
+    """n, for 2 n - 1 (`coded` in launch.py), which may be the largest int32 there is."""
+    return ((code - 1) >> 1) + 1  # even before it is halved: the interpreter has no sign else
 
 
 @triton.jit
@@ -179,9 +179,9 @@ def axis_slope(x, scale, offset, cells, MODE: tl.constexpr):
 def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     """Element offsets (int64) of the four corner cells, and their weights, all (BLOCK_P,).
 
-    Offsets are widened before they are multiplied: maps may exceed 2^31 elements. All are
-    multiples of VECTOR, which the launcher knows and the compiler cannot see: it is what keeps
-    loads 16 bytes wide when the channels are a multiple of 8, but not of 16.
+    Offsets are widened before they are multiplied: maps may exceed 2^31 elements. Strides count in
+    VECTOR elements, and the product with it is how the compiler sees that loads may be 16 bytes
+    wide: of the strides themselves it knows nothing.
     """
     size, strides = size_of(layer), strides_of(layer)
     tx, ty = layer_position(at.x, at.y, layer, MODE)
@@ -194,10 +194,10 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     right = x1.to(tl.int64) * strides[3]
     return (
         (
-            tl.multiple_of((top + left) * VECTOR, VECTOR),
-            tl.multiple_of((top + right) * VECTOR, VECTOR),
-            tl.multiple_of((bottom + left) * VECTOR, VECTOR),
-            tl.multiple_of((bottom + right) * VECTOR, VECTOR),
+            (top + left) * VECTOR,
+            (top + right) * VECTOR,
+            (bottom + left) * VECTOR,
+            (bottom + right) * VECTOR,
         ),
         (wy0 * wx0, wy0 * wx1, wy1 * wx0, wy1 * wx1),
     )

@@ -67,7 +67,7 @@ def coded(number: int) -> int:
 
 def decoded(code: int) -> int:
     """n."""
-    return (code + 1) >> 1
+    return (code >> 1) + 1
 
 
 class Layer(NamedTuple):

@@ -62,7 +62,7 @@ def _add_dense(
 ):
     """acc + H_i W_i^T for one layer; `rows` is H_i as a map of P images of one cell."""
     MASKED_C: tl.constexpr = CHANNELS % BLOCK_C != 0
-    offset = tl.multiple_of(p.to(tl.int64) * number(rows.strides[0]) * VECTOR, VECTOR)
+    offset = p.to(tl.int64) * number(rows.strides[0]) * VECTOR
     for start in range(0, CHANNELS, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
         c_mask = c < CHANNELS

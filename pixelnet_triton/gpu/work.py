@@ -21,12 +21,11 @@ their FLOPs.
 from __future__ import annotations
 
 from collections.abc import Set
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import torch
 
 from ..call.plan import Plan
-from ..call.route import Route
 from ..call.shape import CallShape, LayerShape
 from ..call.work import PlanWork, Work
 from ..kernels.bands import MOST_COUNTED, ROWS, STEP
@@ -49,48 +48,38 @@ MIXED = 1.5
 def work(shape: CallShape, plan: Plan) -> PlanWork:
     """What `plan.route` takes."""
     assert plan.route is not None
-    return _count(shape).work(plan.route)
-
-
-@lru_cache(maxsize=64)
-def _count(shape: CallShape) -> _Count:
-    """One for all routes of a call, which have most of their layers alike."""
-    return _Count(shape)
+    route, count = plan.route, _count(shape)
+    read, write = frozenset(route.read), frozenset(route.write)
+    multiplied = "plain"
+    if read & {*routes.IN_KERNEL}:
+        multiplied = "mixed" if "fused_linear" in read else "in kernel"
+    writes = route.write or ("",) * len(route.read)
+    ways = zip(route.read, writes, strict=True)
+    layers = [count.layer(i, way, multiplied, back) for i, (way, back) in enumerate(ways)]
+    return PlanWork(tuple(layers), count.shared(read, write))
 
 
 class _Count:
-    """Counts the work of a call."""
+    """Counts the work of a call: once what its routes have alike, which is most."""
 
     def __init__(self, shape: CallShape) -> None:
-        self.shape = shape
-        self._layers: dict[tuple[int, str, str, str], Work] = {}
-        self._rest: dict[tuple[frozenset[str], frozenset[str]], Work] = {}
+        self.layer = cache(partial(_layer, shape))
+        self.shared = cache(partial(_shared, shape))
 
-    def work(self, route: Route) -> PlanWork:
-        read, write = frozenset(route.read), frozenset(route.write)
-        multiplied = "plain"
-        if read & {*routes.IN_KERNEL}:
-            multiplied = "mixed" if "fused_linear" in read else "in kernel"
-        layers = []
-        for i, word in enumerate(route.read):
-            way = i, word, multiplied, route.write[i] if write else ""
-            if way not in self._layers:
-                self._layers[way] = self._layer(*way)
-            layers.append(self._layers[way])
-        if (read, write) not in self._rest:
-            self._rest[read, write] = _shared(self.shape, read, write)
-        return PlanWork(tuple(layers), self._rest[read, write])
 
-    def _layer(self, i: int, read: str, multiplied: str, write: str) -> Work:
-        """`multiplied`: by a plain product, or in a kernel that interpolates, too."""
-        shape, layer = self.shape, self.shape.layers[i]
-        total = _READ[read](shape, layer)
-        if multiplied == "mixed":
-            total = total._replace(fused_flops=MIXED * total.fused_flops)
-        elif multiplied == "in kernel" and read == "gather":
-            # That kernel takes the place of a plain product.
-            total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
-        return total + _WRITE[write](shape, layer) if write else total
+_count = lru_cache(maxsize=64)(_Count)
+
+
+def _layer(shape: CallShape, i: int, read: str, multiplied: str, write: str) -> Work:
+    """`multiplied`: by a plain product, or in a kernel that interpolates, too."""
+    layer = shape.layers[i]
+    total = _READ[read](shape, layer)
+    if multiplied == "mixed":
+        total = total._replace(fused_flops=MIXED * total.fused_flops)
+    elif multiplied == "in kernel" and read == "gather":
+        # That kernel takes the place of a plain product.
+        total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
+    return total + _WRITE[write](shape, layer) if write else total
 
 
 def _shared(shape: CallShape, read: Set[str], write: Set[str]) -> Work:

@@ -42,6 +42,24 @@ def record_launch(record_property: Callable[[str, object], None]) -> Callable[[A
     return record
 
 
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A GPU that is not there; kernels are not compiled, and nothing is known of any launch."""
+    import triton
+    from triton.runtime.driver import driver
+
+    from pixelnet_triton.kernels import direct
+
+    from .stand_in import Compiled, Driver
+    from .targets import TARGETS
+
+    monkeypatch.setattr(triton.compiler, "compile", Compiled)
+    monkeypatch.setattr(direct, "_FORMS", {})
+    active = Driver(TARGETS["sm_90"])
+    driver.set_active(active)
+    return active
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pytest
 import torch
+import triton
 from torch import Tensor
 from triton.runtime.driver import driver
 
 from .targets import Target
 
-__all__ = ["Call", "Compiled", "Driver", "Ran", "leaves", "misaligned", "variants"]
+__all__ = [
+    "Call",
+    "Compiled",
+    "Driver",
+    "Ran",
+    "leaves",
+    "misaligned",
+    "takes_direct_launches",
+    "variants",
+]
+
+# By its number: a later version that direct launches do not know is to be noticed.
+takes_direct_launches = pytest.mark.skipif(
+    tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6),
+    reason="this version of Triton launches everything itself",
+)
 
 
 class Call(NamedTuple):

@@ -6,8 +6,6 @@ import random
 
 import pytest
 import torch
-import triton
-from triton.runtime.driver import driver
 
 from pixelnet_triton.call import (
     CallShape,
@@ -20,10 +18,8 @@ from pixelnet_triton.call import (
     layer_geometry,
 )
 from pixelnet_triton.gpu import BACKEND
-from pixelnet_triton.kernels import direct
 
-from .stand_in import Compiled, Driver
-from .targets import TARGETS
+from .stand_in import Driver
 
 CHANNELS, BATCH, POINTS, OUTPUTS = (64, 24), 2, 32, 16
 READS = [
@@ -63,17 +59,13 @@ def run(read: tuple[str, ...], height: int, width: int, channels_last: bool) -> 
 @pytest.mark.parametrize("channels_last", [True, False], ids=["NHWC", "NCHW"])
 @pytest.mark.parametrize("read", READS, ids="-".join)
 def test_they_are_compiled_for_once(
-    read: tuple[str, ...], channels_last: bool, monkeypatch: pytest.MonkeyPatch
+    read: tuple[str, ...], channels_last: bool, stand_in: Driver
 ) -> None:
     """Tiles are powers of two, as near as that to the size of a map, so all of these are alike."""
-    monkeypatch.setattr(triton.compiler, "compile", Compiled)
-    monkeypatch.setattr(direct, "_FORMS", {})
-    active = Driver(TARGETS["sm_90"])
-    driver.set_active(active)
     run(read, 37, 41, channels_last)
-    known = {ran.compiled for ran in active.ran}
+    known = {ran.compiled for ran in stand_in.ran}
     assert len(known) > 4
     draw = random.Random(0)
     for height, width in [(48, 48), (33, 64), *((draw.randint(33, 63),) * 2 for _ in range(4))]:
         run(read, height, width + draw.randint(-1, 0), channels_last)
-        assert {ran.compiled for ran in active.ran} == known, (height, width)
+        assert {ran.compiled for ran in stand_in.ran} == known, (height, width)

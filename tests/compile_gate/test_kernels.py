@@ -86,6 +86,15 @@ def test_every_tile_on_sm_90(name: str, tile: Tile, record_launch: Record) -> No
             assert counts.wgmma if tile.rows >= WGMMA_ROWS else counts.products, counts
 
 
+@pytest.mark.parametrize("name", ["gather", "coordinate_gradient", "one_pass", "second_step"])
+def test_gathers_are_wide_on_gfx942(name: str, record_launch: Record) -> None:
+    """Where the compiler takes less from hints than NVIDIA's does."""
+    (launch,) = compile_kernel(name, Problem(torch.bfloat16), None, "gfx942", record_launch)
+    counts = instructions(launch.compiled)
+    assert counts.loads[8] + counts.loads[16] > 16, counts
+    assert counts.loads[2] + counts.loads[1] < 4, f"loads of single elements: {counts}"
+
+
 @pytest.fixture(params=["highest", "high"], ids=["ieee", "tf32"])
 def float32_precision(request: pytest.FixtureRequest) -> Iterator[str]:
     """PyTorch's own switch, which the launchers follow: full float32 products, or TF32."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
 from pixelnet_triton.call import Geometry, Sampling
+from pixelnet_triton.kernels.bilinear import number
 from pixelnet_triton.kernels.gather import gather
+from pixelnet_triton.kernels.launch import coded, decoded
 from pixelnet_triton.op import compute
 
 PLANS = [
@@ -70,3 +74,19 @@ def test_maps_beyond_2_31_elements() -> None:
     identity = Geometry(((1.0, 0.0, 1.0, 0.0),))
     value = gather(Sampling([feature], points, None, identity))
     torch.testing.assert_close(value, torch.tensor([[53.5, 54.5]], dtype=torch.float16))
+
+
+@triton.jit
+def _number_kernel(out, codes):
+    for i in tl.static_range(len(codes)):
+        tl.store(out + i, number(codes[i]))
+
+
+def test_numbers_come_through_at_their_limits() -> None:
+    """A map (64, 4096, 4096) has a stride of 2^30, whose code is the largest int32 there is."""
+    numbers = (0, 1, 2, 2**30 - 1, 2**30, 2**30 + 1, 2**31, 2**33)
+    codes = tuple(map(coded, numbers))
+    assert tuple(map(decoded, codes)) == numbers
+    out = torch.empty(len(numbers), dtype=torch.int64)
+    _number_kernel[(1,)](out, codes)
+    assert tuple(out.tolist()) == numbers
