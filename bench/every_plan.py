@@ -41,7 +41,7 @@ CASES = [Case(w, True) for w in (*FEW, *HALF, *LARGE)] + [Case(w, False) for w i
 
 def plans_of(workload: Workload, chosen: Plan) -> list[str]:
     """Gather or project, for each layer."""
-    choices = itertools.product(("gather", "project_gather"), repeat=len(workload.layers))
+    choices = itertools.product(("gather", "project"), repeat=len(workload.layers))
     plans = [Plan(layers, "two_step") for layers in choices]
     if workload.family == "workload":
         plans = [plan for plan in plans if _is_near(plan, chosen, workload) or not plan.projected]

@@ -232,7 +232,7 @@ OTHERS = ENSEMBLE | {
 def names_for(case: Case, device: torch.device) -> list[str]:
     """Which peers a case is measured with, the library's choice first.
 
-    On the CPU every plan has two steps, and one way to project. Compiling takes 15 to 30 seconds,
+    On the CPU every plan has two steps. Compiling takes 15 to 30 seconds,
     so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass.
     """
     on_cpu, workload = device.type == "cpu", case.workload
@@ -249,8 +249,7 @@ def names_for(case: Case, device: torch.device) -> list[str]:
     return [
         "auto",
         *["one_pass"] * on_gpu,
-        *("two_step", "project_gather"),
-        *["project_product"] * on_gpu,
+        *("two_step", "project"),
         "product",
         *["product_fused"] * (not case.training),
         *("grid_sample", "point_sample", "masked", "dense"),

@@ -50,11 +50,6 @@ def plan_of(name: str, case: Case, device: torch.device) -> Plan:
         return Plan.decode(name)
     shape = call_shape(case, device)
     backend, profile = _planner(device)
-    if name.startswith("project_"):
-        offered = [backend.strategies(shape, i) for i in range(len(shape.layers))]
-        # Interpolation as a product is offered for coarse maps; gathered rows always are.
-        strategies = tuple(name if name in s else "project_gather" for s in offered)
-        return Plan(strategies, backend.modes[-1])
     # Without its route, which a call finds by itself.
     return replace(chosen_plan(name, shape, backend, profile), route=None)
 

@@ -8,7 +8,7 @@ On one axis of a layer with cells 0 ... n - 1 a point lies at t = scale * x + of
 "zeros" gives a cell outside the map the weight 0. A map's two axes multiply.
 
 The same weight, seen from cell k, is the hat function w(t, k) = max(0, 1 - |t - k|): the entry of
-the interpolation matrix S that the product kernels build in registers.
+the interpolation matrix S.
 
 Everything here is float32, whatever the features are: half-precision coordinates are wrong by
 whole cells on maps of a few hundred.
@@ -27,7 +27,6 @@ import triton.language as tl
 
 __all__ = [
     "Located",
-    "add_corners",
     "axis_corners",
     "axis_slope",
     "corner_tile",
@@ -216,25 +215,6 @@ def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.con
     for j in tl.static_range(4 if MODE.bilinear else 1):
         address, seen = layer.map + offsets[j][:, None] + channel, weights[j] != 0.0
         acc += corner_tile(address, seen, c_mask, MASKED) * weights[j][:, None]
-    return acc
-
-
-@triton.jit
-def add_corners(acc, layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.constexpr):
-    """acc + the same, onto the sums of a product: masks of loads would take its registers.
-
-    So all corners are read, and those that weigh 0 left out of the sum.
-    """
-    offsets, weights = corners
-    channel = c.to(tl.int64)[None, :] * number(layer.strides[1])
-    for j in tl.static_range(4 if MODE.bilinear else 1):
-        address = layer.map + offsets[j][:, None] + channel
-        if MASKED:
-            value = tl.load(address, mask=c_mask[None, :], other=0.0)
-        else:
-            value = tl.load(address)
-        seen = (weights[j] != 0.0)[:, None]
-        acc += tl.where(seen, value, 0.0).to(tl.float32) * weights[j][:, None]
     return acc
 
 

@@ -26,14 +26,12 @@ class Tile:
     Args:
         rows, columns: results that one program computes.
         terms: of the sum behind each result, in one step; 0 where nothing is multiplied.
-        cells: of a map, in one step of an interpolation product; 0 where there is none.
         num_warps, num_stages, maxnreg: Triton's own; None leaves them to the compiler.
     """
 
     rows: int
     columns: int
     terms: int = 0
-    cells: int = 0
     num_warps: int = 4
     num_stages: int | None = None
     maxnreg: int | None = None
@@ -47,7 +45,6 @@ class Key(NamedTuple):
         points: P. outputs: D, 0 without a weight. channels: of the narrowest layer.
         capability: of the device, ten times the major version and the minor one: 80, 90, 100;
             None if it is unknown or no NVIDIA GPU.
-        strategies: of each layer, where a kernel reads layers in several ways.
         activation: None, "relu" or "gelu".
     """
 
@@ -56,7 +53,6 @@ class Key(NamedTuple):
     outputs: int = 0
     channels: int = 0
     capability: int | None = None
-    strategies: tuple[str, ...] = ()
     activation: str | None = None
 
 
@@ -83,11 +79,7 @@ def _few(key: Key) -> bool:
 
 
 def _lean(key: Key) -> bool:
-    return key.capability == 90 and set(key.strategies) == {"gather"} and key.activation != "gelu"
-
-
-def _no_hopper(key: Key) -> bool:
-    return key.capability is None or key.capability < 90
+    return key.capability == 90 and key.activation != "gelu"
 
 
 _ROWS = (
@@ -95,15 +87,11 @@ _ROWS = (
     Rule(16, 64, 4, "every layer has 64 channels", lambda key: key.channels >= 64),
     Rule(32, 32, 4, "a layer has less than 64 channels", _always),
 )
-_LINEAR = (
-    Rule(64, 128, 8, "float32 sums of products take more registers", _float32),
-    Rule(32, 64, 4, "64 outputs or 512 points do not fill a wider tile", _few),
-    Rule(64, 128, 4, "128 outputs or less", lambda key: key.outputs <= 128),
-)
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "gather": _ROWS,
     "coordinate_gradient": _ROWS,
+    "rows": _ROWS,
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "float32 products take more registers", _float32),
@@ -116,13 +104,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(64, 128, 4, "half precision: measured fastest", _always),
     ),
     "fused_linear": (
-        *_LINEAR,
-        Rule(64, 256, 4, "on Hopper, every layer gathered and no GELU: measured fastest", _lean),
-        Rule(64, 256, 8, "enough outputs for the widest tile", _always),
-    ),
-    "product": (
-        *_LINEAR,
-        Rule(64, 128, 8, "the widest tile takes what GPUs have from Hopper on", _no_hopper),
+        Rule(64, 128, 8, "float32 sums of products take more registers", _float32),
+        Rule(32, 64, 4, "64 outputs or 512 points do not fill a wider tile", _few),
+        Rule(64, 128, 4, "128 outputs or less", lambda key: key.outputs <= 128),
+        Rule(64, 256, 4, "on Hopper, without a GELU: measured fastest", _lean),
         Rule(64, 256, 8, "enough outputs for the widest tile", _always),
     ),
     "banded": (

@@ -22,7 +22,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import numpy as np
 
-from .call import Backend, CallShape, DeviceProfile, LayerShape, Plan, Work
+from .call import STRATEGIES, Backend, CallShape, DeviceProfile, LayerShape, Plan, Work
 from .functional import sparse_hypercolumn
 from .op import backend_for, backend_named, forget_calls
 from .planner import CostModel
@@ -143,17 +143,13 @@ def _calls(device: torch.device) -> list[CallShape]:
 def _plans(call: CallShape, backend: Backend) -> list[Plan]:
     """Each strategy for all layers, in each mode, by each route; and a mixture."""
     layers = len(call.layers)
-    strategies = backend.strategies(call, 0)
     uniform = [
         Plan((strategy,) * layers, mode)
         for mode in backend.modes
-        for strategy in strategies
-        if all(strategy in backend.strategies(call, i) for i in range(layers))
-        and (mode == "two_step" or strategy == "gather")
+        for strategy in STRATEGIES
+        if mode == "two_step" or strategy == "gather"
     ]
-    mixed = (
-        [Plan(("gather",) + ("project_gather",) * (layers - 1), "two_step")] if layers > 1 else []
-    )
+    mixed = [Plan(("gather",) + ("project",) * (layers - 1), "two_step")] if layers > 1 else []
     return [
         replace(plan, route=route)
         for plan in uniform + mixed[: layers - 1]

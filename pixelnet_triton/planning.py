@@ -69,7 +69,7 @@ def plan_hypercolumn(
         >>> from pixelnet_triton import plan_hypercolumn
         >>> vgg = [(5, 64, 224, 224), (5, 256, 56, 56), (5, 4096, 7, 7)]
         >>> plan_hypercolumn(vgg, 2000, 4096, dtype=torch.bfloat16, profile="H200").layers[2]
-        'project_gather'
+        'project'
     """
     tensors = [f for f in features_or_shapes if isinstance(f, Tensor)]
     if not features_or_shapes or len(tensors) not in (0, len(features_or_shapes)):

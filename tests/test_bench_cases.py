@@ -40,7 +40,7 @@ def test_work_by_hand() -> None:
     assert SMALL.compulsory_bytes(14, training=True) == forward + backward
 
 
-PEERS = ["two_step", "project_gather", "product", "grid_sample", "point_sample", "masked", "dense"]
+PEERS = ["two_step", "project", "product", "grid_sample", "point_sample", "masked", "dense"]
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["forward", "training"])
@@ -87,7 +87,7 @@ def test_executed_work_of_peers() -> None:
     case = Case(SMALL, False)
     gathered, projected, dense = (
         peer_of(name, case, CPU).work(case, CPU)["flops"]
-        for name in ("two_step", "project_gather", "dense")
+        for name in ("two_step", "project", "dense")
     )
     assert gathered == 2 * 14 * 8 * 11
     assert projected == 2 * (2 * 64 * 3 + 2 * 16 * 5) * 11

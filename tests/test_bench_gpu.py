@@ -72,7 +72,7 @@ def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("training", [False, True])
 def test_a_whole_case(cuda: FakeCuda, training: bool) -> None:
     case = Case(SMALL, training)
-    names = [*names_for(case, GPU), "one_pass", "project_product", "point_sample", "dense"]
+    names = [*names_for(case, GPU), "one_pass", "point_sample", "dense"]
     for line in Preparation(case, GPU).measure(names).values():
         assert line["samples"] == line["cold_samples"] > 1
         json.dumps(line)

@@ -105,7 +105,7 @@ def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
 def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELNET_BENCH_RESULTS", str(tmp_path))
     assert report_planner.planner_block() == ""
-    gathered, projected = "two_step:gather", "two_step:project_gather"
+    gathered, projected = "two_step:gather", "two_step:project"
     workload = replace(registry(on_cpu=False)[0], dtype="float32")
     small = replace(workload, name="small", family="small", layers=((8, 4, 4),), points=32)
     figures = {

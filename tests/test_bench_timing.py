@@ -133,7 +133,7 @@ def test_library_keeps_its_output_alone_and_is_right(monkeypatch: pytest.MonkeyP
         assert line["p20"] <= line["median"] <= line["p80"]
         assert line["cold_p20"] <= line["cold_median"] <= line["cold_p80"]
         assert line["peak_bytes"] >= output, name
-        assert ("plan" in line) == (name in ("auto", "two_step", "project_gather"))
+        assert ("plan" in line) == (name in ("auto", "two_step", "project"))
         json.dumps(line)
     assert results["auto"]["plan"] == plan_of("auto", case, CPU).encode()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixelnet_triton import Plan
-from pixelnet_triton.call.plan import MODES
+from pixelnet_triton.call.plan import MODES, STRATEGIES
 from pixelnet_triton.call.route import Route
 from pixelnet_triton.call.shape import CallShape, LayerShape
 from pixelnet_triton.planner.profiles import SHIPPED
@@ -58,9 +58,7 @@ def random_call(source: random.Random) -> CallShape:
 
 
 def strategies_of(plan: Plan) -> str:
-    return "".join(
-        {"gather": "g", "project_gather": "p", "project_product": "s"}[s] for s in plan.layers
-    )
+    return "".join([strategy[0] for strategy in plan.layers])
 
 
 def test_flops_are_those_of_the_algebra() -> None:
@@ -96,9 +94,8 @@ def test_more_work_never_costs_less(profile: Any) -> None:
             replace(call, layers=(replace(first, rows=2 * first.rows), *others)),
         ]
         model, inference = (model_of(replace(call, training=t), profile) for t in (True, False))
-        options = [model.backend.strategies(model.shape, i) for i in range(len(layers))]
         for mode in model.backend.modes:
-            plan = Plan(tuple(source.choice(strategies) for strategies in options), mode)
+            plan = Plan(tuple(source.choices(STRATEGIES, k=len(layers))), mode)
             assert model.seconds(plan) > inference.seconds(plan)
             for other in larger:
                 assert model_of(other, profile).seconds(plan) >= model.seconds(plan)
@@ -109,8 +106,8 @@ def test_auto_is_the_cheapest_of_all_plans(profile: Any) -> None:
     source = random.Random(1)
     for _ in range(60):
         model = model_of(random_call(source), profile)
-        options = [model.backend.strategies(model.shape, i) for i in range(len(model.shape.layers))]
-        every = [Plan(s, mode) for s in itertools.product(*options) for mode in model.backend.modes]
+        choices = itertools.product(STRATEGIES, repeat=len(model.shape.layers))
+        every = [Plan(layers, mode) for layers in choices for mode in model.backend.modes]
         least = min(model.seconds(plan) for plan in every)
         assert model.seconds(model.cheapest()) == pytest.approx(least, rel=1e-12)
 
@@ -170,17 +167,11 @@ def test_what_projecting_saves_of_thin_layers_is_not_worth_it(
     assert strategies_of(choose("auto", call, slower)) == "p"
 
 
-def test_interpolation_products_only_where_the_kernels_have_them() -> None:
-    narrow, wide = LayerShape(512, 7, 7), LayerShape(512, 2, 65)
-    call = CallShape((narrow, wide), 2, 40_000, 512, 2)
-    h200, cpu = SHIPPED["H200"], SHIPPED["cpu"]
-    # Which, on an H200 as it is, are not predicted to be the quickest.
-    quick = replace(h200, fused_flops_16=100 * h200.fused_flops_16)
-    assert strategies_of(choose("auto", call, quick)) == "sp"
-    assert "s" not in strategies_of(choose("auto", replace(call, ragged=True), quick))
-    for name in ("auto", "project"):
-        assert strategies_of(choose(name, call, h200)) == "pp"
-        assert strategies_of(choose(name, call, cpu)) == "pp"
+def test_without_a_weight_there_is_nothing_to_project() -> None:
+    call = replace(workload("W4", 2), out_features=0)
+    for profile in SHIPPED.values():
+        for asked in ("auto", "project", Plan(("project",) * 4, "one_pass")):
+            assert strategies_of(choose(asked, call, profile)) == "gggg"
 
 
 def test_names_mean_what_they_say() -> None:

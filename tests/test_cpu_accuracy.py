@@ -52,7 +52,7 @@ Errors = dict[str, float]
 def every_route(shape: CallShape) -> Iterator[Plan]:
     """All plans, with all their routes: by the words that suit each layer best, second best, ..."""
     layers = range(len(shape.layers))
-    ways = ("gather", "project_gather") if shape.out_features else ("gather",)
+    ways = ("gather", "project") if shape.out_features else ("gather",)
     for strategies in itertools.product(ways, repeat=len(shape.layers)):
         plan = Plan(strategies, "two_step")
         for route in BACKEND.routes(shape, plan):

@@ -52,8 +52,8 @@ LARGER = [
     replace(LARGE, name="large-one-image", batch=1, points=2000, padding_mode="zeros"),
     replace(LARGE, name="large-ragged", ragged=True, points=3000, out_features=700),
 ]
-MIXED = Plan(("project_gather", "gather", "project_gather"), "two_step")
-TWO_RUNS = Plan(("gather", "project_gather", "gather"), "two_step")
+MIXED = Plan(("project", "gather", "project"), "two_step")
+TWO_RUNS = Plan(("gather", "project", "gather"), "two_step")
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -85,8 +85,8 @@ def shapes() -> list[CallShape]:
 def plans(shape: CallShape) -> list[Plan]:
     """All gathered, all projected and a mixture, by each route with one way there and back."""
     layers = len(shape.layers)
-    mixed = ("gather", "project_gather", "gather")[:layers]
-    strategies = {("gather",) * layers, ("project_gather",) * layers, mixed}
+    mixed = ("gather", "project", "gather")[:layers]
+    strategies = {("gather",) * layers, ("project",) * layers, mixed}
     return [
         replace(plan, route=route)
         for plan in [Plan(s, "two_step") for s in sorted(strategies)]

@@ -85,7 +85,7 @@ def test_a_failed_write_leaves_the_old_profile(
 
 
 def test_a_calibrated_profile_is_used() -> None:
-    assert chosen() == ["project_gather"]
+    assert chosen() == ["project"]
     save_profile(GATHERING, profile_path(CPU))
     forget_calls()
     assert profile_for(CPU) == GATHERING
@@ -134,7 +134,7 @@ def test_the_environment_forces_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_was_measured_here_stays_out_of_deterministic_runs() -> None:
     save_profile(GATHERING, profile_path(CPU))
     torch.use_deterministic_algorithms(True)
-    assert chosen() == ["project_gather"]
+    assert chosen() == ["project"]
     torch.use_deterministic_algorithms(False)
     assert chosen() == ["gather"]
 
@@ -148,21 +148,21 @@ def test_a_known_call_is_planned_anew_where_results_must_be_alike() -> None:
         call = prepare(MAPS, points, None, weight, None, Options((4, 4)))
         assert isinstance(call.plan, Plan)
         layers.append(call.plan.layers)
-    assert layers == [("gather",), ("project_gather",), ("gather",)]
+    assert layers == [("gather",), ("project",), ("gather",)]
 
 
 def test_ranks_of_a_job_choose_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was calibrated on their machines, and however many threads they run."""
     save_profile(GATHERING, profile_path(CPU))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    assert chosen() == ["project_gather"]
+    assert chosen() == ["project"]
     assert profile_for(CPU, shipped_only=True) == SHIPPED["cpu"].with_threads(NOMINAL_THREADS)
 
 
 def test_ranks_of_a_job_choose_alike_before_they_join(monkeypatch: pytest.MonkeyPatch) -> None:
     save_profile(GATHERING, profile_path(CPU))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert chosen() == ["project_gather"]
+    assert chosen() == ["project"]
 
 
 def test_threads_scale_rates_but_not_operators() -> None:

@@ -40,8 +40,8 @@ PLAN_CASES = [
 ]
 PLANS = [
     *PLAN_NAMES,
-    Plan(("gather", "project_gather", "project_product"), "one_pass"),
-    Plan(("project_product", "gather", "project_gather"), "two_step"),
+    Plan(("gather", "project", "project"), "one_pass"),
+    Plan(("project", "gather", "project"), "two_step"),
 ]
 
 

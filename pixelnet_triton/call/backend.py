@@ -39,9 +39,6 @@ class Backend(Protocol):
     def multiplies(self, dtype: torch.dtype) -> bool:
         """Are operands of that dtype multiplied as they are, and not converted to float32?"""
 
-    def strategies(self, shape: CallShape, layer: int) -> tuple[str, ...]:
-        """The strategies open to a layer, gathering first."""
-
     def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
         """The ways in which a call of that shape may be carried out by a plan; at least one."""
 

@@ -1,8 +1,7 @@
 """A plan: how each layer is brought to the points, and in how many launches.
 
-gather           interpolate the features at the points, then multiply by the weight
-project_product  multiply the map by the weight, then interpolate as a matrix product
-project_gather   multiply the map by the weight, then gather the projected rows
+gather     interpolate the features at the points, then multiply by the weight
+project    multiply the map by the weight, then interpolate at the points
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .route import Route
 __all__ = ["MODES", "PLAN_NAMES", "STRATEGIES", "Plan"]
 
 PLAN_NAMES = ("auto", "gather", "project", "one_pass", "two_step")
-STRATEGIES = ("gather", "project_product", "project_gather")
+STRATEGIES = ("gather", "project")
 MODES = ("one_pass", "two_step")
 
 
@@ -25,14 +24,13 @@ class Plan:
     """An immutable choice of strategy per layer, and of one launch or two.
 
     ``one_pass`` gathers inside the kernel that multiplies; ``two_step`` writes the gathered
-    columns first and multiplies them afterwards. The CPU always takes two steps, and the two
-    ways to project are one there.
+    columns first and multiplies them afterwards. The CPU always takes two steps.
 
     Two plans are equal if they do the same; the `estimate` that a planned one carries does not
     count. ``print(plan)`` shows it as a table.
 
     Args:
-        layers: for each layer ``"gather"``, ``"project_product"`` or ``"project_gather"``.
+        layers: for each layer ``"gather"`` or ``"project"``.
         mode: ``"one_pass"`` or ``"two_step"``.
         route: how the back end carries it out; None, or one that does not fit the call, leaves
             that to the back end.
@@ -43,7 +41,7 @@ class Plan:
 
     Example:
         >>> from pixelnet_triton import Plan
-        >>> Plan(("gather", "project_gather")).projected
+        >>> Plan(("gather", "project")).projected
         [1]
     """
 

@@ -56,10 +56,6 @@ class CpuBackend:
     def multiplies(self, dtype: torch.dtype) -> bool:
         return dtype.itemsize >= 4 or multiplies_half(dtype)
 
-    def strategies(self, shape: CallShape, layer: int) -> tuple[str, ...]:
-        """The two ways to project are one here; without a weight there is nothing to project."""
-        return ("gather", "project_gather") if shape.out_features else ("gather",)
-
     def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
         return routes.routes(shape, plan)
 

@@ -58,9 +58,6 @@ class GpuBackend:
     def multiplies(self, dtype: torch.dtype) -> bool:
         return True
 
-    def strategies(self, shape: CallShape, layer: int) -> tuple[str, ...]:
-        return routes.strategies(shape, layer) if shape.out_features else ("gather",)
-
     def routes(self, shape: CallShape, plan: Plan) -> list[Route]:
         return routes.open_routes(shape, plan)
 
@@ -78,13 +75,13 @@ class GpuBackend:
             shape.points,
             shape.out_features,
             min(layer.channels for layer in shape.layers),
-            strategies=plan.layers,
         )
+        rows = key._replace(channels=shape.out_features)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []
         for name in dict.fromkeys(names):
             if name in RULES:
-                rule = choose(name, key)
+                rule = choose(name, rows if name in ("rows", "collect") else key)
                 size = f"{rule.rows} x {rule.columns}, {rule.num_warps} warps"
                 notes.append(f"kernel {name}: tile {size}: {rule.why}")
         return notes

@@ -6,9 +6,7 @@ How a layer is read in the forward pass, the words of `Route.read`:
     fused_linear       gathered inside the kernel that multiplies: mode one_pass
     project_band       X_i W_i^T; S_i written as columns, beside the gathered ones, of a product
                        that walks the rows of the map which a tile of points touches
-    project_columns    X_i W_i^T, whose rows are gathered as columns, and multiplied by I
-    project_product    X_i W_i^T, interpolated as a product inside a kernel
-    project_gather     X_i W_i^T, whose rows are gathered inside a kernel
+    project_rows       X_i W_i^T, whose rows are added to the product of the gathered layers
 
 and how its gradient is written, the words of `Route.write`, whichever way it was read:
 
@@ -32,28 +30,11 @@ from ..call.route import Route
 from ..call.shape import CallShape
 from ..kernels import bands
 
-__all__ = ["fits", "layers_read", "layers_written", "open_routes", "scattered", "strategies"]
-
-# Wider maps have more cells than a tile of points can use: the interpolation product would be
-# nearly all zeros, and one row of it no longer fits the shared memory of a tile.
-WIDEST_PRODUCT = 64
-# A gathered row of a projected map takes D columns of the product, each D multiplications.
-MOST_COLUMNS = 1024
+__all__ = ["fits", "layers_read", "layers_written", "open_routes", "scattered"]
 
 GATHERED = ("gather", "fused_linear")
-PROJECTED = ("project_band", "project_columns", "project_product", "project_gather")
-IN_KERNEL = ("project_product", "project_gather")
+PROJECTED = ("project_band", "project_rows")
 WRITES = ("scatter", "collect")
-
-
-def strategies(shape: CallShape, layer: int) -> tuple[str, ...]:
-    """What the kernels can do with a layer.
-
-    Interpolation as a product needs the points of a tile in one image, hence in order.
-    """
-    if shape.ragged or shape.layers[layer].columns > WIDEST_PRODUCT:
-        return ("gather", "project_gather")
-    return ("gather", "project_gather", "project_product")
 
 
 def open_routes(shape: CallShape, plan: Plan) -> list[Route]:
@@ -68,22 +49,13 @@ def open_routes(shape: CallShape, plan: Plan) -> list[Route]:
 def _reads(shape: CallShape, plan: Plan) -> list[tuple[str, ...]]:
     """All projected layers go one way; which, is a question of price."""
     gather = "fused_linear" if plan.mode == "one_pass" else "gather"
-    own = ["project_gather" if s != "gather" and shape.ragged else s for s in plan.layers]
-    ways = [own]
-    if plan.mode == "two_step" and any(s != "gather" for s in plan.layers):
-        others = [
-            word
-            for word, is_open in (
-                ("project_band", _band_fits(shape, plan.layers)),
-                ("project_columns", shape.out_features <= MOST_COLUMNS),
-            )
-            if is_open
-        ]
-        ways = [["gather" if s == "gather" else word for s in own] for word in others] + ways
-    return [tuple([gather if s == "gather" else s for s in way]) for way in ways]
+    ways = ["project_rows"]
+    if plan.projected and plan.mode == "two_step" and _band_fits(shape, plan.projected):
+        ways.insert(0, "project_band")
+    return [tuple([gather if s == "gather" else way for s in plan.layers]) for way in ways]
 
 
-def _band_fits(shape: CallShape, layers: Sequence[str]) -> bool:
+def _band_fits(shape: CallShape, projected: Sequence[int]) -> bool:
     """Can the band product take these layers projected?"""
     return (
         shape.tensor_loads
@@ -95,7 +67,7 @@ def _band_fits(shape: CallShape, layers: Sequence[str]) -> bool:
             [(layer.rows, layer.columns) for layer in shape.layers],
             shape.batch,
             None if shape.ragged else shape.points // max(1, shape.batch),
-            [i for i, strategy in enumerate(layers) if strategy != "gather"],
+            projected,
         )
     )
 
@@ -119,16 +91,14 @@ def fits(shape: CallShape, route: Route) -> bool:
     read, write, layers = set(route.read), set(route.write), len(shape.layers)
     if not shape.out_features:
         return read == {"gather"} and write <= {"scatter"}
-    projected = read & {*PROJECTED}
-    band = ["gather" if word in GATHERED else "project" for word in route.read]
+    band = [i for i, word in enumerate(route.read) if word == "project_band"]
     return (
         len(route.read) == layers
         and read <= {*GATHERED, *PROJECTED}
         and not read >= {*GATHERED}
-        and not ("fused_linear" in read and projected - {*IN_KERNEL})
-        and (len(projected) < 2 or projected <= {*IN_KERNEL})
-        and not (shape.ragged and "project_product" in read)
-        and ("project_band" not in read or _band_fits(shape, band))
+        and not read >= {*PROJECTED}
+        and not read >= {"fused_linear", "project_band"}
+        and (not band or _band_fits(shape, band))
         and write <= {*WRITES}
         and len(route.write) == (layers if shape.training else 0)
     )
@@ -138,16 +108,15 @@ def fits(shape: CallShape, route: Route) -> bool:
 def _route(read: tuple[str, ...], write: tuple[str, ...], linear: bool) -> Route:
     """The route of these words, with its launches by name."""
     words = {*read}
-    if not linear:
-        forward = "gather"
-    elif "fused_linear" in words:
-        forward = "fused_linear"
+    steps = ["gather"] * ("gather" in words)
+    if "fused_linear" in words:
+        steps = ["fused_linear"]
     elif "project_band" in words:
-        forward = "order + banded"
-    elif words & {*IN_KERNEL}:
-        forward = "gather + product" if "gather" in words else "product"
-    else:
-        forward = "gather + linear"
+        steps = ["order", "banded"]
+    elif linear and "gather" in words:
+        steps = ["gather", "linear"]
+    steps += ["rows"] * ("project_rows" in words)
+    forward = " + ".join(steps)
     if not write:
         return Route(forward, "", read, ())
     launches = ["order", "mask"]

@@ -119,7 +119,6 @@ def kind_of(question: Question) -> str:
         ",".join(maps),
         "in order" if s.batch_index is None else "ragged",
         f"{s.geometry.interpolation} {s.geometry.padding_mode}",
-        " ".join(key.strategies),
         key.activation or "",
     ]
     return "; ".join([word for word in words if word])

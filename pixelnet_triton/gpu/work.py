@@ -6,16 +6,13 @@ P points, C channels, D outputs, cells = B H_i W_i; a point has 4 corners (1 for
     gather             P C corners read, written, P x C x D
     fused_linear       P C corners read for each tile of outputs, P x C x D
     project_band       cells x C x D, P x band x D
-    project_columns    cells x C x D, P D corners read, written, P x D x D
-    project_gather     cells x C x D, P D corners read
-    project_product    cells x C x D, P x Kp x D
+    project_rows       cells x C x D, P D corners read
     written            backward
     scatter            h gathered, G^T h and U = G W; U read for its rows, the gradient written
     collect            G read for its rows, Q written; Q^T X_i and Q W_i
 
-Kp = H_i WP, with WP = W_i padded to a power of two >= 16. A band is the rows of the map that 128
-points in order touch, and one more, in steps of 64 cells. Operands of plain products are read under
-their FLOPs.
+A band is the rows of the map that 128 points in order touch, and one more, in steps of 64 cells.
+Operands of plain products are read under their FLOPs.
 """
 
 from __future__ import annotations
@@ -30,19 +27,17 @@ from ..call.shape import CallShape, LayerShape
 from ..call.work import PlanWork, Work
 from ..kernels.bands import MOST_COUNTED, ROWS, STEP
 from ..kernels.select import Key, choose
-from . import routes
 
 __all__ = ["DTYPES", "work"]
 
 DTYPES = {8: torch.float64, 4: torch.float32, 2: torch.bfloat16}
 # Launches that ordering the points and building the band product's operands are worth, and sorting
-# them, where a kernel cannot count them; and marking points that see a number not finite.
-BAND, ORDER, SORT, CLEANED = 4, 2, 20, 5
+# them, where a kernel cannot count them.
+BAND, ORDER, SORT = 4, 2, 20
 # Programs that run at once on the GPU whose rates are shipped: a product of fewer leaves the rest
 # of it idle, and the last wave is rarely full.
 AT_ONCE = 132
-# The one-pass kernel has a leaner tile where nothing is projected.
-MIXED = 1.5
+MANY = 1 << 30
 
 
 def work(shape: CallShape, plan: Plan) -> PlanWork:
@@ -50,12 +45,9 @@ def work(shape: CallShape, plan: Plan) -> PlanWork:
     assert plan.route is not None
     route, count = plan.route, _count(shape)
     read, write = frozenset(route.read), frozenset(route.write)
-    multiplied = "plain"
-    if read & {*routes.IN_KERNEL}:
-        multiplied = "mixed" if "fused_linear" in read else "in kernel"
     writes = route.write or ("",) * len(route.read)
     ways = zip(route.read, writes, strict=True)
-    layers = [count.layer(i, way, multiplied, back) for i, (way, back) in enumerate(ways)]
+    layers = [count.layer(i, way, back) for i, (way, back) in enumerate(ways)]
     return PlanWork(tuple(layers), count.shared(read, write))
 
 
@@ -70,15 +62,9 @@ class _Count:
 _count = lru_cache(maxsize=64)(_Count)
 
 
-def _layer(shape: CallShape, i: int, read: str, multiplied: str, write: str) -> Work:
-    """`multiplied`: by a plain product, or in a kernel that interpolates, too."""
+def _layer(shape: CallShape, i: int, read: str, write: str) -> Work:
     layer = shape.layers[i]
     total = _READ[read](shape, layer)
-    if multiplied == "mixed":
-        total = total._replace(fused_flops=MIXED * total.fused_flops)
-    elif multiplied == "in kernel" and read == "gather":
-        # That kernel takes the place of a plain product.
-        total = total._replace(dense_flops=0.0, fused_flops=total.dense_flops)
     return total + _WRITE[write](shape, layer) if write else total
 
 
@@ -88,8 +74,8 @@ def _shared(shape: CallShape, read: Set[str], write: Set[str]) -> Work:
     total = Work(streams=output, operators=1 + ("gather" in read))
     if "project_band" in read:
         total += Work(operators=BAND)
-    if "project_product" in read:  # whose points are looked at before
-        total += Work(operators=CLEANED)
+    if "project_rows" in read and len(read) > 1:  # the product is read, and written over
+        total += Work(streams=2 * output, operators=1)
     if "project_band" in read or shape.training:  # which takes over the order of the forward pass
         total += Work(operators=_order(shape))
     if shape.training:
@@ -103,11 +89,6 @@ def _order(shape: CallShape) -> int:
     """The points in order, in launches."""
     counted = not shape.ragged and shape.points <= MOST_COUNTED * shape.batch
     return ORDER if counted else SORT
-
-
-def _padded_cells(layer: LayerShape) -> int:
-    """Kp: columns of S_i as the kernel counts them."""
-    return layer.rows * max(16, 1 << (layer.columns - 1).bit_length())
 
 
 def _band_cells(call: CallShape, layer: LayerShape) -> int:
@@ -153,27 +134,19 @@ def _gather(call: CallShape, layer: LayerShape) -> Work:
 
 
 def _fused_linear(call: CallShape, layer: LayerShape) -> Work:
-    tile = choose("fused_linear", Key(DTYPES[call.itemsize], call.points, call.out_features))
+    dtype = DTYPES[call.itemsize]
+    tile = choose("fused_linear", Key(dtype, call.points, call.out_features))
     times = -(-call.out_features // tile.columns)
     programs = times * -(-call.points // tile.rows)
-    idle = -(-programs // AT_ONCE) * AT_ONCE / max(1, programs)
-    return _reads(call, layer, times) + Work(fused_flops=idle * _product(call, layer))
+    # A step waits for its corners, whatever its tile: of few points or outputs it does less.
+    widest = choose("fused_linear", Key(dtype, MANY, MANY))
+    outputs = -(-programs // AT_ONCE) * AT_ONCE * widest.rows * widest.columns
+    return _reads(call, layer, times) + Work(fused_flops=2.0 * outputs * layer.channels)
 
 
-def _projected_reads(call: CallShape) -> float:
-    return float(_corners(call) * call.points * call.out_features * call.itemsize)
-
-
-def _project_gather(call: CallShape, layer: LayerShape) -> Work:
-    return _projection(call, layer) + Work(projected_reads=_projected_reads(call))
-
-
-def _project_product(call: CallShape, layer: LayerShape) -> Work:
-    """The projected map is also looked through, and cleaned in place, for numbers not finite."""
-    flops = 2.0 * call.points * _padded_cells(layer) * call.out_features
-    cells = call.batch * layer.cells
-    streams = 3.0 * cells * call.out_features * call.itemsize
-    return _projection(call, layer) + Work(fused_flops=flops, streams=streams, operators=2)
+def _project_rows(call: CallShape, layer: LayerShape) -> Work:
+    read = _corners(call) * call.points * call.out_features * call.itemsize
+    return _projection(call, layer) + Work(projected_reads=float(read))
 
 
 def _project_band(call: CallShape, layer: LayerShape) -> Work:
@@ -181,15 +154,6 @@ def _project_band(call: CallShape, layer: LayerShape) -> Work:
     columns = float(call.points * cells * call.itemsize)
     flops = 2.0 * call.points * cells * call.out_features
     return _projection(call, layer) + Work(dense_flops=flops, streams=columns)
-
-
-def _project_columns(call: CallShape, layer: LayerShape) -> Work:
-    columns = float(call.points * call.out_features * call.itemsize)
-    return _projection(call, layer) + Work(
-        dense_flops=2.0 * call.points * call.out_features**2,
-        projected_reads=_projected_reads(call),
-        streams=columns,
-    )
 
 
 def _touched(call: CallShape, layer: LayerShape, row_bytes: float) -> Work:
@@ -222,8 +186,6 @@ _READ = {
     "gather": _gather,
     "fused_linear": _fused_linear,
     "project_band": _project_band,
-    "project_columns": _project_columns,
-    "project_gather": _project_gather,
-    "project_product": _project_product,
+    "project_rows": _project_rows,
 }
 _WRITE = {"scatter": _scatter, "collect": _collect}

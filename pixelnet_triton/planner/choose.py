@@ -13,7 +13,7 @@ import torch
 
 from ..call import PLAN_NAMES, Backend, CallShape, DeviceProfile, Plan
 from ..tools.alike import must_be_alike
-from .cost import CostModel
+from .cost import CostModel, open_strategies
 from .profiles import SHIPPED
 from .store import profile_for
 
@@ -60,8 +60,8 @@ def chosen_plan(
 ) -> Plan:
     """What `asked` stands for: "auto" the cheapest, other names as they say, a plan itself.
 
-    A plan that is given obeys what the back end has: of strategies that it does not have for a
-    layer, and of a mode, the nearest one that it has.
+    A plan that is given obeys what there is: without a weight nothing is projected, and of a mode
+    that the back end does not have it takes its usual one.
     """
     shape = replace(shape, may_keep=shape.may_keep and may_keep(asked))
     if isinstance(asked, Plan):
@@ -85,13 +85,7 @@ def may_keep(asked: str | Plan) -> bool:
 
 
 def _admitted(plan: Plan, shape: CallShape, backend: Backend) -> Plan:
-    strategies = []
-    for i, strategy in enumerate(plan.layers):
-        open_strategies = backend.strategies(shape, i)
-        if strategy not in open_strategies:
-            kind = strategy.split("_")[0]
-            alike = [name for name in open_strategies if name.startswith(kind)]
-            strategy = alike[0] if alike else open_strategies[0]
-        strategies.append(strategy)
+    known = open_strategies(shape)
+    layers = tuple([strategy if strategy in known else known[0] for strategy in plan.layers])
     mode = plan.mode if plan.mode in backend.modes else backend.modes[0]
-    return Plan(tuple(strategies), mode, plan.route)
+    return Plan(layers, mode, plan.route)

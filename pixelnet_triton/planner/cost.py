@@ -5,14 +5,18 @@ time(plan) = sum over layers of time(layer) + time(what they share),   linear in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from ..call import Backend, CallShape, DeviceProfile, Plan, PlanWork, Work
+from ..call import STRATEGIES, Backend, CallShape, DeviceProfile, Plan, PlanWork, Work
 from ..call.estimate import Estimate, Line
 
-__all__ = ["CostModel"]
+__all__ = ["CostModel", "open_strategies"]
+
+
+def open_strategies(shape: CallShape) -> tuple[str, ...]:
+    """What a plan may do with a layer; without a weight there is nothing to project."""
+    return STRATEGIES if shape.out_features else STRATEGIES[:1]
 
 
 class CostModel:
@@ -60,36 +64,36 @@ class CostModel:
         What layers share depends mostly on whether any is gathered and whether any is projected:
         from either end, and each mode, one layer is changed at a time as long as that helps.
         """
-        return min((self._improved(start, "") for start in self._starts("")), key=self.seconds)
+        starts = [plan for strategy in self._strategies for plan in self._uniform(strategy)]
+        return min(map(self._improved, starts), key=self.seconds)
 
-    def cheapest_of_kind(self, kind: str) -> Plan:
-        """The cheapest plan that gathers ("gather") or projects ("project") every layer."""
-        return min((self._improved(s, kind) for s in self._starts(kind)), key=self.seconds)
+    def cheapest_of_kind(self, strategy: str) -> Plan:
+        """The cheapest plan with that strategy for every layer, if it is open."""
+        return min(self._uniform(strategy), key=self.seconds)
 
-    def _starts(self, kind: str) -> Iterator[Plan]:
-        """All layers gathered, all projected, in each mode."""
-        layers = range(len(self.shape.layers))
-        for end in [kind] if kind else ["gather", "project"]:
-            for mode in self.backend.modes:
-                yield Plan(tuple([self._open(i, end)[0] for i in layers]), mode)
+    @property
+    def _strategies(self) -> tuple[str, ...]:
+        """Those open to a layer."""
+        return open_strategies(self.shape)
 
-    def _open(self, layer: int, kind: str) -> list[str]:
-        """The strategies open to a layer whose names start with `kind`."""
-        strategies = self.backend.strategies(self.shape, layer)
-        return [s for s in strategies if s.startswith(kind)] or [strategies[0]]
+    def _uniform(self, strategy: str) -> list[Plan]:
+        """All layers alike, in each mode."""
+        open_one = strategy if strategy in self._strategies else self._strategies[0]
+        layers = (open_one,) * len(self.shape.layers)
+        return [Plan(layers, mode) for mode in self.backend.modes]
 
-    def _improved(self, plan: Plan, kind: str) -> Plan:
+    def _improved(self, plan: Plan) -> Plan:
         while True:
-            better = min((plan, *self._with_one_change(plan, kind)), key=self.seconds)
+            better = min((plan, *self._with_one_change(plan)), key=self.seconds)
             if better is plan:
                 return plan
             plan = better
 
-    def _with_one_change(self, plan: Plan, kind: str) -> list[Plan]:
+    def _with_one_change(self, plan: Plan) -> list[Plan]:
         return [
             Plan((*plan.layers[:i], strategy, *plan.layers[i + 1 :]), plan.mode)
             for i, current in enumerate(plan.layers)
-            for strategy in self._open(i, kind)
+            for strategy in self._strategies
             if strategy != current
         ]
 

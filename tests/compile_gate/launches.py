@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pixelnet_triton.call import Geometry, Linear, Sampling
-from pixelnet_triton.kernels import band, fused_linear, gather, mask, order, product
-from pixelnet_triton.kernels.linear import Operand
+from pixelnet_triton.kernels import band, fused_linear, gather, mask, order, rows
 from pixelnet_triton.kernels.order import Order, order_points, ruler_of
 from pixelnet_triton.kernels.select import Tile
 
-__all__ = ["AFFINE", "IMAGES", "KERNELS", "Kernel", "Problem", "channels_last"]
+__all__ = ["ACTIVATED", "AFFINE", "IMAGES", "KERNELS", "Kernel", "Problem", "channels_last"]
 
 IMAGES, POINTS, OUTPUTS = 2, 4000, 512
 AFFINE = (0.25, -0.375, 0.25, -0.375)
@@ -65,22 +63,6 @@ class Problem:
     @property
     def weight(self) -> Tensor:
         return torch.empty(OUTPUTS, sum(self.channels), dtype=self.dtype)
-
-    def operands(self, strategies: Sequence[str], rows: bool) -> list[Operand]:
-        """The layers as the kernels of a first layer take them; those past the last are left out.
-
-        `rows`: gathered layers as the rows of an earlier launch.
-        """
-        operands = []
-        layers = zip(strategies, self.channels, self.sizes, strict=False)
-        for strategy, channels, size in layers:
-            if strategy == "gather" and rows:
-                tensor = torch.empty(POINTS, channels, dtype=self.dtype)
-            else:
-                depth = channels if strategy == "gather" else OUTPUTS
-                tensor = channels_last(depth, size, self.dtype)
-            operands.append(Operand(strategy, tensor))
-        return operands
 
     @property
     def order(self) -> Order:
@@ -137,30 +119,30 @@ def _collect(a: Problem, tile: Tile | None) -> None:
     band.band(a.outputs_gradient, [0, 0], s._replace(features=qs), a.order, tile)
 
 
-def first_layer(
-    launcher: Any, *strategies: str, activation: str | None = "gelu"
-) -> Callable[[Problem, Tile | None], object]:
-    """A launch of either kernel of a first layer."""
-
+def _one_pass(activation: str | None) -> Callable[[Problem, Tile | None], object]:
     def launch(a: Problem, tile: Tile | None) -> None:
         head = Linear(a.weight, torch.empty(OUTPUTS, dtype=a.dtype), activation)
-        operands = a.operands(strategies, launcher is product.product)
-        launcher(operands, a.sampling, head, tile)
+        fused_linear.fused_linear(a.sampling, head, tile)
 
     return launch
 
 
-THREE = ("gather",) * 3
-FIVE = ("gather",) * 5
-_ANY_MIX = [tile for tile in fused_linear.TILES if tile is not fused_linear.LEAN_TILE]
+def _rows(
+    activation: str | None, gathered: bool = True
+) -> Callable[[Problem, Tile | None], object]:
+    def launch(a: Problem, tile: Tile | None) -> None:
+        coarse = [3, 4] if gathered else [*range(len(a.sizes))]
+        maps = [channels_last(OUTPUTS, a.sizes[i], a.dtype) for i in coarse]
+        product = a.outputs_gradient if gathered else None
+        s = a.sampling.of(coarse, maps, role="rows")
+        rows.add_rows(s, product, torch.empty(OUTPUTS, dtype=a.dtype), activation, tile)
+
+    return launch
 
 
-def _fused(
-    *strategies: str, gathers: int, tiles: Sequence[Tile] = _ANY_MIX, activation: str = "gelu"
-) -> Kernel:
-    launch = first_layer(fused_linear.fused_linear, *strategies, activation=activation)
-    return Kernel(launch, tiles, products=True, gathers=gathers)
-
+#: Launches of the kernels that end a first layer, by their activation.
+ACTIVATED = {"one_pass": _one_pass, "rows": _rows}
+_ANY_ACTIVATION = [tile for tile in fused_linear.TILES if tile is not fused_linear.LEAN_TILE]
 
 KERNELS = {
     "gather": Kernel(_gather, gather.TILES, gathers=5),
@@ -169,14 +151,9 @@ KERNELS = {
     "mask": Kernel(_mask, [mask.TILE]),
     "scatter": Kernel(_scatter, band.TILES, products=True, careful=True),
     "collect": Kernel(_collect, band.SHARED_TILES, products=True, careful=True),
-    "one_pass": _fused(*FIVE, gathers=5),
-    "one_pass+relu": _fused(*FIVE, gathers=5, tiles=fused_linear.TILES, activation="relu"),
-    "one_pass+products": _fused(*THREE, "project_product", "project_product", gathers=3),
-    "one_pass+rows": _fused(*THREE, "project_gather", "project_gather", gathers=5),
-    "second_step": Kernel(
-        first_layer(product.product, *THREE, "project_product", "project_gather"),
-        product.TILES,
-        products=True,
-        gathers=1,
-    ),
+    "one_pass": Kernel(_one_pass("gelu"), _ANY_ACTIVATION, products=True, gathers=5),
+    "one_pass+relu": Kernel(_one_pass("relu"), fused_linear.TILES, products=True, gathers=5),
+    "rows": Kernel(_rows("gelu"), gather.TILES, gathers=2),
+    "rows+relu": Kernel(_rows("relu"), gather.TILES, gathers=2),
+    "rows+alone": Kernel(_rows(None, gathered=False), gather.TILES, gathers=5),
 }

@@ -35,8 +35,8 @@ def test_tensors_that_begin_elsewhere_are_of_another_kind(
     """An executor launches what Triton itself would, wherever in memory the call's tensors are."""
     shape = CallShape((LayerShape(8, 5, 6), LayerShape(16, 3, 3)), 2, 14, 16, 2, ragged=True)
     geometry = layer_geometry([(5, 6), (3, 3)], (10, 12))
-    route = Route("", "", ("fused_linear", "project_gather"), ("scatter", "collect"))
-    plan = Plan(("gather", "project_gather"), "one_pass", route)
+    route = Route("", "", ("fused_linear", "project_rows"), ("scatter", "collect"))
+    plan = Plan(("gather", "project"), "one_pass", route)
     half = {"dtype": torch.bfloat16}
     usual_tensors = {
         "fine": torch.zeros(2, 8, 5, 6, **half),

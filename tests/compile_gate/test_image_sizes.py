@@ -25,9 +25,8 @@ CHANNELS, BATCH, POINTS, OUTPUTS = (64, 24), 2, 32, 16
 READS = [
     ("gather", "gather"),
     ("fused_linear", "fused_linear"),
-    ("fused_linear", "project_product"),
-    ("gather", "project_gather"),
-    ("gather", "project_columns"),
+    ("fused_linear", "project_rows"),
+    ("gather", "project_rows"),
     ("gather", "project_band"),
 ]
 

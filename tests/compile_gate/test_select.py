@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelnet_triton.kernels import band, banded, fused_linear, gather, product
+from pixelnet_triton.kernels import band, banded, fused_linear, gather
 from pixelnet_triton.kernels.select import RULES, Key, choose
 
 TABLES = {
@@ -15,16 +15,15 @@ TABLES = {
     "collect": band.SHARED_TILES,
     "banded": banded.CHOICES,
     "fused_linear": fused_linear.TILES,
-    "product": product.TILES,
+    "rows": gather.TILES,
 }
 KEYS = [
-    Key(dtype, points, outputs, channels, capability, strategies, activation)
+    Key(dtype, points, outputs, channels, capability, activation)
     for dtype in (torch.float32, torch.bfloat16)
     for points in (100, 10_000)
     for outputs in (16, 128, 512)
     for channels in (3, 64, 128)
     for capability in (80, 90, None)
-    for strategies in (("gather",), ("gather", "project_gather"))
     for activation in (None, "gelu")
 ]
 
@@ -40,11 +39,9 @@ def test_every_rule_names_one_tile_and_decides_somewhere(kernel: str) -> None:
 
 
 def test_a_tile_depends_on_capability_dtype_and_shape() -> None:
-    wide = Key(torch.bfloat16, 10_000, 256, 64, 90, ("gather", "gather"), "relu")
+    wide = Key(torch.bfloat16, 10_000, 256, 64, 90, "relu")
     assert choose("fused_linear", wide)[:3] == (64, 256, 4)
     assert choose("fused_linear", wide._replace(activation="gelu"))[:3] == (64, 256, 8)
     assert choose("fused_linear", wide._replace(capability=100))[:3] == (64, 256, 8)
     assert choose("fused_linear", wide._replace(outputs=128))[:3] == (64, 128, 4)
     assert choose("fused_linear", wide._replace(dtype=torch.float32))[:3] == (64, 128, 8)
-    assert choose("product", wide)[:3] == (64, 256, 8)
-    assert choose("product", wide._replace(capability=80))[:3] == (64, 128, 8)

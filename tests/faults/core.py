@@ -210,8 +210,8 @@ FAULTS = (
     Fault(
         "search-from-one-end",
         "pixelnet_triton/planner/cost.py",
-        '[kind] if kind else ["gather", "project"]',
-        '[kind] if kind else ["gather"]',
+        "for strategy in self._strategies for plan",
+        "for strategy in self._strategies[:1] for plan",
         _PLANNER,
     ),
     Fault(

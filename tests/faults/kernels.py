@@ -14,6 +14,7 @@ _ORDER = (_GATE + "order.py::test_the_order_is_stable_and_by_image_and_bin",)
 _WINDOW = (_GATE + "order.py::test_a_window_holds_all_that_touch_its_rows",)
 _SPREAD = (_GATE + "order.py::test_bad_gradients_stay_with_the_cells_that_see_them",)
 _SCATTER = (_GATE + "tiles.py::test_scatter",)
+_ROWS = (_GATE + "tiles.py::test_rows",)
 _MASKED = (_GATE + "tiles.py::test_masked",)
 _BANDED = (_GATE + "banded.py::test_values",)
 _BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
@@ -216,32 +217,47 @@ FAULTS = (
         _BAD,
     ),
     Fault(
-        "corners-of-weight-0-added",
-        "kernels/bilinear.py",
-        "tl.where(seen, value, 0.0)",
-        "value",
-        _BAD,
-    ),
-    Fault(
         "slopes-of-0-times-infinity",
         "kernels/bilinear.py",
         "tl.where(weight != 0.0, weight * value, 0.0)",
         "weight * value",
         _BAD,
     ),
+    # The first layer.
     Fault(
-        "projected-maps-multiplied-as-they-are",
-        _STEPS,
-        "        z.nan_to_num_(0.0, 0.0, 0.0)\n",
-        "        pass\n",
-        _BAD,
+        "rows-added-to-nothing",
+        "kernels/rows.py",
+        "    if ADDS:\n        acc += tl.load",
+        "    if not ADDS:\n        acc += tl.load",
+        _ROWS,
     ),
     Fault(
-        "points-that-see-bad-cells-unmarked",
+        "rows-of-points-that-are-not-there-unmarked",
+        "kernels/rows.py",
+        "HAS_BIAS, ACTIVATION) + at.mark[:, None]",
+        "HAS_BIAS, ACTIVATION)",
+        _LIMITS,
+    ),
+    Fault(
+        "bias-added-twice",
         _STEPS,
-        "s.points.float() + (seen - seen)",
-        "s.points.float() + 0 * seen.nan_to_num(0, 0, 0)",
-        _BAD,
+        "Linear(weight_of(head.weight, s, self.gathered), None, None)",
+        "head._replace(weight=weight_of(head.weight, s, self.gathered))",
+        _ROUTES,
+    ),
+    Fault(
+        "rows-of-other-grids",
+        _STEPS,
+        's.of(self.projected, maps, role="rows")',
+        's.of(self.projected[::-1], maps, role="rows")',
+        _CASES,
+    ),
+    Fault(
+        "one-pass-tiles-of-few-outputs-at-full-speed",
+        "pixelnet_triton/gpu/work.py",
+        "AT_ONCE * widest.rows * widest.columns",
+        "AT_ONCE * tile.rows * tile.columns",
+        ("tests/test_gpu_planning.py",),
     ),
     # The back end.
     Fault(

@@ -112,9 +112,9 @@ FAULTS = (
     ),
     Fault(
         "weight-of-the-first-call-for-all",
-        "kernels/linear.py",
-        "launch(\n            out,\n            matrix(head.weight),",
-        "launch(\n            out,\n            matrix(weight),",
+        "kernels/fused_linear.py",
+        "launch(out, matrix(head.weight),",
+        "launch(out, matrix(weight),",
         _SETTLED,
     ),
     Fault(

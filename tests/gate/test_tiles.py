@@ -29,11 +29,10 @@ from pixelnet_triton.kernels import (  # noqa: E402
     band,
     fused_linear,
     gather,
-    product,
 )
-from pixelnet_triton.kernels.linear import Operand  # noqa: E402
 from pixelnet_triton.kernels.mask import masked  # noqa: E402
 from pixelnet_triton.kernels.order import order_points  # noqa: E402
+from pixelnet_triton.kernels.rows import add_rows  # noqa: E402
 from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
 IMAGE = (33, 37)
@@ -208,49 +207,52 @@ def test_the_bias_gradient_sums_every_share_of_many_points(device: torch.device)
     assert torch.equal(summed, grad.sum(0))
 
 
-GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
-MIXES = {
-    "gather": (GATHER,) * 4,
-    "product": (PRODUCT,) * 4,
-    "projected": (ROWS,) * 4,
-    "all": (ROWS, GATHER, GATHER, PRODUCT),
-}
-
-
-FIRST_LAYERS = [
-    pytest.param(launcher, tile, mix, id=f"{name}-{_words(tile)}-{mix}")
-    for name, launcher, table, mixes in (
-        ("fused_linear", fused_linear.fused_linear, fused_linear.TILES, ("gather", "all")),
-        ("product", product.product, product.TILES, MIXES),
-    )
-    for tile in table
-    for mix in mixes
-]
-
-
-@pytest.mark.parametrize(("launcher", "tile", "mix"), FIRST_LAYERS)
-def test_first_layer(
-    problem: Problem, dtype: torch.dtype, launcher: Any, tile: Tile, mix: str
+def check_first_layer(
+    problem: Problem, dtype: torch.dtype, activation: str | None, actual: Tensor
 ) -> None:
-    activation = "gelu" if mix == "all" else "relu"
-    rows = problem.rows(dtype)
-    operands = []
-    for i, strategy in enumerate(MIXES[mix]):
-        tensor = problem.maps[i]
-        if strategy == GATHER and launcher is product.product:
-            tensor = rows[i]
-        elif strategy != GATHER:
-            part = problem.weight[:, problem.sampling.columns[i]]
-            cells = tensor.permute(0, 2, 3, 1).float() @ part.t().float()
-            tensor = cells.to(dtype).permute(0, 3, 1, 2)
-        operands.append(Operand(strategy, tensor))
-    head = Linear(problem.weight, problem.bias, activation)
-    with poisoned_memory():
-        actual = launcher(operands, problem.sampling, head, tile)
-
     def apply(wide: torch.dtype) -> Tensor:
         h = torch.cat(problem.rows(wide), dim=1)
         y = torch.nn.functional.linear(h, problem.weight.to(wide), problem.bias.to(wide))
-        return getattr(torch.nn.functional, activation)(y)
+        return y if activation is None else getattr(torch.nn.functional, activation)(y)
 
     problem.check(actual, apply(torch.float64), apply(dtype), "output")
+
+
+@parametrize(fused_linear.TILES)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_one_pass(problem: Problem, dtype: torch.dtype, tile: Tile, activation: str) -> None:
+    head = Linear(problem.weight, problem.bias, activation)
+    with poisoned_memory():
+        actual = fused_linear.fused_linear(problem.sampling, head, tile)
+    check_first_layer(problem, dtype, activation, actual)
+
+
+@parametrize(gather.TILES)
+@pytest.mark.parametrize(
+    ("gathered", "activation"),
+    [((), "relu"), ((0, 1), "gelu"), ((0, 3), None)],
+    ids=["all projected", "gelu", "linear"],
+)
+def test_rows(
+    problem: Problem,
+    dtype: torch.dtype,
+    tile: Tile,
+    gathered: tuple[int, ...],
+    activation: str | None,
+) -> None:
+    columns, rows = problem.sampling.columns, problem.rows(dtype)
+    product = None
+    if gathered:
+        parts = [rows[i].float() @ problem.weight[:, columns[i]].t().float() for i in gathered]
+        product = torch.stack(parts).sum(0).to(dtype)
+    projected = [i for i in range(len(LAYERS)) if i not in gathered]
+    maps = []
+    for i in projected:
+        cells = problem.maps[i].permute(0, 2, 3, 1).float()
+        z = cells @ problem.weight[:, columns[i]].t().float()
+        maps.append(z.to(dtype).permute(0, 3, 1, 2))
+    s = problem.sampling.of(projected, maps, role="rows")
+    with poisoned_memory():
+        actual = add_rows(s, product, problem.bias, activation, tile)
+    assert product is None or actual is product
+    check_first_layer(problem, dtype, activation, actual)

@@ -20,10 +20,9 @@ def _mixed(*strategies: str, mode: str) -> Callable[[int], Plan]:
 PLANS: dict[str, Callable[[int], str | Plan]] = {
     "one_pass": lambda layers: "one_pass",
     "two_step": lambda layers: "two_step",
-    "products": _mixed("project_product", mode="one_pass"),
-    "rows": _mixed("project_gather", mode="one_pass"),
-    "mixed": _mixed("gather", "project_product", "project_gather", mode="one_pass"),
-    "mixed_two_step": _mixed("project_gather", "gather", "project_product", mode="two_step"),
+    "project": lambda layers: "project",
+    "mixed": _mixed("gather", "project", mode="one_pass"),
+    "mixed_two_step": _mixed("project", "gather", mode="two_step"),
 }
 KERNEL_CASES = [case for case in CASES + DTYPE_CASES if case.dtype != torch.float64]
 

@@ -18,8 +18,8 @@ from pixelnet_triton.op import compute
 PLANS = [
     "one_pass",
     "two_step",
-    Plan(("project_product", "project_product")),
-    Plan(("project_gather", "project_gather")),
+    Plan(("project", "project")),
+    Plan(("gather", "project"), "two_step"),
 ]
 
 

@@ -26,7 +26,8 @@ from pixelnet_triton.planner.profiles import SHIPPED
 from ..planning import choose
 
 SHAPE = CallShape((LayerShape(4, 5, 6), LayerShape(6, 3, 3)), 2, 14, 9)
-GATHER, PRODUCT, ROWS = "gather", "project_product", "project_gather"
+GATHER, PROJECT = "gather", "project"
+ONE_PASS, ROWS, BAND = "fused_linear", "project_rows", "project_band"
 ALL = Wanted((True, True), True, True, True)
 
 
@@ -40,9 +41,9 @@ def route(shape: CallShape, plan: Plan) -> Route:
     [
         ((GATHER, GATHER), "two_step", "gather + linear", (GATHER, GATHER)),
         ((GATHER, GATHER), "one_pass", "fused_linear", ("fused_linear",) * 2),
-        ((GATHER, PRODUCT), "one_pass", "fused_linear", ("fused_linear", PRODUCT)),
-        ((ROWS, PRODUCT), "one_pass", "product", (ROWS, PRODUCT)),
-        ((GATHER, ROWS), "two_step", "gather + linear", (GATHER, "project_columns")),
+        ((GATHER, PROJECT), "one_pass", "fused_linear + rows", (ONE_PASS, ROWS)),
+        ((PROJECT, PROJECT), "one_pass", "rows", (ROWS, ROWS)),
+        ((GATHER, PROJECT), "two_step", "gather + linear + rows", (GATHER, ROWS)),
     ],
 )
 def test_a_plan_has_a_route(
@@ -54,16 +55,16 @@ def test_a_plan_has_a_route(
 
 
 def test_projected_layers_of_two_steps_have_several_ways() -> None:
-    plan = Plan((GATHER, ROWS), "two_step")
+    plan = Plan((GATHER, PROJECT), "two_step")
     hopper = replace(SHAPE, tensor_loads=True, itemsize=2, out_features=16)
-    assert _ways(hopper, plan) == ["project_band", "project_columns", ROWS]
-    assert _ways(replace(hopper, out_features=4096), plan) == ["project_band", ROWS]
+    assert _ways(hopper, plan) == [BAND, ROWS]
+    assert _ways(hopper, replace(plan, mode="one_pass")) == [ROWS]
     assert _ways(replace(hopper, out_features=4095), plan) == [ROWS]
-    assert _ways(replace(hopper, itemsize=4), plan) == ["project_columns", ROWS]
-    assert _ways(replace(hopper, ragged=True), plan) == ["project_band", "project_columns", ROWS]
-    assert _ways(replace(hopper, tensor_loads=False), plan) == ["project_columns", ROWS]
+    assert _ways(replace(hopper, itemsize=4), plan) == [ROWS]
+    assert _ways(replace(hopper, ragged=True), plan) == [BAND, ROWS]
+    assert _ways(replace(hopper, tensor_loads=False), plan) == [ROWS]
     large = replace(hopper, layers=(LayerShape(4, 5, 6), LayerShape(6, 100, 100)))
-    assert _ways(large, plan) == ["project_columns", ROWS]
+    assert _ways(large, plan) == [ROWS]
 
 
 def _ways(shape: CallShape, plan: Plan) -> list[str]:
@@ -71,7 +72,7 @@ def _ways(shape: CallShape, plan: Plan) -> list[str]:
 
 
 def test_gradients_are_written_as_layers_are_read_or_as_cells_are_few() -> None:
-    plan = Plan((GATHER, ROWS), "two_step")
+    plan = Plan((GATHER, PROJECT), "two_step")
     # 30 and 9 cells an image, of two
     for points, written in (
         (1000, [("scatter", "collect"), ("collect", "collect")]),
@@ -83,20 +84,19 @@ def test_gradients_are_written_as_layers_are_read_or_as_cells_are_few() -> None:
         assert list(dict.fromkeys(way.write for way in ways)) == written
 
 
-def test_ragged_points_have_no_interpolation_product() -> None:
-    plan = Plan((GATHER, PRODUCT), "one_pass")
-    ragged = replace(SHAPE, ragged=True)
-    forced = replace(plan, route=route(SHAPE, plan))
-    for asked in (plan, forced):
-        chosen = choose(asked, ragged, SHIPPED["H200"])
-        assert chosen.layers == (GATHER, ROWS)
-        assert chosen.route is not None
-        assert chosen.route.read == ("fused_linear", ROWS)
-    assert PRODUCT not in BACKEND.strategies(ragged, 0)
+@pytest.mark.parametrize(
+    "read", [(ONE_PASS, GATHER), (BAND, ROWS), (ONE_PASS, BAND), (GATHER, "project_product")]
+)
+def test_routes_that_no_kernel_takes_do_not_fit(read: tuple[str, str]) -> None:
+    """Then a plan finds one by itself."""
+    shape = replace(SHAPE, tensor_loads=True, itemsize=2, out_features=16, training=False)
+    plan = Plan((GATHER, PROJECT), "two_step", Route("", "", read, ()))
+    assert not BACKEND.fits(shape, plan, plan.route)
+    assert choose(plan, shape, SHIPPED["H200"]).route != plan.route
 
 
 def test_points_that_move_have_their_columns_written() -> None:
-    chosen = route(replace(SHAPE, moving_points=True), Plan((GATHER, ROWS)))
+    chosen = route(replace(SHAPE, moving_points=True), Plan((GATHER, PROJECT)))
     assert chosen.write == ("scatter", "scatter")
 
 
@@ -118,13 +118,7 @@ def _call() -> tuple[Sampling, Linear, torch.Tensor]:
     return s, Linear(torch.randn(9, 10), torch.randn(9), None), torch.randn(14, 9)
 
 
-READS = [
-    ("gather", "gather"),
-    ("fused_linear", ROWS),
-    (ROWS, PRODUCT),
-    ("gather", "project_columns"),
-    ("project_columns", "project_columns"),
-]
+READS = [(GATHER, GATHER), (ONE_PASS, ONE_PASS), (ONE_PASS, ROWS), (GATHER, ROWS), (ROWS, ROWS)]
 
 
 @pytest.mark.parametrize("read", READS)
@@ -142,9 +136,7 @@ def test_every_route_computes_the_same(
     launches = _launches(monkeypatch)
     forced = BACKEND.executor(SHAPE, s.geometry, replace(plan, route=Route("", "", read, write)))
     value = forced.forward(s, head)
-    # project_product gathers what tells it of numbers that are not finite
-    gathers = {"gather", "project_columns", "project_product"}
-    assert ("gather" in launches) == bool({*read} & gathers)
+    assert ("gather" in launches) == (GATHER in read)
     torch.testing.assert_close(value, usual.forward(s, head))
     actual = forced.backward(s, head, grad, None, ALL._replace(points=moving))
     if not moving:
@@ -163,7 +155,8 @@ def test_layers_of_one_word_need_not_be_neighbours() -> None:
     results = []
     for read, write in (
         ((GATHER,) * 3, ("scatter",) * 3),
-        ((GATHER, "project_columns", GATHER), ("scatter", "collect", "scatter")),
+        ((GATHER, ROWS, GATHER), ("scatter", "collect", "scatter")),
+        ((ONE_PASS, ROWS, ONE_PASS), ("scatter", "collect", "scatter")),
     ):
         plan = Plan((GATHER,) * 3, "two_step", Route("", "", read, write))
         executor = BACKEND.executor(SHAPE, geometry, plan)
@@ -194,7 +187,7 @@ def _launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_activations_keep_nan(activation: str | None, mode: str) -> None:
     s, head, _ = _call()
     s.features[0][0] = float("nan")
-    plan = Plan((GATHER, ROWS), mode)
+    plan = Plan((GATHER, PROJECT), mode)
     plan = replace(plan, route=route(SHAPE, plan))
     executor = BACKEND.executor(SHAPE, s.geometry, plan)
     value = executor.forward(s, head._replace(activation=activation))

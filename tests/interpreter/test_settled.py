@@ -31,10 +31,10 @@ GEOMETRY = layer_geometry([(5, 6), (3, 3)], (10, 12))
 ALL = Wanted((True, True), True, True, True)
 ROUTES = [
     (("gather", "gather"), ("scatter", "scatter")),
-    (("gather", "project_columns"), ("scatter", "collect")),
+    (("gather", "project_rows"), ("scatter", "collect")),
     (("gather", "project_band"), ("collect", "collect")),
-    (("fused_linear", "project_gather"), ("collect", "scatter")),
-    (("gather", "project_product"), ("scatter", "collect")),
+    (("fused_linear", "project_rows"), ("collect", "scatter")),
+    (("project_rows", "project_rows"), ("scatter", "collect")),
 ]
 
 
@@ -71,8 +71,6 @@ def results(executor: Executor, given: list[Tensor], wanted: Wanted) -> list[Ten
 def test_calls_of_a_kind(
     read: tuple[str, ...], write: tuple[str, ...], ragged: bool, wanted: Wanted
 ) -> None:
-    if ragged and "project_product" in read:
-        pytest.skip("ragged points have no interpolation product")
     known = executor(read, write)
     first = tensors(1, ragged)
     kept = [weakref.ref(t) for t in [*first, *results(known, first, wanted)] if t is not None]
@@ -104,7 +102,7 @@ def test_the_order_of_the_forward_pass_serves_the_backward(
     gradients = []
     for read in ("project_band", "gather"):
         route = Route("", "", ("gather", read), ("scatter", "collect"))
-        plan = Plan(("gather", "project_gather"), "two_step", route)
+        plan = Plan(("gather", "project"), "two_step", route)
         leaves = [t.clone().requires_grad_() for t in (first, second, weight, bias)]
         value = sparse_hypercolumn(
             leaves[:2], points.view(2, 7, 2), (10, 12), weight=leaves[2], bias=leaves[3], plan=plan
