@@ -70,9 +70,12 @@ def _legend(figure: Figure) -> Figure:
 
 def _of_peers(run: pd.DataFrame, figures: pd.Series, unit: str, title: str) -> Figure:
     """A panel for each of W1 to W5 and direction, a line in it for each peer."""
+    run = run[run.peer.isin(PEERS)]
     peers = [name for name in PEERS if name in set(run.peer)]
-    text = figures.map(lambda number: f"{number:{'.3g' if number < 1000 else ',.0f'}}")
-    points = run.assign(x=figures, y=run.peer.map(peers.index), text=text, row=run.direction)
+    text = figures[run.index].map(lambda number: f"{number:{'.3g' if number < 1000 else ',.0f'}}")
+    points = run.assign(
+        x=figures[run.index], y=run.peer.map(peers.index), text=text, row=run.direction
+    )
     points["column"] = run.case + ", " + unit
     figure = _grid(points, f"First layer at sparse points: {title}", (7, -2.5))
     for ax in figure.axes:

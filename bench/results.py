@@ -6,6 +6,7 @@
     every_plan.jsonl       a call by all its plans
     table4.jsonl           rows of the paper's Table 4
     patches.jsonl          a step of another package before and after its patch
+    h200-routes.jsonl      routes of eleven calls on an H200, measured once
 
 Every line carries the identity of its run: device, versions, commit and date (machine.py). Lines
 are never rewritten. tables.py chooses the runs that are shown.

@@ -1,6 +1,6 @@
 """What the kernels share beyond interpolation: blocks of channels, products, bias and activation.
 
-`block_of` is for kernels that count blocks of channels over all layers on grid axis 1.
+`block_of` is for the gather, which counts blocks of channels over all layers on grid axis 1.
 """
 
 from __future__ import annotations

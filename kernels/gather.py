@@ -191,9 +191,8 @@ def coordinate_gradient(
 ) -> Tensor:
     """dL/d(x, y), (P, 2) float32, of bilinear interpolation.
 
-    Layer i reads its upstream gradient from ``grad[:, columns[i] : columns[i] + C_i]``, so that
-    projected maps, whose gradients add up, may share columns. One program owns a point: the
-    sum over layers and channels has a fixed order.
+    Layer i reads its upstream gradient from ``grad[:, columns[i] : columns[i] + C_i]``. One program
+    owns a point: the sum over layers and channels has a fixed order.
     """
     columns = tuple(columns)
     key = ("coordinate_gradient", columns, grad.shape[1], tile)

@@ -7,8 +7,8 @@ that are gathered. Interpolation and product are both linear, so S_k (X_k W_k^T)
 (S_k X_k) W_k^T is; a map of fewer cells than there are points is better multiplied before it is
 sampled.
 
-The sum of all layers is in float32 and rounded once. y takes the place of z, each program that of
-its own tile.
+z and Z_k come rounded to the maps' dtype; they are added in float32, and the sum is rounded once
+more. y takes the place of z, each program that of its own tile.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _rows_like(
     """The same for tensors that are laid out as these."""
     total, outputs, dtype = s.total, s.channels[0], s.features[0].dtype
     if tile is None:
-        key = Key(dtype, total, channels=outputs)
+        key = Key(dtype, total, outputs)
         tile = tile_for("rows", TILES, key, s, partial(_trial, s, product, bias, activation))
     layers = Layers(s.features, s.geometry.affine)
     launch = Launch(

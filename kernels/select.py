@@ -42,7 +42,8 @@ class Key(NamedTuple):
 
     Args:
         dtype: of what is read and multiplied.
-        points: P. outputs: D, 0 without a weight. channels: of the narrowest layer.
+        points: P. outputs: D, 0 where it does not count. channels: of the narrowest layer, or of
+            the one width that all have.
         capability: of the device, ten times the major version and the minor one: 80, 90, 100;
             None if it is unknown or no NVIDIA GPU.
         activation: None, "relu" or "gelu".
@@ -91,7 +92,11 @@ _ROWS = (
 RULES: dict[str, tuple[Rule, ...]] = {
     "gather": _ROWS,
     "coordinate_gradient": _ROWS,
-    "rows": _ROWS,
+    "rows": (
+        Rule(16, 128, 4, "128 outputs or more", lambda key: key.outputs >= 128),
+        Rule(16, 64, 4, "64 outputs or more", lambda key: key.outputs >= 64),
+        Rule(32, 32, 4, "less than 64 outputs", _always),
+    ),
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "float32 products take more registers", _float32),

@@ -141,7 +141,7 @@ def _calls(device: torch.device) -> list[CallShape]:
 
 
 def _plans(call: CallShape, backend: Backend) -> list[Plan]:
-    """Each strategy for all layers, in each mode, by each route; and a mixture."""
+    """All layers gathered in each mode, projected, and a mixture, by each route."""
     layers = len(call.layers)
     uniform = [
         Plan((strategy,) * layers, mode)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 
 from bench import compare, results, tables, timing
 from bench.report_planner import letters
 from bench.report_table4 import latest_rows
 from bench.table4 import PAPER
 from bench.workloads import WORKLOADS, Workload
-from pixelnet_triton import explain
+from pixelnet_triton import Plan, explain, plan_hypercolumn
+from pixelnet_triton.call import Route
 from pixelnet_triton.cpu import routes
 from pixelnet_triton.metrics import normals
 from pixelnet_triton.sampling import BiasedSampler
@@ -44,7 +46,8 @@ class Quote(NamedTuple):
 
 def quotes() -> list[Quote]:
     """Of all documents."""
-    return [*_settings(), *_published(), *_measured(), *_models(), *_bounds(), *_passes()]
+    made = [*_settings(), *_published(), *_measured(), *_models(), *_bounds(), *_passes()]
+    return [*made, *_ways_to_read()]
 
 
 def _settings() -> list[Quote]:
@@ -230,6 +233,44 @@ def _passes() -> list[Quote]:
         words = f"| {name} | {forward:.3g} | {alone} | {us.backward:.3g} |"
         made.append(Quote("docs/kernels.md", "bench/results", words))
     return made
+
+
+def _ways_to_read() -> list[Quote]:
+    """Forward passes of routes that are gone, beside what took their place."""
+    tried = pd.DataFrame(results.read("h200-routes")[1:])
+    tried = tried[tried["pass"] == "forward"].assign(word=tried.read.str[-1])
+
+    def us(workload: str, word: str, layers: int) -> str:
+        of_word = tried[(tried.workload == workload) & (tried.word == word)]
+        (one,) = of_word[of_word.read.map(lambda read: read.count(word)) == layers].us
+        return f"{one:.3g} us"
+
+    best = tried[tried.workload == "S2"].groupby(tried.word.str.startswith("project")).us.min()
+    words = [f"with {best[True]:.1f} instead of {best[False]:.1f} us"]
+    for word in ("project_columns", "project_gather"):
+        words.append(f"{us('W4', word, 2)} | {us('W5', word, 2)} |")
+    of_one = [us(name, "project_product", 1) for name in ("W4", "W5")]
+    words.append("{} (one projected) | {} (one)".format(*of_one))
+    predicted = []
+    for name in ("W4", "W5"):
+        w = next(w for w in WORKLOADS if w.name == name)
+        maps = [(w.images, *layer) for layer in w.layers]
+        kept = len(maps) - 2
+        plan = Plan(("gather",) * kept + ("project",) * 2, "two_step")
+        route = Route("", "", ("gather",) * kept + ("project_rows",) * 2, ())
+        found = plan_hypercolumn(
+            maps,
+            w.points,
+            w.out_features,
+            plan=replace(plan, route=route),
+            dtype=torch.bfloat16,
+            training=False,
+            profile="H200",
+        )
+        assert found.estimate is not None
+        predicted.append(f"{found.estimate.seconds * 1e6:.0f} us")
+    words.append("model says {} | {}, says".format(*predicted))
+    return [Quote("docs/kernels.md", "bench/results/h200-routes.jsonl", text) for text in words]
 
 
 def _explained() -> str:

@@ -60,6 +60,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 figures = line(workload, direction, peer, 1e-3 * 10**factor)
                 figures["times_auto"] = 10**factor
                 results.append("first_layer", RUN, figures)
+            results.append("first_layer", RUN, line(workload, direction, "a peer of old", 7.0))
             wrong = {**line(workload, direction, "masked", 1), "problem": "wrong: by far"}
             results.append("first_layer", RUN, {k: v for k, v in wrong.items() if k != "median"})
     for row, memory, speed in (("sparse fc-3", 2e8, 10), ("dense fc-3", 2e9, 0.5)):
@@ -100,6 +101,16 @@ def test_a_run_that_was_cut_short_says_what_it_lacks(measured: Path) -> None:
     assert "2026-01-02 03:04 UTC." in first
     assert "cut short" not in first
     assert "The run was cut short: W3, W4, W5 did not run." in second
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("cpu", True), ("cuda", False)])
+def test_lines_keep_their_words(measured: Path, kind: str, shown: bool) -> None:
+    """On a GPU the peer of that name was kernels that are gone."""
+    run = {**RUN, "kind": kind, "date": "2026-01-03T03:04:05+00:00"}
+    for workload in registry(on_cpu=True):
+        for peer in ("auto", "project_gather"):
+            results.append("first_layer", run, line(workload, "training", peer, 4e-3))
+    assert ("every layer projected" in report.results_block()) == shown
 
 
 def test_the_page_of_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

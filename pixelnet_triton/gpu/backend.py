@@ -70,18 +70,17 @@ class GpuBackend:
     def notes(self, shape: CallShape, plan: Plan) -> list[str]:
         """The tile of each kernel, and the rule behind it."""
         assert plan.route is not None
-        key = Key(
-            DTYPES[shape.itemsize],
-            shape.points,
-            shape.out_features,
-            min(layer.channels for layer in shape.layers),
-        )
-        rows = key._replace(channels=shape.out_features)
+        gathered = [i for i, word in enumerate(plan.route.read) if word in routes.GATHERED]
+        channels = [shape.layers[i].channels for i in gathered or range(len(shape.layers))]
+        dtype, outputs = DTYPES[shape.itemsize], shape.out_features
+        capability = 90 if shape.tensor_loads else None
+        key = Key(dtype, shape.points, outputs, min(channels), capability)
+        collected = key._replace(channels=outputs)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []
         for name in dict.fromkeys(names):
             if name in RULES:
-                rule = choose(name, rows if name in ("rows", "collect") else key)
+                rule = choose(name, collected if name == "collect" else key)
                 size = f"{rule.rows} x {rule.columns}, {rule.num_warps} warps"
                 notes.append(f"kernel {name}: tile {size}: {rule.why}")
         return notes
@@ -93,7 +92,7 @@ class GpuBackend:
     def dense(
         self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
     ) -> None:
-        """Kernels gather and project by themselves."""
+        """None: tiles of pixels are calls like others."""
 
 
 @lru_cache(maxsize=1)

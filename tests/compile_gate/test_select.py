@@ -21,7 +21,7 @@ KEYS = [
     Key(dtype, points, outputs, channels, capability, activation)
     for dtype in (torch.float32, torch.bfloat16)
     for points in (100, 10_000)
-    for outputs in (16, 128, 512)
+    for outputs in (16, 64, 128, 512)
     for channels in (3, 64, 128)
     for capability in (80, 90, None)
     for activation in (None, "gelu")
