@@ -8,9 +8,9 @@ import torch
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.call import CallShape, LayerShape, Options, Sampling, layer_geometry
 from pixelnet_triton.op import forget_calls
+from pixelnet_triton.op.executors import executor_for
 from pixelnet_triton.op.known import Memory
 from pixelnet_triton.op.prepare import prepare
-from pixelnet_triton.op.registration import executor_for
 from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 

@@ -170,6 +170,11 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
             f"batch_index has shape {_shape(batch_index)}; expected ({points.shape[0]},), one "
             "image index for each row of points"
         )
+    if feature.shape[0] == 0 and points.shape[0] > 0:
+        raise ValueError(
+            f"points has {points.shape[0]} rows but the features hold 0 images; "
+            "pass no points where there are no images"
+        )
 
 
 def _check_device(name: str, tensor: Tensor, feature: Tensor) -> None:

@@ -17,7 +17,7 @@ from ..kernels.band import band_like
 from ..kernels.gather import coordinate_gradient
 from ..kernels.launch import Points, starts
 from ..kernels.order import Order
-from .parts import Columns, layout
+from .parts import Columns, strided_like
 
 __all__ = ["Collect", "Scatter"]
 
@@ -28,7 +28,7 @@ class Scatter:
     def __init__(self, s: Sampling, layers: Sequence[int], wanted: Wanted) -> None:
         self.layers, self.points = list(layers), wanted.points
         self.targets = [i for i in self.layers if wanted.features[i]]
-        self.written = [_strided_like(s.features[i]) for i in self.targets]
+        self.written = [strided_like(s.features[i]) for i in self.targets]
         self.columns = starts(s.of(self.layers).channels)
         start = dict(zip(self.layers, self.columns, strict=True))
         self.target_columns = tuple([start[i] for i in self.targets])
@@ -56,12 +56,6 @@ class Scatter:
             found = coordinate_gradient(rows, self.columns, order.of(s).of(self.layers))
             gradient.index_copy_(0, order.place, found)
         return gradient.to(s.points.dtype)
-
-
-def _strided_like(feature: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shape and strides of a map's gradient."""
-    gradient = torch.empty_like(feature, memory_format=layout(feature), device="meta")
-    return tuple(gradient.shape), gradient.stride()
 
 
 class Collect:
@@ -118,9 +112,13 @@ class Cells:
     def __init__(self, feature: Tensor) -> None:
         batch, channels, height, width = self.shape = feature.shape
         self.count = batch * height * width
-        self.channels_last = layout(feature) is torch.channels_last
         self.rows = ((self.count, channels), (channels, 1))
-        self.map = (self.shape, (height * width * channels, 1, width * channels, channels))
+        self.written = strided_like(feature)
+        gradient = torch.empty_strided(*self.written, device="meta")
+        self.reads_rows, self.writes_rows = (
+            tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in (feature, gradient)
+        )
 
     def as_map(self, rows: Tensor) -> Tensor:
         """(B H W, D) as a map (B, D, H, W)."""
@@ -129,13 +127,16 @@ class Cells:
 
     def rows_of(self, feature: Tensor) -> Tensor:
         """(B H W, C): a view of a channels_last map, a copy of others."""
-        if self.channels_last:
+        if self.reads_rows:
             return feature.as_strided(*self.rows)
         return feature.permute(0, 2, 3, 1).reshape(*self.rows[0])
 
     def product(self, q: Tensor, weight: Tensor) -> Tensor:
-        """Q W (B, C, H, W), in the layout of the maps, for Q (B H W, D) and W (D, C)."""
-        if self.channels_last:
-            return torch.mm(q, weight).as_strided(*self.map)
+        """Q W (B, C, H, W), in the layout of a gradient, for Q (B H W, D) and W (D, C)."""
+        if self.writes_rows:
+            return torch.mm(q, weight).as_strided(*self.written)
         by_image = q.unflatten(0, (self.shape[0], -1)).transpose(1, 2)
-        return torch.matmul(weight.t(), by_image).view(self.shape)
+        planes = torch.matmul(weight.t(), by_image).view(self.shape)
+        if self.written[1] == planes.stride():
+            return planes
+        return q.new_empty_strided(*self.written).copy_(planes)

@@ -1,4 +1,4 @@
-"""What both passes take: some layers' columns of the weight, the layout of a map."""
+"""What both passes take: some layers' columns of the weight, the layout of gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 
-__all__ = ["Columns", "layout", "weight_of"]
+__all__ = ["Columns", "strided_like", "weight_of"]
 
 
 def _are_neighbours(layers: Sequence[int]) -> bool:
@@ -75,8 +75,7 @@ class Columns:
             slices[part].copy_(column)
 
 
-def layout(feature: Tensor) -> torch.memory_format:
-    """The memory format in which the gradient of a map is written."""
-    if feature.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+def strided_like(feature: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of a map's gradient: as `torch.empty_like` has them, and so tracing."""
+    gradient = torch.empty_like(feature, device="meta")
+    return tuple(gradient.shape), gradient.stride()

@@ -107,4 +107,6 @@ def _multiplied(rows: Tensor, head: Linear) -> Tensor:
 def _projected(s: Sampling, head: Linear, layer: int) -> Tensor:
     """Z_i = X_i W_i^T as a channels_last map (B, D, H_i, W_i)."""
     cells, weight = s.features[layer].permute(0, 2, 3, 1), weight_of(head.weight, s, [layer])
-    return F.linear(cells, weight).permute(0, 3, 1, 2)
+    # One product: of cells that do not lie side by side F.linear may make one a row of the map.
+    rows = torch.mm(cells.flatten(0, 2), weight.t())
+    return rows.view(*cells.shape[:3], -1).permute(0, 3, 1, 2)

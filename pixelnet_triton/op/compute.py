@@ -33,7 +33,14 @@ def compute_backward(
     output: Tensor | None,
     wanted: Wanted,
 ) -> Gradients:
-    """Gradients for grad (P, D) or (B, N, D); `output` is the ReLU's, whose zeros mask it."""
+    """Gradients for grad (P, D) or (B, N, D); `output` is the ReLU's, whose zeros mask it.
+
+    Autocast may be on here though it was off in the forward pass, whose dtypes hold.
+    """
+    device = "cuda" if grad.is_cuda else "cpu"
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return compute_backward(executor, s, head, grad, output, wanted)
     if s.total > 0:
         return executor.backward(s, head, grad, output, wanted)
     return Gradients(

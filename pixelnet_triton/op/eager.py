@@ -15,7 +15,8 @@ from torch._C._functorch import unwrap_if_dead
 
 from ..call import Executor, Gradients, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward
-from .prepare import Prepared, prepare_executor
+from .executors import executor_for
+from .prepare import Prepared
 from .twice import FirstDerivative, second_derivative
 from .vectors import hides_vectors, vector_by_vector
 
@@ -38,8 +39,8 @@ def _executor(call: Prepared, s: Sampling, weight: Tensor | None) -> Executor:
     if call.executor is not None:
         return call.executor
     moving = call.training and s.points.is_floating_point()
-    flags = {"training": call.training, "moving_points": moving}
-    return prepare_executor(call.plan, s, weight, **flags)[1]
+    plan = call.plan if isinstance(call.plan, str) else call.plan.encode()
+    return executor_for(s, weight, plan, call.training, moving)
 
 
 def _forward(call: Prepared, s: Sampling, weight: Tensor | None, bias: Tensor | None) -> Tensor:

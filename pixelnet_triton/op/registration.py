@@ -12,36 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..call import Executor, Geometry, Linear, Plan, Sampling, Wanted
+from ..call import Geometry, Linear, Sampling, Wanted
 from .compute import compute_backward, compute_forward, empty_output
 from .eager import refuse_gelu
-from .known import Memory
-from .prepare import Prepared, prepare_executor
+from .executors import executor_for
+from .prepare import Prepared
 from .twice import FirstDerivative, second_derivative
 from .vectors import vector_by_vector
 
-__all__ = ["executor_for", "traced"]
-
-
-_KNOWN: Memory[Executor] = Memory()
-
-
-def executor_for(
-    s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
-) -> Executor:
-    """What computes calls that are laid out so."""
-    layouts = [(f.shape, f.stride(), f.dtype, f.device) for f in s.features]
-    index = None if s.batch_index is None else s.batch_index.dtype
-    points = (s.points.shape, s.points.dtype, index)
-    head = None if weight is None else (weight.shape, weight.dtype)
-    settings = (torch._C._get_deterministic_algorithms(), torch.get_num_threads())
-    key = (*layouts, *points, head, s.geometry, plan, training, moving_points, settings)
-    known = _KNOWN.get(key)
-    if known is not None:
-        return known
-    asked = Plan.decode(plan) if ":" in plan else plan
-    flags = {"training": training, "moving_points": moving_points}
-    return _KNOWN.keep(key, prepare_executor(asked, s, weight, **flags)[1])
+__all__ = ["traced"]
 
 
 # Written out: up to torch 2.6 schemata cannot be inferred from list[Tensor].

@@ -100,14 +100,14 @@ FAULTS = (
     ),
     Fault(
         "layout-forgotten-by-known-operators",
-        "pixelnet_triton/op/registration.py",
+        "pixelnet_triton/op/executors.py",
         "(f.shape, f.stride(), f.dtype, f.device)",
         "(f.shape, f.dtype, f.device)",
         _KNOWN,
     ),
     Fault(
         "geometry-forgotten-by-known-operators",
-        "pixelnet_triton/op/registration.py",
+        "pixelnet_triton/op/executors.py",
         "head, s.geometry, plan, training",
         "head, plan, training",
         _KNOWN,
