@@ -26,7 +26,15 @@ import triton.language as tl
 from torch import Tensor
 
 from ..call.sampling import Sampling
-from .bilinear import hat, layer_position, load_points, number, size_of, strides_of
+from .bilinear import (
+    hat,
+    layer_position,
+    load_points,
+    number,
+    size_of,
+    stride_across,
+    strides_of,
+)
 from .blocks import all_finite, channels_of, dot
 from .careful import write_cell_by_cell
 from .cut import cut
@@ -139,12 +147,12 @@ def _band_tile(
     if all_finite(acc):
         offset = (
             image.to(tl.int64) * strides[0]
-            + row.to(tl.int64) * strides[2]
-            + column.to(tl.int64) * strides[3]
+            + row.to(tl.int64) * strides[1]
+            + column.to(tl.int64) * strides[2]
         )
         offset *= VECTOR  # as in bilinear.py
         inside = (row < size[0]) & (column < size[1])
-        address = layer.map + offset[:, None] + c.to(tl.int64)[None, :] * strides[1]
+        address = layer.map + offset[:, None] + c.to(tl.int64)[None, :] * stride_across(layer)
         value = acc.to(layer.map.dtype.element_ty)
         tl.store(address, value, mask=inside[:, None] & c_mask[None, :])
     else:

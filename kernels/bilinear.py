@@ -39,6 +39,7 @@ __all__ = [
     "number",
     "round_half_even",
     "size_of",
+    "stride_across",
     "strides_of",
     "weighed",
 ]
@@ -55,8 +56,8 @@ class Located(NamedTuple):
 
 @triton.jit
 def number(code):
-    """n, for 2 n - 1 (`coded` in launch.py), which may be the largest int32 there is."""
-    return ((code - 1) >> 1) + 1  # even before it is halved: the interpreter has no sign else
+    """n, for 2 n + 3 (`coded` in launch.py)."""
+    return (code - 3) >> 1
 
 
 @triton.jit
@@ -67,9 +68,15 @@ def size_of(layer):
 
 @triton.jit
 def strides_of(layer):
-    """Strides of image, channel, row, column; all but the second in VECTOR elements."""
-    image, channel, row, column = layer.strides
-    return number(image), number(channel), number(row), number(column)
+    """Strides of image, row and column, in VECTOR elements."""
+    image, row, column = layer.strides
+    return number(image), number(row), number(column)
+
+
+@triton.jit
+def stride_across(layer):
+    """The stride of channels, for 2 n - 1, which may be the largest int32 there is."""
+    return ((layer.across - 1) >> 1) + 1  # even before it is halved: the interpreter has no sign
 
 
 @triton.jit
@@ -187,10 +194,10 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     x0, x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
     y0, y1, wy0, wy1 = axis_corners(ty, size[0], MODE)
     image = at.image * strides[0]
-    top = image + y0.to(tl.int64) * strides[2]
-    bottom = image + y1.to(tl.int64) * strides[2]
-    left = x0.to(tl.int64) * strides[3]
-    right = x1.to(tl.int64) * strides[3]
+    top = image + y0.to(tl.int64) * strides[1]
+    bottom = image + y1.to(tl.int64) * strides[1]
+    left = x0.to(tl.int64) * strides[2]
+    right = x1.to(tl.int64) * strides[2]
     return (
         (
             (top + left) * VECTOR,
@@ -210,7 +217,7 @@ def gather_corners(layer, corners, c, c_mask, MASKED: tl.constexpr, MODE: tl.con
     three of four. Without MASKED all channels c exist.
     """
     offsets, weights = corners
-    channel = c.to(tl.int64)[None, :] * number(layer.strides[1])
+    channel = c.to(tl.int64)[None, :] * stride_across(layer)
     acc = tl.zeros((offsets[0].shape[0], c.shape[0]), tl.float32)
     for j in tl.static_range(4 if MODE.bilinear else 1):
         address, seen = layer.map + offsets[j][:, None] + channel, weights[j] != 0.0

@@ -11,7 +11,16 @@ A term counts if its weight is not 0 in the dtype of the product.
 import triton
 import triton.language as tl
 
-from .bilinear import hat, layer_position, load_points, number, size_of, strides_of, weighed
+from .bilinear import (
+    hat,
+    layer_position,
+    load_points,
+    number,
+    size_of,
+    stride_across,
+    strides_of,
+    weighed,
+)
 from .entries import shift_of
 
 __all__ = ["sum_term_by_term", "write_cell_by_cell"]
@@ -50,9 +59,9 @@ def write_cell_by_cell(
                 s = hat(tx, column * 1.0, MODE) * hat(ty, row * 1.0, MODE)
                 value = tl.load(rows + k * ROW + c, mask=c_mask, other=0.0)
                 acc += weighed(s.to(value.dtype).to(tl.float32), value.to(tl.float32))
-            offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[2]
-            address = layer.map + (offset + (zero + column) * strides[3]) * VECTOR
-            address += c.to(tl.int64) * strides[1]
+            offset = image.to(tl.int64) * strides[0] + (zero + row) * strides[1]
+            address = layer.map + (offset + (zero + column) * strides[2]) * VECTOR
+            address += c.to(tl.int64) * stride_across(layer)
             tl.store(address, acc.to(layer.map.dtype.element_ty), mask=c_mask)
 
 

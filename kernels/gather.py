@@ -25,8 +25,8 @@ from .bilinear import (
     layer_corners,
     layer_position,
     locate,
-    number,
     size_of,
+    stride_across,
     weighed,
 )
 from .blocks import block_of, channels_of
@@ -172,7 +172,7 @@ def _coordinate_gradient_kernel(
             g = tl.load(
                 grad + rows[:, None] + (COLUMNS[i] + c)[None, :], mask=c_mask[None, :], other=0.0
             ).to(tl.float32)
-            channel = c.to(tl.int64)[None, :] * number(layers[i].strides[1])
+            channel = c.to(tl.int64)[None, :] * stride_across(layers[i])
             # A corner's values serve both axes: read and summed up once, corner by corner, they
             # need few registers.
             for j in tl.static_range(4):

@@ -57,29 +57,30 @@ class Points(NamedTuple):
 
 
 def coded(number: int) -> int:
-    """2 n - 1, of which Triton sees nothing but whether n is 1; `number` in bilinear.py undoes it.
+    """2 n + 3, of which Triton sees nothing; `number` in bilinear.py undoes it.
 
-    It compiles a kernel anew for each set of numbers that 16 divides, and sizes of images that
-    vary, as in training on several scales, come with dozens of such sets.
+    It compiles a kernel anew for each set of numbers that are 1 or that 16 divides, and sizes of
+    images that vary, as in training on several scales, come with dozens of such sets.
     """
-    return 2 * number - 1
+    return 2 * number + 3
 
 
 def decoded(code: int) -> int:
     """n."""
-    return (code >> 1) + 1
+    return (code - 3) >> 1
 
 
 class Layer(NamedTuple):
-    """A map as a kernel sees it: size (H_i, W_i), strides (batch, channel, row, column), `coded`.
+    """A map as a kernel sees it: size (H_i, W_i), strides (batch, row, column), all `coded`.
 
-    But for the channel's, strides count in VECTOR elements, so that the compiler sees what they
-    divide by.
+    These strides count in VECTOR elements, so that the compiler sees what they divide by. That of
+    the channels is `across` = 2 n - 1, as the compiler is to see whether n is 1.
     """
 
     map: Tensor
     size: tuple[int, int]
-    strides: tuple[int, int, int, int]
+    strides: tuple[int, int, int]
+    across: int
     affine: LayerAffine
 
 
@@ -139,13 +140,14 @@ class Layers:
         self.vectors = tuple([vector for _, _, vector in layouts])
         self._sizes: list[Any] = [tuple(map(coded, size)) for size, _, _ in layouts]
         self._strides: list[Any] = [
-            (coded(image // vector), coded(channel), coded(row // vector), coded(column // vector))
-            for _, (image, channel, row, column), vector in layouts
+            (coded(image // vector), coded(row // vector), coded(column // vector))
+            for _, (image, _, row, column), vector in layouts
         ]
+        self._across = [2 * channel - 1 for _, (_, channel, _, _), _ in layouts]
         self._affine = affine
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
-        return tuple(map(Layer, maps, self._sizes, self._strides, self._affine))
+        return tuple(map(Layer, maps, self._sizes, self._strides, self._across, self._affine))
 
 
 @lru_cache(maxsize=4096)
@@ -215,13 +217,29 @@ def options(tile: Tile) -> dict[str, Any]:
 def precision(dtype: torch.dtype) -> str:
     """How `dot` treats its operands.
 
-    float32 follows PyTorch's own switches for TF32. The interpreter computes bfloat16 products
-    wrongly, so there the operands are widened after they were rounded, which means the same.
+    float32 follows PyTorch's own switches for TF32, old and new. The interpreter computes bfloat16
+    products wrongly, so there the operands are widened after they were rounded, which means the
+    same.
     """
     if dtype == torch.float32:
-        allowed = torch.backends.cuda.matmul.allow_tf32
-        return "tf32" if allowed or torch.get_float32_matmul_precision() != "highest" else "ieee"
+        return "tf32" if _allows_tf32() and _has_tf32() else "ieee"
     return "widened" if dtype == torch.bfloat16 and knobs.runtime.interpret else "ieee"
+
+
+def _allows_tf32() -> bool:
+    """Once the new switch (torch >= 2.9) was set, torch refuses to read the old ones."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return matmul.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
+
+
+def _has_tf32() -> bool:
+    """NVIDIA's GPUs have it, of AMD's gfx942 alone."""
+    if knobs.runtime.interpret:
+        return True
+    target = driver.active.get_current_target()
+    return target.backend == "cuda" or target.arch == "gfx942"
 
 
 def capability() -> int | None:

@@ -27,6 +27,7 @@ __all__ = ["masked", "masked_like"]
 
 # Rows and columns of G at a time. It is not tuned: the order of the sums would depend on it.
 TILE = Tile(16, 256, num_warps=4)
+SUMS = Tile(32, 64)
 # Rows of a program: many, where there are enough for every multiprocessor, for few partial sums.
 SHARES = ((1 << 24, 128), (1 << 20, 64), (0, 32))
 
@@ -127,12 +128,13 @@ def masked_like(
     )
     add = Launch(
         _sum_kernel,
-        (-(-outputs // 64),),
+        (-(-outputs // SUMS.columns),),
         "out sums",
         rows=shares,
         D=outputs,
-        BLOCK_R=32,
-        BLOCK_D=64,
+        BLOCK_R=SUMS.rows,
+        BLOCK_D=SUMS.columns,
+        **options(SUMS),
     )
 
     def run(grad: Tensor, output: Tensor | None, place: Tensor) -> Masked:

@@ -75,6 +75,10 @@ def _float32(key: Key) -> bool:
     return key.dtype == torch.float32
 
 
+def _small_float32(key: Key) -> bool:
+    return _float32(key) and key.capability in (86, 89, 120, 121)
+
+
 def _few(key: Key) -> bool:
     return key.outputs <= 64 or key.points < 512
 
@@ -109,6 +113,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(64, 128, 4, "half precision: measured fastest", _always),
     ),
     "fused_linear": (
+        Rule(64, 64, 4, "float32, and 99 KB of shared memory", _small_float32),
         Rule(64, 128, 8, "float32 sums of products take more registers", _float32),
         Rule(32, 64, 4, "64 outputs or 512 points do not fill a wider tile", _few),
         Rule(64, 128, 4, "128 outputs or less", lambda key: key.outputs <= 128),

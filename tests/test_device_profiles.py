@@ -245,6 +245,12 @@ def test_a_derived_profile_is_near_the_shipped_one() -> None:
     assert derived.source.startswith("model")
 
 
+@pytest.mark.parametrize(("major", "expected"), [(8, False), (9, True), (10, True), (12, False)])
+def test_tiles_are_loaded_where_shared_memory_holds_them(major: int, expected: bool) -> None:
+    properties = SimpleNamespace(name="unknown", multi_processor_count=20, major=major)
+    assert derived_profile(properties).tensor_loads == expected
+
+
 def test_a_derived_profile_needs_little() -> None:
     profile = derived_profile(SimpleNamespace(name="unknown", multi_processor_count=20))
     call = CallShape((LayerShape(512, 7, 7),), 4, 8000, 256, 2)

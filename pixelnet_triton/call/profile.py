@@ -27,7 +27,8 @@ class DeviceProfile:
         located_points: points/s whose corners are found.
         operator_seconds: seconds for each kernel or operator.
         threads: of the CPU, that the rates hold for; 0 for a GPU.
-        tensor_loads: the device loads tiles of a matrix by itself (NVIDIA's TMA, since Hopper).
+        tensor_loads: the device loads tiles of a matrix by itself (NVIDIA's TMA, since Hopper)
+            into 200 KB of shared memory, which consumer GPUs have not.
     """
 
     name: str

@@ -35,6 +35,21 @@ from .work import DTYPES, work
 __all__ = ["BACKEND", "GpuBackend", "load"]
 
 
+#: Earlier ones lack what kernels and launches are written with. torch 2.8 brings this one.
+LEAST_TRITON = (3, 4)
+
+
+def _triton() -> str | None:
+    """The version of Triton, if there is any."""
+    try:
+        import triton
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "triton":
+            raise
+        return None
+    return str(triton.__version__)
+
+
 class GpuBackend:
     """Triton kernels, and plain products by cuBLAS; see :class:`pixelnet_triton.call.Backend`."""
 
@@ -43,13 +58,16 @@ class GpuBackend:
 
     def unserved(self, shape: CallShape) -> list[str]:
         reasons = []
-        try:
-            import triton  # noqa: F401
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "triton":
-                raise
+        version = _triton()
+        if version is None:
             reasons.append(
                 "needs Triton, and Triton is not installed. Install it (pip install triton)"
+            )
+        elif tuple(map(int, version.split(".")[:2])) < LEAST_TRITON:
+            least = ".".join(map(str, LEAST_TRITON))
+            reasons.append(
+                f"needs Triton {least} or later, and {version} is installed. Install a later one "
+                f"(pip install 'triton>={least}')"
             )
         if shape.itemsize == 8:
             reasons.append("has no kernels for float64. Convert with .to(torch.float32)")
@@ -144,17 +162,21 @@ class Launches:
             with torch.cuda.device(s.points.device):
                 return self.backward(s, head, grad, output, wanted)
         if head is None:
-            self._recall(s, grad)
+            self._recall(s, grad, saved=True)
             return self.steps.hypercolumn_gradients(s, grad, wanted)
-        self._recall(s, head.weight, grad, output)
+        self._recall(s, head.weight, grad, output, saved=True)
         route = routes.scattered(self.route) if wanted.points else self.route
         return self.steps.linear_gradients(s, head, route, grad, output, wanted)
 
-    def _recall(self, s: Sampling, *others: Tensor | None) -> None:
-        """What calls of that kind left behind; `others` go to kernels, too."""
+    def _recall(self, s: Sampling, *others: Tensor | None, saved: bool = False) -> None:
+        """What calls of that kind left behind; `others` go to kernels, too.
+
+        Maps that autograd `saved` may come back with other strides, from hooks that move them.
+        """
         features, points, index, _ = s
         tensors = [t for t in (*features, points, index, *others) if t is not None]
-        kind = self.steps.settings(features[0].dtype)
+        strides = tuple(map(Tensor.stride, features)) if saved else ()
+        kind: Hashable = (self.steps.settings(features[0].dtype), strides)
         if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:
             # A tensor that is not contiguous may be copied first, to an address that 16 divides.
             kind = (kind, *[(t.data_ptr() % 16, t.is_contiguous()) for t in tensors])

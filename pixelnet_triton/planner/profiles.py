@@ -108,7 +108,7 @@ def derived_profile(properties: Any) -> DeviceProfile:
         scatters=0.11 * cache,
         collects=0.29 * cache,
         streams=0.75 * memory,
-        tensor_loads=getattr(properties, "major", 0) >= 9 and torch.version.hip is None,
+        tensor_loads=getattr(properties, "major", 0) in (9, 10, 11) and torch.version.hip is None,
     )
 
 

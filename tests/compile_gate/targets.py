@@ -21,7 +21,7 @@ from triton.compiler import CompiledKernel
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-__all__ = ["TARGETS", "Launch", "Target", "compiling_for"]
+__all__ = ["PRODUCTS", "TARGETS", "Launch", "Target", "compiling_for"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,18 @@ class Target:
 
 TARGETS = {
     "sm_80": Target(GPUTarget("cuda", 80, 32), shared=163 * 1024),
+    "sm_86": Target(GPUTarget("cuda", 86, 32), shared=99 * 1024),
     "sm_90": Target(GPUTarget("cuda", 90, 32), shared=227 * 1024),
     "sm_100": Target(GPUTarget("cuda", 100, 32), shared=227 * 1024),
+    "sm_120": Target(GPUTarget("cuda", 120, 32), shared=99 * 1024),
     "gfx942": Target(GPUTarget("hip", "gfx942", 64), shared=64 * 1024),
+}
+#: The instruction that multiplies matrices.
+PRODUCTS = {
+    **dict.fromkeys(("sm_80", "sm_86", "sm_120"), "HMMA"),
+    "sm_90": "HGMMA",
+    "sm_100": "UTCHMMA",
+    "gfx942": "MFMA",
 }
 
 

@@ -135,7 +135,7 @@ def test_launches_go_to_the_device_of_the_tensors(
         hypercolumn_gradients=lambda *_: torch.cuda.current_device(),
     )
     executor: Any = backend.Launches(route, steps)
-    monkeypatch.setattr(executor, "_recall", lambda *_: None)
+    monkeypatch.setattr(executor, "_recall", lambda *_, **__: None)
     s: Any = SimpleNamespace(points=tensor)
     assert executor.forward(s, None) == 0
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current)

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .machine_code import instructions, resources
 from .offsets import narrow_products
-from .targets import TARGETS, Launch, compiling_for
+from .targets import PRODUCTS, TARGETS, Launch, compiling_for
 
 ROWS, WIDTH = 64, 64
 
@@ -133,4 +133,4 @@ def test_products_are_named() -> None:
         counts = instructions(launches[0].compiled)
         (names[target],) = counts.products
         assert (counts.wgmma > 0) == (target == "sm_90")
-    assert names == {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "MFMA"}
+    assert names == PRODUCTS

@@ -23,13 +23,12 @@ from pixelnet_triton.kernels.select import Tile
 from .launches import ACTIVATED, IMAGES, KERNELS, Problem
 from .machine_code import instructions, resources
 from .offsets import narrow_products
-from .targets import TARGETS, Launch, compiling_for
+from .targets import PRODUCTS, TARGETS, Launch, compiling_for
 
 Record = Callable[[Launch, str], None]
 
 # A warp group multiplies 64 rows at once; smaller tiles are for problems with few points.
 WGMMA_ROWS = 64
-PRODUCTS = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "MFMA"}
 
 
 def compile_kernel(
@@ -112,6 +111,14 @@ def test_chosen_tile_in_float32(name: str, float32_precision: str, record_launch
     )
 
 
+@pytest.mark.parametrize("name", [name for name, kernel in KERNELS.items() if kernel.products])
+@pytest.mark.parametrize("target", ["sm_86", "sm_120"])
+def test_float32_where_shared_memory_is_small(
+    name: str, target: str, record_launch: Record
+) -> None:
+    compile_kernel(name, Problem(torch.float32), None, target, record_launch, f"{name} float32")
+
+
 # Kernels with a "+" are the same kernel in other uses: sm_90 has compiled them.
 @pytest.mark.parametrize("name", [name for name in KERNELS if "+" not in name])
 @pytest.mark.parametrize("target", [target for target in TARGETS if target != "sm_90"])
@@ -169,3 +176,12 @@ def test_launches_say_how_much_they_do() -> None:
     # A point touches two rows, of eight cells each as the tiles have them; every cell is written.
     assert scattered["flops16"] == 2.0 * 2 * 8 * points * channels
     assert scattered["bytes"] == 2.0 * (2 * points * channels + IMAGES * (20 * 8 + 9 * 64))
+
+
+@pytest.mark.parametrize("name", ["gather", "scatter", "collect", "one_pass+relu", "rows"])
+def test_maps_of_one_cell(name: str, record_launch: Record) -> None:
+    """Whose size is 1, which Triton takes for a constant where it sees it."""
+    sizes = ((56, 56), (56, 56), (28, 28), (1, 1), (1, 1))
+    problem = Problem(torch.bfloat16, sizes=sizes)
+    case = f"{name} 1x1"
+    assert_no_spill(compile_kernel(name, problem, None, "sm_90", record_launch, case))

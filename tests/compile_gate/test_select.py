@@ -23,7 +23,7 @@ KEYS = [
     for points in (100, 10_000)
     for outputs in (16, 64, 128, 512)
     for channels in (3, 64, 128)
-    for capability in (80, 90, None)
+    for capability in (80, 86, 90, None)
     for activation in (None, "gelu")
 ]
 
@@ -45,3 +45,5 @@ def test_a_tile_depends_on_capability_dtype_and_shape() -> None:
     assert choose("fused_linear", wide._replace(capability=100))[:3] == (64, 256, 8)
     assert choose("fused_linear", wide._replace(outputs=128))[:3] == (64, 128, 4)
     assert choose("fused_linear", wide._replace(dtype=torch.float32))[:3] == (64, 128, 8)
+    small = wide._replace(dtype=torch.float32, capability=89)
+    assert choose("fused_linear", small)[:3] == (64, 64, 4)

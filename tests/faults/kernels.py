@@ -9,6 +9,7 @@ _GATE = "tests/gate/test_"
 _CASES = ("tests/interpreter/test_cases.py::test_values_and_gradients",)
 _SPECIAL = ("tests/interpreter/test_special_cases.py",)
 _ROUTES = ("tests/interpreter/test_routes.py",)
+_BETWEEN = ("tests/interpreter/test_between_passes.py",)
 _LIMITS = ("tests/interpreter/test_limits.py",)
 _ORDER = (_GATE + "order.py::test_the_order_is_stable_and_by_image_and_bin",)
 _WINDOW = (_GATE + "order.py::test_a_window_holds_all_that_touch_its_rows",)
@@ -30,7 +31,7 @@ FAULTS = (
     Fault(
         "float32-always-in-tf32",
         "kernels/launch.py",
-        'return "tf32" if allowed or torch.get_float32_matmul_precision() != "highest" else "ieee"',
+        'return "tf32" if _allows_tf32() and _has_tf32() else "ieee"',
         'return "tf32"',
         _SPECIAL,
     ),
@@ -260,6 +261,34 @@ FAULTS = (
         ("tests/test_gpu_planning.py",),
     ),
     # The back end.
+    Fault(
+        "backward-pass-under-autocast",
+        "pixelnet_triton/op/compute.py",
+        "    if torch.is_autocast_enabled(device):",
+        "    if False:",
+        _BETWEEN,
+    ),
+    Fault(
+        "strides-of-saved-maps-forgotten",
+        _GPU_BACKEND,
+        "grad, output, saved=True)",
+        "grad, output)",
+        _BETWEEN,
+    ),
+    Fault(
+        "gradients-of-crops-by-planes",
+        "pixelnet_triton/gpu/parts.py",
+        'torch.empty_like(feature, device="meta")',
+        'torch.empty(feature.shape, device="meta")',
+        _BETWEEN,
+    ),
+    Fault(
+        "old-switches-of-tf32-alone",
+        "kernels/launch.py",
+        'if hasattr(matmul, "fp32_precision"):',
+        "if False:",
+        _BETWEEN,
+    ),
     Fault(
         "relu-not-masked-on-a-gpu",
         _BACKWARD,

@@ -15,8 +15,8 @@ FAULTS = (
     Fault(
         "largest-numbers-overflow",
         "kernels/bilinear.py",
-        "return ((code - 1) >> 1) + 1",
-        "return (code + 1) >> 1",
+        "return ((layer.across - 1) >> 1) + 1",
+        "return (layer.across + 1) >> 1",
         ("tests/interpreter/test_limits.py",),
     ),
     Fault(
@@ -29,7 +29,7 @@ FAULTS = (
     Fault(
         "numbers-left-to-the-compiler",
         "kernels/launch.py",
-        "    return 2 * number - 1\n",
+        "    return 2 * number + 3\n",
         "    return number\n",
         _SIZES,
     ),
@@ -92,8 +92,8 @@ FAULTS = (
     Fault(
         "alignment-of-gradients-forgotten",
         _GPU_BACKEND,
-        "head.weight, grad, output)",
-        "head.weight)",
+        "head.weight, grad, output, saved",
+        "head.weight, saved",
         _LAUNCHES,
     ),
     Fault(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 import triton
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from pixelnet_triton import Plan, sparse_hypercolumn
 from pixelnet_triton.call import Geometry, Sampling
-from pixelnet_triton.kernels.bilinear import number
+from pixelnet_triton.kernels.bilinear import number, stride_across
 from pixelnet_triton.kernels.gather import gather
 from pixelnet_triton.kernels.launch import coded, decoded
 from pixelnet_triton.op import compute
@@ -82,9 +84,27 @@ def _number_kernel(out, codes):
         tl.store(out + i, number(codes[i]))
 
 
+class _Layer(NamedTuple):
+    across: int
+
+
+@triton.jit
+def _stride_kernel(out, layers):
+    for i in tl.static_range(len(layers)):
+        tl.store(out + i, stride_across(layers[i]))
+
+
+def test_strides_of_channels_come_through_at_their_limits() -> None:
+    """A map (64, 1, 4096, 4096) turned about has one of 2^30, whose code is the largest int32."""
+    numbers = (0, 1, 2, 2**30 - 1, 2**30, 2**30 + 1, 2**33)
+    out = torch.empty(len(numbers), dtype=torch.int64)
+    _stride_kernel[(1,)](out, tuple([_Layer(2 * number - 1) for number in numbers]))
+    assert tuple(out.tolist()) == numbers
+
+
 def test_numbers_come_through_at_their_limits() -> None:
-    """A map (64, 4096, 4096) has a stride of 2^30, whose code is the largest int32 there is."""
-    numbers = (0, 1, 2, 2**30 - 1, 2**30, 2**30 + 1, 2**31, 2**33)
+    """2^30 - 2 has a code that is the largest odd int32 there is; a stride may be 2^30."""
+    numbers = (0, 1, 2, 2**30 - 2, 2**30 - 1, 2**30, 2**31, 2**33)
     codes = tuple(map(coded, numbers))
     assert tuple(map(decoded, codes)) == numbers
     out = torch.empty(len(numbers), dtype=torch.int64)

@@ -95,6 +95,16 @@ def test_routes_that_no_kernel_takes_do_not_fit(read: tuple[str, str]) -> None:
     assert choose(plan, shape, SHIPPED["H200"]).route != plan.route
 
 
+@pytest.mark.parametrize(
+    ("version", "served"),
+    [("3.3.1", False), ("3.4.0", True), ("3.10.0+git1a2b", True), ("4.0.0", True)],
+)
+def test_versions_of_triton(version: str, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triton.__version__", version)
+    reasons = BACKEND.unserved(SHAPE)
+    assert reasons == [] if served else f"{version} is installed" in reasons[0]
+
+
 def test_points_that_move_have_their_columns_written() -> None:
     chosen = route(replace(SHAPE, moving_points=True), Plan((GATHER, PROJECT)))
     assert chosen.write == ("scatter", "scatter")
