@@ -60,10 +60,35 @@ class ByRows:
 
     def __init__(self, s: Sampling) -> None:
         self.gather, self.points = gather_like(s), PointsLike(s)
+        self.has_epilogue = _epilogue_keeps_nan(s.features[0])
 
     def __call__(self, s: Sampling, head: Linear) -> Tensor:
         rows = self.gather(s.features, self.points(s.points, s.batch_index))
-        return _multiplied(rows, head)
+        weight, bias, activation = head
+        if activation == "relu" and bias is not None and self.has_epilogue:
+            return torch._addmm_activation(bias, rows, weight.t())  # in one launch
+        rows = F.linear(rows, weight, bias)
+        if activation == "relu":
+            return rows.relu_()
+        return F.gelu(rows) if activation == "gelu" else rows
+
+
+_KEEPS_NAN: dict[tuple[torch.device, torch.dtype], bool] = {}
+
+
+def _epilogue_keeps_nan(like: Tensor) -> bool:
+    """Does the ReLU of the library of products keep NaN, by which bad points are marked?
+
+    Its documentation does not say. It is asked once, which waits for the device; within a capture,
+    where nothing can be waited for, the answer is no.
+    """
+    kind = (like.device, like.dtype)
+    if kind not in _KEEPS_NAN:
+        if like.is_cuda and torch.cuda.is_current_stream_capturing():
+            return False
+        nan = like.new_full((16, 16), torch.nan)
+        _KEEPS_NAN[kind] = bool(torch._addmm_activation(nan[0], nan, nan).isnan().all())
+    return _KEEPS_NAN[kind]
 
 
 class BySums:
@@ -92,16 +117,6 @@ def _by_bands(s: Sampling, head: Linear, projected: Sequence[int]) -> Tensor:
     """One product for gathered columns and interpolation weights, of points in order."""
     s.kept = order_points(s)
     return banded(s, head, projected, s.kept)
-
-
-def _multiplied(rows: Tensor, head: Linear) -> Tensor:
-    """act(rows W^T + b) by one launch where the library of products has an epilogue for it."""
-    if head.activation == "relu":
-        if head.bias is not None and rows.is_cuda:
-            return torch._addmm_activation(head.bias, rows, head.weight.t())
-        return F.linear(rows, head.weight, head.bias).relu_()
-    rows = F.linear(rows, head.weight, head.bias)
-    return F.gelu(rows) if head.activation == "gelu" else rows
 
 
 def _projected(s: Sampling, head: Linear, layer: int) -> Tensor:

@@ -247,6 +247,13 @@ FAULTS = (
         _ROUTES,
     ),
     Fault(
+        "epilogue-trusted-with-nan",
+        _STEPS,
+        'if activation == "relu" and bias is not None and self.has_epilogue:',
+        'if activation == "relu" and bias is not None:',
+        _ROUTES,
+    ),
+    Fault(
         "rows-of-other-grids",
         _STEPS,
         's.of(self.projected, maps, role="rows")',

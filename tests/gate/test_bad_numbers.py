@@ -159,6 +159,19 @@ def test_of_maps(
     assert_spoilt(actual, clean, a.seen())
 
 
+@pytest.mark.parametrize("read", READS, ids="+".join)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_activations_keep_nan(device: torch.device, read: tuple[str, ...], activation: str) -> None:
+    """By which rows of bad points are told."""
+    a = call(device, "border")
+    a.s.points[5] = NAN
+    plain = executor(a.s, read).forward(a.spoilt(), a.head)
+    actual = executor(a.s, read).forward(a.spoilt(), a.head._replace(activation=activation))
+    assert plain[5].isnan().all()
+    nan = plain.isnan() | (plain == -INF) if activation == "gelu" else plain.isnan()
+    assert torch.equal(actual.isnan(), nan)
+
+
 @either_padding
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_of_maps_in_hypercolumns(device: torch.device, padding: str, interpolation: str) -> None:

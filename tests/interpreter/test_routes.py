@@ -202,3 +202,23 @@ def test_activations_keep_nan(activation: str | None, mode: str) -> None:
     executor = BACKEND.executor(SHAPE, s.geometry, plan)
     value = executor.forward(s, head._replace(activation=activation))
     assert torch.isnan(value).all(dim=1).tolist() == [True] * 7 + [False] * 7
+
+
+def test_an_epilogue_that_loses_nan_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a library of products may have it, whose documentation does not say."""
+    s, head, _ = _call()
+    s.features[0][0] = float("nan")
+    taken: list[torch.Size] = []
+
+    def lossy(bias: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        taken.append(rows.shape)
+        return torch.addmm(bias, rows, weight).nan_to_num(0.0).relu()
+
+    monkeypatch.setattr(load(), "_KEEPS_NAN", {})
+    monkeypatch.setattr(torch, "_addmm_activation", lossy)
+    plan = Plan((GATHER, GATHER), "two_step", Route("", "", (GATHER, GATHER), ()))
+    for _ in range(2):
+        executor = BACKEND.executor(replace(SHAPE, training=False), s.geometry, plan)
+        value = executor.forward(s, head._replace(activation="relu"))
+        assert torch.isnan(value).all(dim=1).tolist() == [True] * 7 + [False] * 7
+    assert len(taken) == 1
