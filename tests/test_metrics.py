@@ -245,3 +245,11 @@ def test_without_torchmetrics_the_error_names_the_extra(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "pixelnet_triton.metrics.base")
     with pytest.raises(ImportError, match=r"pip install 'pixelnet-triton\[metrics\]'"):
         importlib.import_module("pixelnet_triton.metrics.base")
+
+
+def test_uint8_targets_have_no_negative_label() -> None:
+    """156 is not -100, which is 156 in uint8."""
+    metric = SegmentationMetrics(200, ignore_index=-100)
+    target = torch.full((1, 4, 4), 156, dtype=torch.uint8)
+    metric.update(target, target)
+    assert metric.confusion[156, 156] == 16

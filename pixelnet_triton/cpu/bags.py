@@ -37,7 +37,7 @@ def _bags(table: Tensor, rows: Tensor, starts: Tensor, weight: Tensor | None) ->
 
 def gather_rows(table: Tensor, index: Tensor, weight: Tensor | None) -> Tensor:
     """S @ table: (rows, D) read at index (P, K) with weight (P, K) -> (P, D)."""
-    starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
+    starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype, device="cpu")
     return _bags(table, index.reshape(-1), starts, None if weight is None else weight.reshape(-1))
 
 

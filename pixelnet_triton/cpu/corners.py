@@ -132,7 +132,7 @@ def locate(
     if not nearest or not s.geometry.border:
         weight = _empty(shape, dtype, in_image)
     if slopes and not nearest:
-        slope = torch.empty((2, *shape), dtype=dtype)
+        slope = torch.empty((2, *shape), dtype=dtype, device="cpu")
     corners = Corners(index, weight, slope)
     into, points = corners.arrays(), _array(s.points)
     for start in range(0, s.total, BLOCK):
@@ -146,8 +146,8 @@ def _empty(shape: tuple[int, int, int], dtype: torch.dtype, by_corner: bool) -> 
     """(M, P, K), uninitialised; in memory (M, K, P) if `by_corner`."""
     layers, points, corners = shape
     if by_corner:
-        return torch.empty((layers, corners, points), dtype=dtype).mT
-    return torch.empty(shape, dtype=dtype)
+        return torch.empty((layers, corners, points), dtype=dtype, device="cpu").mT
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 def _four(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:

@@ -52,7 +52,7 @@ class _Span:
 
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """A (n, count): two non-zeros a row."""
-        matrix = torch.zeros(len(self.low), self.count, dtype=torch.float64)
+        matrix = torch.zeros(len(self.low), self.count, dtype=torch.float64, device="cpu")
         matrix.scatter_(1, self.low[:, None], 1 - self.upper[:, None])
         return matrix.scatter_add_(1, self.high[:, None], self.upper[:, None]).to(dtype)
 
@@ -60,7 +60,7 @@ class _Span:
 def _span(scale: float, offset: float, cells: int, pixels: slice) -> _Span:
     """Pixels at t = scale * x + offset, clamped to the map's cells."""
     a, b, c = quotient(scale, offset)
-    x = torch.arange(pixels.start, pixels.stop, dtype=torch.float64)
+    x = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device="cpu")
     low, upper = place(x.mul_(a).add_(b).div_(c), 0, cells - 1, max(cells - 2, 0))
     first, last = int(low[0]), min(int(low[-1]) + 1, cells - 1)
     return _Span(first, last - first + 1, (low - first).long(), upper)
@@ -166,8 +166,8 @@ class DenseLayer:
         spans = [self._spans(i, rows, columns) for i in self.interpolated]
         sizes = [height * x.count for _, x in spans]
         table = self.weight.new_empty((sum(sizes), self.weight.shape[0]))
-        index = torch.empty(height, width, 2 * len(spans), dtype=torch.int32)
-        weight = torch.empty(index.shape, dtype=self.dtype)
+        index = torch.empty(height, width, 2 * len(spans), dtype=torch.int32, device="cpu")
+        weight = torch.empty(index.shape, dtype=self.dtype, device="cpu")
         start = 0
         for n, (layer, (y, x), size) in enumerate(
             zip(self.interpolated, spans, sizes, strict=True)
@@ -178,7 +178,7 @@ class DenseLayer:
                 q = self._project(layer, self.features[layer][0, :, y.cells, x.cells])
             r = table[start : start + size].view(height, -1)  # (rows, count_x * D)
             torch.mm(y.matrix(self.dtype), q.reshape(y.count, -1), out=r)
-            first = start + x.count * torch.arange(height)[:, None]
+            first = start + x.count * torch.arange(height, device="cpu")[:, None]
             index[..., 2 * n], index[..., 2 * n + 1] = first + x.low, first + x.high
             weight[..., 2 * n], weight[..., 2 * n + 1] = 1 - x.upper, x.upper
             start += size

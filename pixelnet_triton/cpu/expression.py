@@ -129,9 +129,9 @@ class _Padded(NamedTuple):
 
 def _padded(points: Tensor, index: Tensor, order: Tensor, counts: Tensor, longest: int) -> _Padded:
     batch = len(counts)
-    shift = torch.arange(0, batch * longest, longest) - counts.cumsum(0) + counts
+    shift = torch.arange(0, batch * longest, longest, device="cpu") - counts.cumsum(0) + counts
     row = torch.empty_like(order)
-    row[order] = torch.arange(len(order)) + shift[index[order]]
+    row[order] = torch.arange(len(order), device="cpu") + shift[index[order]]
     padded = points.new_zeros((batch * longest, 2)).index_copy_(0, row, points)
     return _Padded(padded.view(batch, longest, 2), row)
 

@@ -38,7 +38,7 @@ def _rows(feature: Tensor, dtype: torch.dtype) -> Tensor:
     batch, channels, height, width = feature.shape
     if _is_rows(feature):
         return feature.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
-    rows = torch.empty(batch, height * width, channels, dtype=dtype)
+    rows = torch.empty(batch, height * width, channels, dtype=dtype, device="cpu")
     planes_to_rows(rows, feature.flatten(2))
     return rows.view(-1, channels)
 
@@ -53,7 +53,7 @@ def read_map(feature: Tensor, corners: Corners, word: str, uniform: bool) -> Ten
         return read_planes(feature, corners, uniform, dtype)
     if word == "picked":
         picked = _picked(feature, corners.index.reshape(-1)).to(dtype)
-        order = torch.arange(corners.index.numel()).view_as(corners.index)
+        order = torch.arange(corners.index.numel(), device="cpu").view_as(corners.index)
         return gather_rows(picked, order, corners.weight)
     return gather_rows(_rows(feature, dtype), corners.index, corners.weight)
 
@@ -134,7 +134,7 @@ def new_gradient(feature: Tensor, dtype: torch.dtype) -> Tensor:
     """Uninitialised, and such that its :func:`matrices` are views of it."""
     if _is_planes(feature):
         return torch.empty_like(feature, dtype=dtype)
-    return torch.empty(feature.shape, dtype=dtype, memory_format=torch.channels_last)
+    return torch.empty(feature.shape, dtype=dtype, memory_format=torch.channels_last, device="cpu")
 
 
 def laid_out_like(feature: Tensor, gradient: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def planes_to_rows(out: Tensor, planes: Tensor) -> None:
 
 def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.dtype) -> Tensor:
     """S X, (P, C): the transpose of a contiguous matrix. `uniform`: P / B points an image."""
-    out = torch.empty(feature.shape[1], corners.index.shape[0], dtype=dtype)
+    out = torch.empty(feature.shape[1], corners.index.shape[0], dtype=dtype, device="cpu")
     planes = feature.flatten(2)  # (B, C, H W)
     for group in _groups(feature, corners, uniform):
         for strip in strips(feature.shape[1], group.cells.numel()):
@@ -61,7 +61,7 @@ def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.d
 
 def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tensor) -> Tensor:
     """S^T G laid out as `feature`, for G = grad (P, C), best the transpose of a matrix."""
-    out = torch.zeros_like(feature)
+    out = torch.zeros_like(feature, memory_format=torch.contiguous_format)
     planes, columns = out.flatten(2), grad.t()
     for group in _groups(feature, corners, uniform):
         images = group.cells.shape[0]
@@ -75,12 +75,12 @@ def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tenso
             exact.scatter_add_(2, group.cells.expand(-1, plane.shape[1], -1), added)
             if exact is not plane:
                 plane.copy_(exact)
-    return out
+    return out if feature.is_contiguous() else torch.empty_like(feature).copy_(out)
 
 
 def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) -> Tensor:
     """The same for all cells, by lists and with little scratch memory."""
-    out = torch.empty_like(feature)
+    out = torch.empty_like(feature, memory_format=torch.contiguous_format)
     (batch, channels), cells = feature.shape[:2], feature.shape[2] * feature.shape[3]
     width = max(COLLECTED_VALUES // cells // WIDE_STRIP, 1) * WIDE_STRIP
     several = max(COLLECTED_VALUES // (cells * channels), 1)
@@ -93,7 +93,7 @@ def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) ->
             rows = image_lists.scatter(columns.contiguous()).view(-1, cells, columns.shape[1])
             for strip, written in zip(planes.split(turned, 2), rows.split(turned, 1), strict=True):
                 strip.copy_(written.transpose(1, 2))
-    return out
+    return out if feature.is_contiguous() else torch.empty_like(feature).copy_(out)
 
 
 class _Group(NamedTuple):
@@ -125,7 +125,7 @@ def _groups(feature: Tensor, corners: Corners, uniform: bool) -> list[_Group]:
         part = slice(start, start + sum(counts[images]))
         start = part.stop
         by_image = (images.stop - first, -1, per_point)  # (b, N, K)
-        first_cells = torch.arange(first, images.stop)[:, None, None] * cells
+        first_cells = torch.arange(first, images.stop, device="cpu")[:, None, None] * cells
         group_index = index[part].view(by_image).mT - first_cells  # (b, K, N)
         group_weight = None if weight is None else weight[part].view(by_image).mT.contiguous()
         groups.append(

@@ -97,8 +97,8 @@ class Reading:
         """Uninitialised G_i (P, C_i), in the order of memory that :meth:`write` likes."""
         channels, points = self.s.features[layer].shape[1], self.s.total
         if self.route.write[layer] == "planes":
-            return torch.empty(channels, points, dtype=self.dtype).t()
-        return torch.empty(points, channels, dtype=self.dtype)
+            return torch.empty(channels, points, dtype=self.dtype, device="cpu").t()
+        return torch.empty(points, channels, dtype=self.dtype, device="cpu")
 
     def write(self, columns: dict[int, Tensor]) -> dict[int, Tensor]:
         """S_i^T G_i, laid out as X_i, of G_i (P, C_i) by layer; empties `columns` as it goes."""

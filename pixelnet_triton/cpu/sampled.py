@@ -138,7 +138,7 @@ class Sampled:
             at = torch.add(x, y, alpha=width).unsqueeze(1)
             planes = feature.flatten(2).gather(2, at.expand(-1, feature.shape[1], -1))
         else:  # a crop, which this reads where it lies
-            image = torch.arange(batch).unsqueeze(1)
+            image = torch.arange(batch, device="cpu").unsqueeze(1)
             planes = feature.permute(0, 2, 3, 1)[image, y, x].mT
         if self.padding == PADDING["zeros"]:  # what lies outside may be infinite
             outside = (inside != points).any(-1).view(batch, 1, -1)

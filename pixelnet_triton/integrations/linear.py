@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..call import ImageSize
 from ..functional import sparse_hypercolumn
@@ -81,8 +82,9 @@ def linear_parameters(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """``(weight (D, C), bias (D,) or None)`` of a pointwise linear module, as views.
 
     Raises:
-        TypeError: the module is none of Linear, Conv1d and Conv2d.
-        ValueError: its parameters have no shape yet, or it looks at more than one point.
+        TypeError: the module is none of Linear, Conv1d and Conv2d, or has a forward of its own.
+        ValueError: its parameters have no shape yet, a hook makes its weight, or it looks at more
+            than one point.
     """
     if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         _check_pointwise(module)
@@ -94,6 +96,19 @@ def linear_parameters(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     if isinstance(module.weight, nn.parameter.UninitializedParameter):
         raise ValueError(
             f"{type(module).__name__} has no shape yet; give its input channels, or call it once"
+        )
+    base = next(c for c in (nn.Conv1d, nn.Conv2d, nn.Linear) if isinstance(module, c))
+    if type(module).forward is not base.forward:
+        raise TypeError(
+            f"linear is a {type(module).__name__}, whose forward is its own; only its weight and "
+            "bias would be used. Merge it into a plain layer first"
+        )
+    made = "weight" not in module._parameters and not is_parametrized(module, "weight")
+    if made and module._forward_pre_hooks:
+        raise ValueError(
+            f"linear is a {type(module).__name__} whose weight is made by a hook before each "
+            "forward, which is not called. Use weight_norm and spectral_norm of "
+            "torch.nn.utils.parametrizations, or make pruning permanent (prune.remove)"
         )
     return module.weight.flatten(1), module.bias
 

@@ -97,8 +97,9 @@ class SegmentationMetrics(Metric):
         for name, tensor in (("prediction", prediction), ("target", target)):
             if tensor.is_floating_point():
                 raise TypeError(f"{name} is {tensor.dtype}; expected integer class ids")
+        target = target.long()  # uint8 is compared with -100 as with 156
         counted = target != self.ignore_index
-        target, prediction = target[counted].long(), prediction[counted].long()
+        target, prediction = target[counted], prediction[counted].long()
         for name, tensor in (("prediction", prediction), ("target", target)):
             wrong = (tensor < 0) | (tensor >= self.num_classes)
             if bool(wrong.any()):

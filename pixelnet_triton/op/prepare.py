@@ -205,7 +205,9 @@ def _examined(
     plan: str | Plan = options.plan
     executor: Executor | None = None
     by_autograd = False
-    traced = torch.compiler.is_compiling() or type(features[0]) not in _PLAIN or features[0].is_meta
+    given = [t for t in (*features, points, weight, bias, batch_index) if t is not None]
+    special = not all(type(tensor) in _PLAIN for tensor in given)
+    traced = torch.compiler.is_compiling() or special or features[0].is_meta
     if not traced and not transformed:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
         routed, executor = prepare_executor(

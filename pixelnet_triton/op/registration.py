@@ -93,7 +93,11 @@ def _operator_backward(
     head = None if weight is None else Linear(weight, None, None if output is None else "relu")
     executor = executor_for(s, weight, plan, True, wanted.points)
     gradients = compute_backward(executor, s, head, grad, output, wanted)
-    in_order = (gradients.points, gradients.weight, gradients.bias, *gradients.features)
+    # Contiguous, as the fake says: those of maps alone keep strides.
+    of_points, of_weight = (
+        None if g is None else g.contiguous() for g in (gradients.points, gradients.weight)
+    )
+    in_order = (of_points, of_weight, gradients.bias, *gradients.features)
     return [g if g is not None else grad.new_empty(0) for g in in_order]
 
 
@@ -111,10 +115,14 @@ def _operator_backward_fake(
     plan: str,
     needs: list[bool],
 ) -> list[Tensor]:
-    bias_like = grad.new_empty(grad.shape[1])
-    likes = [points, weight, bias_like, *features]
+    likes = [
+        points.new_empty(points.shape),
+        None if weight is None else weight.new_empty(weight.shape),
+        grad.new_empty(grad.shape[1]),
+        *map(torch.empty_like, features),
+    ]
     return [
-        torch.empty_like(like) if need and like is not None else grad.new_empty(0)
+        like if need and like is not None else grad.new_empty(0)
         for like, need in zip(likes, needs, strict=True)
     ]
 

@@ -42,15 +42,20 @@ def _image(feature: Tensor) -> Tensor | None:
     """What a map (B, C, H, W) repeats, (1, C, H, W); None if its images get gradients of their own.
 
     The slice `feature[:1]` would send a gradient of B images back. What the map is a view of gets
-    that of one, where it is just that image.
+    that of one, where it is just that image, and `expand` alone lies between: no hook, nor a
+    function that returns its argument, such as one that turns gradients about.
     """
     if not (feature.requires_grad and torch.is_grad_enabled()):
         return feature[:1]
-    image = feature._base
-    if image is None or not image.requires_grad or feature.retains_grad:
+    image, step = feature._base, feature.grad_fn
+    if image is None or step is None or step.name() != "ExpandBackward0":
+        return None
+    before = step.next_functions[0][0]
+    is_leaf = image.grad_fn is None
+    if not (getattr(before, "variable", None) is image if is_leaf else before is image.grad_fn):
+        return None
+    if not image.requires_grad or feature.retains_grad or feature._backward_hooks:
         return None
     if image.dim() == 3:
         image = image[None]
-    same = image.shape[1:] == feature.shape[1:] and image.stride()[1:] == feature.stride()[1:]
-    is_image = same and len(image) == 1 and image.data_ptr() == feature.data_ptr()
-    return image if is_image else None
+    return image if image.shape == (1, *feature.shape[1:]) else None

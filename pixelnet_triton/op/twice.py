@@ -70,6 +70,10 @@ def second_derivative(
 
     `cotangents`: of points, weight, bias and features, in this order; None for what was not wanted.
     """
+    device = of.grad.device.type
+    if torch.is_autocast_enabled(device):  # as in the first derivative (compute.py)
+        with torch.autocast(device, enabled=False):
+            return second_derivative(of, cotangents)
     variables = {"grad": of.grad, **of.variables()}
 
     def first(*tensors: Tensor) -> tuple[Tensor, ...]:

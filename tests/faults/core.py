@@ -17,7 +17,65 @@ _CHECKS = "pixelnet_triton/call/checks.py"
 _PREPARE = "pixelnet_triton/op/prepare.py"
 _EAGER = "pixelnet_triton/op/eager.py"
 
+_BETWEEN = ("tests/test_between_passes.py",)
+
 FAULTS = (
+    Fault(
+        "repeated-maps-whatever-lies-between",
+        "pixelnet_triton/op/shared.py",
+        'if image is None or step is None or step.name() != "ExpandBackward0":',
+        "if image is None or step is None:",
+        _BETWEEN,
+    ),
+    Fault(
+        "repeated-maps-whatever-comes-before",
+        "pixelnet_triton/op/shared.py",
+        'if not (getattr(before, "variable", None) is image if is_leaf',
+        "if not (True if is_leaf",
+        _BETWEEN,
+    ),
+    Fault(
+        "hooks-of-repeated-maps-forgotten",
+        "pixelnet_triton/op/shared.py",
+        "feature.retains_grad or feature._backward_hooks:",
+        "feature.retains_grad:",
+        _BETWEEN,
+    ),
+    Fault(
+        "traced-weights-keep-strides",
+        "pixelnet_triton/op/registration.py",
+        "None if weight is None else weight.new_empty(weight.shape)",
+        "None if weight is None else torch.empty_like(weight)",
+        _BETWEEN,
+    ),
+    Fault(
+        "planes-of-turned-maps-lost",
+        "pixelnet_triton/cpu/planes.py",
+        "out = torch.zeros_like(feature, memory_format=torch.contiguous_format)",
+        "out = torch.zeros_like(feature)",
+        _BETWEEN,
+    ),
+    Fault(
+        "second-derivatives-under-autocast",
+        "pixelnet_triton/op/twice.py",
+        "    if torch.is_autocast_enabled(device):",
+        "    if False:",
+        _BETWEEN,
+    ),
+    Fault(
+        "corners-on-the-default-device",
+        "pixelnet_triton/cpu/corners.py",
+        'return torch.empty(shape, dtype=dtype, device="cpu")',
+        "return torch.empty(shape, dtype=dtype)",
+        _BETWEEN,
+    ),
+    Fault(
+        "subclasses-but-the-first-forgotten",
+        "pixelnet_triton/op/prepare.py",
+        "for tensor in given)",
+        "for tensor in given[:1])",
+        _BETWEEN,
+    ),
     # call/
     Fault(
         "pixel-centres-at-halves",

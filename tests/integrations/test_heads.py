@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.integrations import FusedLinear, PointHead
@@ -98,6 +99,13 @@ def test_options_and_ragged_points_are_passed_on() -> None:
     assert torch.equal(copy.deepcopy(layer)(maps(), points, SIZE, image), expected)
 
 
+class _Adapted(nn.Linear):
+    """A layer with more than a weight and a bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x.sum(-1, keepdim=True)
+
+
 BAD_LINEAR = [
     (nn.Conv2d(8, 6, 3), ValueError, r"Conv2d with kernel_size=\(3, 3\); .*needs kernel_size=1"),
     (nn.Conv1d(8, 6, 1, stride=2), ValueError, r"Conv1d with stride=\(2,\); .*needs stride=1"),
@@ -105,6 +113,12 @@ BAD_LINEAR = [
     (nn.Conv1d(8, 8, 1, groups=2), ValueError, r"Conv1d with groups=2; expected groups=1"),
     (nn.Sequential(nn.Linear(8, 6)), TypeError, r"linear is a Sequential; expected nn.Linear"),
     (nn.LazyLinear(6), ValueError, r"LazyLinear has no shape yet"),
+    (_Adapted(8, 6), TypeError, r"linear is a _Adapted, whose forward is its own"),
+    (
+        prune.identity(nn.Linear(8, 6), "weight"),
+        ValueError,
+        r"Linear whose weight is made by a hook",
+    ),
 ]
 
 
@@ -115,6 +129,17 @@ def test_what_is_no_pointwise_layer_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         FusedLinear(linear)
+
+
+def test_parametrisations_and_hooks_of_profilers_are_taken() -> None:
+    linear = nn.utils.parametrizations.weight_norm(nn.Linear(sum(CHANNELS), 6))
+    linear.register_forward_pre_hook(lambda *_: None)
+    layer, at = FusedLinear(linear), pixels()
+    before = layer(maps(), at, SIZE)
+    with torch.no_grad():
+        linear.parametrizations.weight.original0.mul_(3)  # type: ignore[union-attr]
+        bias = linear.bias
+    torch.testing.assert_close(layer(maps(), at, SIZE) - bias, 3 * (before - bias))
 
 
 def test_padding_by_name_is_taken() -> None:
