@@ -94,9 +94,10 @@ def write_maps(
         feature, taken = features[i], columns[i]
         columns[i] = taken.new_empty(0)
         if words[i] == "planes":
-            gradients[i] = scatter_planes(feature, by_layer[i], uniform, taken)
+            planes = scatter_planes(feature, by_layer[i], uniform, taken)
+            gradients[i] = laid_out_like(feature, planes)
         elif words[i] == "turned":
-            gradients[i] = scatter_transposed(feature, taken, lists[i])
+            gradients[i] = laid_out_like(feature, scatter_transposed(feature, taken, lists[i]))
         else:
             rows = _written_rows(feature, by_layer[i], taken, words[i], lists.get(i))
             batch, channels, height, width = feature.shape

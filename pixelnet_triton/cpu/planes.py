@@ -60,7 +60,7 @@ def read_planes(feature: Tensor, corners: Corners, uniform: bool, dtype: torch.d
 
 
 def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tensor) -> Tensor:
-    """S^T G laid out as `feature`, for G = grad (P, C), best the transpose of a matrix."""
+    """S^T G, contiguous, for G = grad (P, C), best the transpose of a matrix."""
     out = torch.zeros_like(feature, memory_format=torch.contiguous_format)
     planes, columns = out.flatten(2), grad.t()
     for group in _groups(feature, corners, uniform):
@@ -75,7 +75,7 @@ def scatter_planes(feature: Tensor, corners: Corners, uniform: bool, grad: Tenso
             exact.scatter_add_(2, group.cells.expand(-1, plane.shape[1], -1), added)
             if exact is not plane:
                 plane.copy_(exact)
-    return out if feature.is_contiguous() else torch.empty_like(feature).copy_(out)
+    return out
 
 
 def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) -> Tensor:
@@ -93,7 +93,7 @@ def scatter_transposed(feature: Tensor, grad: Tensor, lists: TransposedLists) ->
             rows = image_lists.scatter(columns.contiguous()).view(-1, cells, columns.shape[1])
             for strip, written in zip(planes.split(turned, 2), rows.split(turned, 1), strict=True):
                 strip.copy_(written.transpose(1, 2))
-    return out if feature.is_contiguous() else torch.empty_like(feature).copy_(out)
+    return out
 
 
 class _Group(NamedTuple):

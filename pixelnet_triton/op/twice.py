@@ -70,18 +70,16 @@ def second_derivative(
 
     `cotangents`: of points, weight, bias and features, in this order; None for what was not wanted.
     """
-    device = of.grad.device.type
-    if torch.is_autocast_enabled(device):  # as in the first derivative (compute.py)
-        with torch.autocast(device, enabled=False):
-            return second_derivative(of, cotangents)
     variables = {"grad": of.grad, **of.variables()}
 
     def first(*tensors: Tensor) -> tuple[Tensor, ...]:
         gradients = _first_derivative(of.at(dict(zip(variables, tensors, strict=True))))
         return tuple([g for g in gradients if g is not None])
 
-    pull = vjp(first, *variables.values())[1]
-    pulled = pull(tuple([c for c in cotangents if c is not None]))
+    # As in the first derivative (compute.py), the forward pass's dtypes hold.
+    with torch.autocast("cuda" if of.grad.is_cuda else "cpu", enabled=False):
+        pull = vjp(first, *variables.values())[1]
+        pulled = pull(tuple([c for c in cotangents if c is not None]))
     found = dict(zip(variables, pulled, strict=True))
     maps = [found[f"features[{i}]"] for i in range(len(of.features))]
     return found["grad"], found.get("points"), found.get("weight"), maps

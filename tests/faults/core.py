@@ -58,8 +58,8 @@ FAULTS = (
     Fault(
         "second-derivatives-under-autocast",
         "pixelnet_triton/op/twice.py",
-        "    if torch.is_autocast_enabled(device):",
-        "    if False:",
+        '    with torch.autocast("cuda" if of.grad.is_cuda else "cpu", enabled=False):',
+        "    if True:",
         _BETWEEN,
     ),
     Fault(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -49,24 +50,20 @@ def leaves(layout: str, seed: int = 0) -> list[Tensor]:
 def gradients(
     given: list[Tensor],
     write: tuple[str, str],
-    forward: Callable[[], object],
-    backward: Callable[[], object],
+    forward: Callable[[], AbstractContextManager[object]],
+    backward: Callable[[], AbstractContextManager[object]],
 ) -> list[Tensor]:
     """Of the sum of squares, each pass inside a context."""
     first, second, weight, bias = [t.requires_grad_() for t in given]
     route = Route("", "", ("gather", "project_rows"), write)
     plan = Plan(("gather", "project"), "two_step", route)
     points = torch.rand(2, 9, 2, generator=torch.Generator().manual_seed(5)) * 20
-    with forward():  # type: ignore[attr-defined]
+    with forward():
         value = sparse_hypercolumn(
             [first, second], points, IMAGE, weight=weight, bias=bias, activation="relu", plan=plan
         )
-    with backward():  # type: ignore[attr-defined]
+    with backward():
         return list(torch.autograd.grad(value, given, value.detach()))
-
-
-def plainly() -> torch.autograd.graph.saved_tensors_hooks:
-    return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
 
 
 def autocast() -> torch.autocast:
@@ -83,10 +80,10 @@ def moved() -> torch.autograd.graph.saved_tensors_hooks:
 @pytest.mark.parametrize("write", WRITES, ids="-".join)
 def test_a_backward_pass_inside_autocast(write: tuple[str, str]) -> None:
     """Where the forward pass was not: its dtypes hold, for calls settled before and after."""
-    expected = gradients(leaves("NHWC"), write, plainly, plainly)
-    for backward in (autocast, plainly, autocast):
+    expected = gradients(leaves("NHWC"), write, nullcontext, nullcontext)
+    for backward in (autocast, nullcontext, autocast):
         for ours, theirs in zip(
-            gradients(leaves("NHWC"), write, plainly, backward), expected, strict=True
+            gradients(leaves("NHWC"), write, nullcontext, backward), expected, strict=True
         ):
             assert torch.equal(ours, theirs)
 
@@ -94,10 +91,10 @@ def test_a_backward_pass_inside_autocast(write: tuple[str, str]) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("write", WRITES, ids="-".join)
 def test_saved_maps_may_come_back_with_other_strides(write: tuple[str, str], layout: str) -> None:
-    expected = gradients(leaves(layout), write, plainly, plainly)
-    for hooks in (moved, plainly, moved):
+    expected = gradients(leaves(layout), write, nullcontext, nullcontext)
+    for hooks in (moved, nullcontext, moved):
         for ours, theirs in zip(
-            gradients(leaves(layout), write, hooks, plainly), expected, strict=True
+            gradients(leaves(layout), write, hooks, nullcontext), expected, strict=True
         ):
             torch.testing.assert_close(ours, theirs)
 
@@ -108,7 +105,9 @@ def test_gradients_have_the_strides_that_tracing_expects(
     write: tuple[str, str], layout: str
 ) -> None:
     given = leaves(layout)
-    for leaf, gradient in zip(given, gradients(given, write, plainly, plainly), strict=True):
+    for leaf, gradient in zip(
+        given, gradients(given, write, nullcontext, nullcontext), strict=True
+    ):
         assert gradient.stride() == torch.empty_like(leaf).stride()
 
 
