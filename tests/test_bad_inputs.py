@@ -19,6 +19,10 @@ def second_map(change: Any) -> dict[str, Any]:
     return {"features": [first, change(second)]}
 
 
+def nested(*tensors: Tensor) -> Tensor:
+    return torch.nested.nested_tensor(list(tensors), layout=torch.jagged)
+
+
 def maps(dtype: torch.dtype) -> dict[str, Any]:
     return {"features": [feature.to(dtype) for feature in good_call()["features"]]}
 
@@ -153,6 +157,60 @@ TABLE = [
         TypeError,
         r"points is torch.complex64; expected an integer or floating dtype",
     ),
+    # layouts
+    Bad(
+        "sparse-map",
+        second_map(Tensor.to_sparse),
+        TypeError,
+        r"features\[1\] has the layout torch.sparse_coo; expected torch.strided. .*to_dense",
+    ),
+    Bad(
+        "sparse-labels",
+        {
+            "features": [torch.ones(2, 1, 3, 4, dtype=torch.int64).to_sparse()],
+            "interpolation": "nearest",
+            "weight": None,
+            "bias": None,
+        },
+        TypeError,
+        r"features\[0\] has the layout torch.sparse_coo; expected torch.strided",
+    ),
+    Bad(
+        "mkldnn-map",
+        second_map(Tensor.to_mkldnn),
+        TypeError,
+        r"features\[1\] has the layout torch._mkldnn; expected torch.strided",
+    ),
+    Bad(
+        "nested-map",
+        second_map(lambda f: nested(f[0], f[1, :4])),
+        TypeError,
+        r"features\[1\] is a nested tensor; expected an ordinary one",
+    ),
+    Bad(
+        "nested-points",
+        {"points": nested(torch.rand(3, 2), torch.rand(5, 2))},
+        TypeError,
+        r"points is a nested tensor; expected an ordinary one. .* points \(P, 2\)",
+    ),
+    Bad(
+        "sparse-points",
+        {"points": torch.rand(2, 7, 2).to_sparse()},
+        TypeError,
+        r"points has the layout torch.sparse_coo; expected torch.strided",
+    ),
+    Bad(
+        "sparse-batch-index",
+        ragged(batch_index=torch.tensor([0, 1, 1, 0, 1]).to_sparse()),
+        TypeError,
+        r"batch_index has the layout torch.sparse_coo; expected torch.strided",
+    ),
+    Bad(
+        "sparse-weight",
+        {"weight": torch.randn(4, 8).to_sparse()},
+        TypeError,
+        r"weight has the layout torch.sparse_coo; expected torch.strided",
+    ),
     # devices
     Bad(
         "mixed-devices-maps",
@@ -193,7 +251,9 @@ def test_is_refused_by_name(bad: Bad) -> None:
 
 
 def test_the_call_is_good_unless_changed() -> None:
-    assert sparse_hypercolumn(**good_call()).shape == (2, 7, 4)
+    for _ in range(2):  # what is remembered of a good call does not let a bad one pass
+        assert sparse_hypercolumn(**good_call()).shape == (2, 7, 4)
+        Bad("", {"weight": torch.randn(4, 8).to_sparse()}, TypeError, "weight has the layout").check()
     assert sparse_hypercolumn(**good_call() | ragged()).shape == (5, 4)
 
 

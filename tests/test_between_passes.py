@@ -144,6 +144,28 @@ def test_saved_maps_may_come_back_laid_out_otherwise(
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("plan", [*PLANS, "two_step"])
+@pytest.mark.parametrize("count", [9, 400])
+def test_the_optimizer_may_step_first_where_maps_are_fixed(
+    plan: str, activation: str | None, count: int
+) -> None:
+    """As with torch's own linear layer, whose weight is read for the gradient of its input alone."""
+    *maps, weight = (leaf.detach() for leaf in leaves())
+    bias = torch.randn(7, requires_grad=True)
+    settings: dict[str, Any] = {"bias": bias, "activation": activation, "plan": plan}
+    gradients = []
+    for step in (False, True):
+        weight = weight.clone().requires_grad_()
+        value = sparse_hypercolumn(maps, points(count=count), SIZE, weight=weight, **settings)
+        if step:
+            with torch.no_grad():
+                weight.fill_(torch.nan)
+        gradients.append(torch.autograd.grad(value.square().sum(), (weight, bias)))
+    for after, before in zip(*gradients, strict=True):
+        assert torch.equal(after, before)
+
+
 @pytest.mark.parametrize("plan", PLANS[1:])
 def test_second_derivatives_do_not_obey_autocast(plan: str) -> None:
     """Small calls by "auto" are plain operators, whose backward passes do in torch."""

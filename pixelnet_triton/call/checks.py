@@ -61,7 +61,7 @@ def check_call(
 
 
 def check_maps(features: Sequence[Tensor]) -> None:
-    """Raise unless `features` is a sequence of tensors: the least autocast needs to know."""
+    """Raise unless `features` is a sequence of strided tensors: the least autocast needs to know."""
     if isinstance(features, Tensor) or not isinstance(features, Sequence):
         if isinstance(features, Mapping):
             remedy = "Pass list(features.values()), in the order of the weight's columns"
@@ -81,6 +81,7 @@ def check_maps(features: Sequence[Tensor]) -> None:
                 f"features[{i}] is a {type(feature).__name__}; expected a torch.Tensor "
                 "(B, C_i, H_i, W_i). Of pairs (map, tokens) pass the maps, [f[0] for f in features]"
             )
+        _check_layout(f"features[{i}]", feature)
 
 
 def _check_features(features: Sequence[Tensor]) -> None:
@@ -131,6 +132,7 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
             f"points is a {type(points).__name__}; expected a torch.Tensor (B, N, 2) of (x, y). "
             "Convert it with torch.as_tensor"
         )
+    _check_layout("points", points)
     _check_device("points", points, feature)
     if points.dtype not in _POINT_DTYPES:
         raise TypeError(
@@ -154,6 +156,7 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
             f"batch_index is a {type(batch_index).__name__}; expected an integer tensor (P,). "
             "Convert it with torch.as_tensor"
         )
+    _check_layout("batch_index", batch_index)
     _check_device("batch_index", batch_index, feature)
     if points.dim() != 2 or points.shape[1] != 2:
         raise ValueError(
@@ -177,6 +180,19 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
         )
 
 
+def _check_layout(name: str, tensor: Tensor) -> None:
+    if tensor.is_nested:
+        raise TypeError(
+            f"{name} is a nested tensor; expected an ordinary one. Of images with points of "
+            "different number pass points (P, 2), such as torch.cat(nested.unbind()), and batch_index"
+        )
+    if tensor.layout != torch.strided:
+        raise TypeError(
+            f"{name} has the layout {tensor.layout}; expected torch.strided. Convert it with "
+            ".to_dense()"
+        )
+
+
 def _check_device(name: str, tensor: Tensor, feature: Tensor) -> None:
     if tensor.device != feature.device:
         raise ValueError(
@@ -197,6 +213,7 @@ def _check_linear(weight: Tensor | None, bias: Tensor | None, features: Sequence
             continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor")
+        _check_layout(name, tensor)
         _check_device(name, tensor, first)
         if tensor.dtype != first.dtype:
             raise TypeError(

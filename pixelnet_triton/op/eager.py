@@ -49,9 +49,14 @@ def _forward(call: Prepared, s: Sampling, weight: Tensor | None, bias: Tensor | 
     return compute_forward(_executor(call, s, weight), s, head)
 
 
-def _keep(ctx: Any, *tensors: Tensor | None) -> None:
-    """Save for :func:`_kept`. Autograd refuses tensors of inference mode, which never change."""
-    ctx.apart = {i: t for i, t in enumerate(tensors) if t is not None and t.is_inference()}
+def _keep(ctx: Any, *tensors: Tensor | None, unread: Tensor | None = None) -> None:
+    """Save for :func:`_kept`. Autograd refuses tensors of inference mode, which never change.
+
+    Of `unread` the backward pass takes the shape alone, so a step of an optimizer may come first.
+    """
+    ctx.apart = {
+        i: t for i, t in enumerate(tensors) if t is not None and (t is unread or t.is_inference())
+    }
     if ctx.apart:
         tensors = tuple([None if i in ctx.apart else t for i, t in enumerate(tensors)])
     ctx.save_for_backward(*tensors)
@@ -117,8 +122,10 @@ class SparseHypercolumn(torch.autograd.Function):
         ctx.kept, ctx.call = s.kept, call
         mask = output if call.activation == "relu" else None
         # Points with a gradient have a history, by which a second derivative is told.
-        moving = ctx.needs_input_grad[0]
-        _keep(ctx, points if moving else rows, batch_index, weight, mask, *features)
+        moving, needs = ctx.needs_input_grad[0], ctx.needs_input_grad
+        unread = None if moving or any(needs[5:]) else weight
+        tensors = (points if moving else rows, batch_index, weight, mask)
+        _keep(ctx, *tensors, *features, unread=unread)
         return output
 
     @staticmethod

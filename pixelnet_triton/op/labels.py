@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..call import LayerAffine, Options, layer_geometry
 from ..call.check_options import check_names
-from ..call.checks import check_call, check_values
+from ..call.checks import check_call, check_maps, check_values
 from ..call.geometry import quotient
 from ..tools.values import values_at_hand
 
@@ -36,6 +36,7 @@ def labels_at(
     """(B, N, sum C_i) or (P, sum C_i) in the maps' dtype."""
     options = options.in_plain_numbers()
     check_names(options, None)
+    check_maps(features)
     # All but the dtype is checked of numbers that take no memory.
     stand_ins = [torch.empty((), device=f.device).float().expand(f.shape) for f in features]
     check_call(stand_ins, points, batch_index, None, None, options)

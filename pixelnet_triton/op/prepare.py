@@ -90,13 +90,14 @@ def prepare(
 ) -> Prepared:
     """Raise for what cannot be served; else how calls of this kind are computed."""
     tensors = (points, weight, bias, batch_index)
-    key = _signature(features, tensors, options)
-    if key is None and not torch.compiler.is_compiling():  # numbers that are not Python's?
-        options = options.in_plain_numbers()
-        key = _signature(features, tensors, options)
     try:
+        key = _signature(features, tensors, options)
+        if key is None and not torch.compiler.is_compiling():  # numbers that are not Python's?
+            options = options.in_plain_numbers()
+            key = _signature(features, tensors, options)
         known = None if key is None else _KNOWN.get(key)
-    except TypeError:  # some option is not hashable: the checks will name it
+    except (TypeError, RuntimeError):
+        # Some option is not hashable, or a tensor has no shape to tell: the checks will name it.
         key = known = None
     if known is None:
         known = _examined(features, points, batch_index, weight, bias, options, key is not None)
@@ -127,14 +128,14 @@ def _signature(
         if type(feature) not in _PLAIN:
             return None
         place = feature.is_cpu or feature.device  # making the latter takes longer
-        facts += (feature.shape, feature.stride(), feature.dtype, place)
+        facts += (feature.shape, feature.stride(), feature.dtype, feature.layout, place)
         wanted = wanted or feature.requires_grad
     for tensor in tensors:
         if tensor is None:
             facts.append(None)
         elif type(tensor) in _PLAIN:
             place = tensor.is_cpu or tensor.device
-            facts += (tensor.shape, tensor.dtype, place, tensor.requires_grad)
+            facts += (tensor.shape, tensor.dtype, tensor.layout, place, tensor.requires_grad)
         else:
             return None
     pair = strides is None and type(size) is tuple and len(size) == 2
