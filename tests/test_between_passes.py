@@ -150,7 +150,7 @@ def test_saved_maps_may_come_back_laid_out_otherwise(
 def test_the_optimizer_may_step_first_where_maps_are_fixed(
     plan: str, activation: str | None, count: int
 ) -> None:
-    """As with torch's own linear layer, whose weight is read for the gradient of its input alone."""
+    """As with torch's linear layer, whose weight only the gradient of its input reads."""
     *maps, weight = (leaf.detach() for leaf in leaves())
     bias = torch.randn(7, requires_grad=True)
     settings: dict[str, Any] = {"bias": bias, "activation": activation, "plan": plan}

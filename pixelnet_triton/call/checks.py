@@ -61,7 +61,7 @@ def check_call(
 
 
 def check_maps(features: Sequence[Tensor]) -> None:
-    """Raise unless `features` is a sequence of strided tensors: the least autocast needs to know."""
+    """Raise unless `features` is a sequence of strided tensors: what autocast has to know."""
     if isinstance(features, Tensor) or not isinstance(features, Sequence):
         if isinstance(features, Mapping):
             remedy = "Pass list(features.values()), in the order of the weight's columns"
@@ -183,8 +183,8 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
 def _check_layout(name: str, tensor: Tensor) -> None:
     if tensor.is_nested:
         raise TypeError(
-            f"{name} is a nested tensor; expected an ordinary one. Of images with points of "
-            "different number pass points (P, 2), such as torch.cat(nested.unbind()), and batch_index"
+            f"{name} is a nested tensor; expected an ordinary one. Where images have "
+            "different numbers of points, pass torch.cat(nested.unbind()) with a batch_index"
         )
     if tensor.layout != torch.strided:
         raise TypeError(

@@ -8,9 +8,11 @@ The parameters stay where they are, in the wrapped module: optimisers, checkpoin
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -29,6 +31,9 @@ class FusedLinear(nn.Module):
         activation: None, ``"relu"`` or ``"gelu"``, applied in the same call.
         options: strides, interpolation, align_corners, padding_mode, coordinates or plan of
             :func:`pixelnet_triton.sparse_hypercolumn`.
+
+    Forward hooks of `linear` are not called, since its input is never made: a warning says so.
+    Those of the `FusedLinear` itself are.
 
     Raises:
         TypeError, ValueError: `linear` is another module, or no pointwise linear map.
@@ -62,6 +67,13 @@ class FusedLinear(nn.Module):
     ) -> Tensor:
         """``(B, N, D)`` for points ``(B, N, 2)``; ``(P, D)`` for ``(P, 2)`` and `batch_index`."""
         weight, bias = linear_parameters(self.linear)
+        hooks = len(self.linear._forward_hooks) + len(self.linear._forward_pre_hooks)
+        if hooks > 0 and not torch.compiler.is_compiling():
+            warnings.warn(
+                f"linear has {hooks} forward hooks, which are not called: its input is never made. "
+                "Register them on the FusedLinear",
+                stacklevel=2,
+            )
         return sparse_hypercolumn(
             features,
             points,
@@ -98,7 +110,7 @@ def linear_parameters(module: nn.Module) -> tuple[Tensor, Tensor | None]:
             f"{type(module).__name__} has no shape yet; give its input channels, or call it once"
         )
     base = next(c for c in (nn.Conv1d, nn.Conv2d, nn.Linear) if isinstance(module, c))
-    if type(module).forward is not base.forward:
+    if type(module).forward is not base.forward or "forward" in vars(module):
         raise TypeError(
             f"linear is a {type(module).__name__}, whose forward is its own; only its weight and "
             "bias would be used. Merge it into a plain layer first"

@@ -106,6 +106,13 @@ class _Adapted(nn.Linear):
         return super().forward(x) + x.sum(-1, keepdim=True)
 
 
+def _replaced() -> nn.Module:
+    """As accelerate does it: a forward of the object alone."""
+    linear = nn.Linear(8, 6)
+    linear.forward = lambda x: 2 * x  # type: ignore[method-assign]
+    return linear
+
+
 BAD_LINEAR = [
     (nn.Conv2d(8, 6, 3), ValueError, r"Conv2d with kernel_size=\(3, 3\); .*needs kernel_size=1"),
     (nn.Conv1d(8, 6, 1, stride=2), ValueError, r"Conv1d with stride=\(2,\); .*needs stride=1"),
@@ -114,6 +121,7 @@ BAD_LINEAR = [
     (nn.Sequential(nn.Linear(8, 6)), TypeError, r"linear is a Sequential; expected nn.Linear"),
     (nn.LazyLinear(6), ValueError, r"LazyLinear has no shape yet"),
     (_Adapted(8, 6), TypeError, r"linear is a _Adapted, whose forward is its own"),
+    (_replaced(), TypeError, r"linear is a Linear, whose forward is its own"),
     (
         prune.identity(nn.Linear(8, 6), "weight"),
         ValueError,
@@ -131,9 +139,17 @@ def test_what_is_no_pointwise_layer_is_refused(
         FusedLinear(linear)
 
 
-def test_parametrisations_and_hooks_of_profilers_are_taken() -> None:
+def test_hooks_of_the_layer_are_warned_of() -> None:
+    linear = nn.Linear(sum(CHANNELS), 6)
+    layer, at = FusedLinear(linear), pixels()
+    expected = layer(maps(), at, SIZE)
+    linear.register_forward_hook(lambda *_: 0)
+    with pytest.warns(UserWarning, match="linear has 1 forward hooks, which are not called"):
+        assert torch.equal(layer(maps(), at, SIZE), expected)
+
+
+def test_parametrisations_are_taken() -> None:
     linear = nn.utils.parametrizations.weight_norm(nn.Linear(sum(CHANNELS), 6))
-    linear.register_forward_pre_hook(lambda *_: None)
     layer, at = FusedLinear(linear), pixels()
     before = layer(maps(), at, SIZE)
     with torch.no_grad():
