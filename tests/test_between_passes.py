@@ -166,6 +166,16 @@ def test_the_optimizer_may_step_first_where_maps_are_fixed(
         assert torch.equal(after, before)
 
 
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_weight_that_gradients_of_maps_read_may_not_change(plan: str) -> None:
+    first, second, weight = leaves()
+    value = sparse_hypercolumn([first, second], points(), SIZE, weight=weight, plan=plan)
+    with torch.no_grad():
+        weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.sum().backward()
+
+
 @pytest.mark.parametrize("plan", PLANS[1:])
 def test_second_derivatives_do_not_obey_autocast(plan: str) -> None:
     """Small calls by "auto" are plain operators, whose backward passes do in torch."""

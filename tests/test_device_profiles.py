@@ -106,9 +106,10 @@ def good() -> dict[str, Any]:
         json.dumps({**good(), "map_reads": -1}),
         json.dumps({**good(), "map_reads": "fast"}),
         json.dumps({**good(), "kind": "tpu"}),
+        json.dumps({**good(), "capability": "9.0"}),
         json.dumps({**good(), "operator_seconds": float("nan")}),
     ],
-    ids=["empty", "cut", "list", "fields", "negative", "words", "kind", "nan"],
+    ids=["empty", "cut", "list", "fields", "negative", "words", "kind", "capability", "nan"],
 )
 def test_a_corrupt_file_is_reported_and_ignored(text: str) -> None:
     path = profile_path(CPU)
@@ -247,8 +248,10 @@ def test_a_derived_profile_is_near_the_shipped_one() -> None:
 
 @pytest.mark.parametrize(("major", "expected"), [(8, False), (9, True), (10, True), (12, False)])
 def test_tiles_are_loaded_where_shared_memory_holds_them(major: int, expected: bool) -> None:
-    properties = SimpleNamespace(name="unknown", multi_processor_count=20, major=major)
-    assert derived_profile(properties).tensor_loads == expected
+    properties = SimpleNamespace(name="unknown", multi_processor_count=20, major=major, minor=3)
+    capability = derived_profile(properties).capability
+    assert capability == 10 * major + 3
+    assert CallShape((), 1, 1, 1, capability=capability).tensor_loads == expected
 
 
 def test_a_derived_profile_needs_little() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from pixelnet_triton import plan_hypercolumn
 from pixelnet_triton.explain import main
+from pixelnet_triton.planner.profiles import SHIPPED
 
 CALL = ["64@56x28", "256@14", "--points", "500", "--outputs", "64", "--images", "2"]
 
@@ -24,6 +29,16 @@ def test_for_a_gpu_it_names_kernels_and_tiles(capsys: pytest.CaptureFixture[str]
     assert "route: gpu: forward fused_linear" in text
     assert "kernel fused_linear: tile " in text
     assert "backward" not in text.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(("capability", "why"), [(90, "on Hopper"), (100, "enough outputs")])
+def test_the_tile_is_that_of_the_device(capability: int, why: str) -> None:
+    profile = replace(SHIPPED["H200"], capability=capability)
+    plan = plan_hypercolumn(
+        [(2, 64, 56, 56)], 2000, 256, plan="one_pass", dtype=torch.bfloat16, profile=profile
+    )
+    (note,) = [n for n in plan.estimate.notes if "fused_linear" in n]
+    assert why in note
 
 
 @pytest.mark.parametrize(

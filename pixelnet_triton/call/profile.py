@@ -27,8 +27,8 @@ class DeviceProfile:
         located_points: points/s whose corners are found.
         operator_seconds: seconds for each kernel or operator.
         threads: of the CPU, that the rates hold for; 0 for a GPU.
-        tensor_loads: the device loads tiles of a matrix by itself (NVIDIA's TMA, since Hopper)
-            into 200 KB of shared memory, which consumer GPUs have not.
+        capability: of an NVIDIA GPU, ten times the major version and the minor one: 80, 90, 100;
+            None for all else.
     """
 
     name: str
@@ -49,7 +49,7 @@ class DeviceProfile:
     located_points: float
     operator_seconds: float
     threads: int = 0
-    tensor_loads: bool = False
+    capability: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("cpu", "gpu"):

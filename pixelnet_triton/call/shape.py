@@ -58,7 +58,7 @@ class CallShape:
         torch_coordinates: points come as `grid_sample` takes them, on maps that cover the image.
         single: `grid_sample` in float32 finds the points as well as it should: exactly, as it does
             integers at some strides (grids.py), or they are its own, which say no more.
-        tensor_loads: as in :class:`DeviceProfile`, from where the cost model takes it.
+        capability: as in :class:`DeviceProfile`, from where the cost model takes it.
     """
 
     layers: tuple[LayerShape, ...]
@@ -74,7 +74,7 @@ class CallShape:
     may_keep: bool = True
     torch_coordinates: bool = False
     single: bool = True
-    tensor_loads: bool = False
+    capability: int | None = None
 
     @property
     def channels(self) -> int:
@@ -85,6 +85,12 @@ class CallShape:
     def operand_size(self) -> int:
         """Bytes of an element that products are made of."""
         return self.itemsize if self.half_products else max(4, self.itemsize)
+
+    @property
+    def tensor_loads(self) -> bool:
+        """Does the device load tiles of a matrix by itself (NVIDIA's TMA, since Hopper), into
+        shared memory that holds 200 KB? That of consumer GPUs does not."""
+        return self.capability is not None and self.capability // 10 in (9, 10, 11)
 
     def corners(self, layer: int) -> int:
         """Cells that one point reads of a layer."""

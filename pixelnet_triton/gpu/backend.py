@@ -91,8 +91,7 @@ class GpuBackend:
         gathered = [i for i, word in enumerate(plan.route.read) if word in routes.GATHERED]
         channels = [shape.layers[i].channels for i in gathered or range(len(shape.layers))]
         dtype, outputs = DTYPES[shape.itemsize], shape.out_features
-        capability = 90 if shape.tensor_loads else None
-        key = Key(dtype, shape.points, outputs, min(channels), capability)
+        key = Key(dtype, shape.points, outputs, min(channels), shape.capability)
         collected = key._replace(channels=outputs)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []

@@ -27,7 +27,7 @@ class CostModel:
     """
 
     def __init__(self, shape: CallShape, backend: Backend, profile: DeviceProfile) -> None:
-        self.shape = replace(shape, tensor_loads=profile.tensor_loads)
+        self.shape = replace(shape, capability=profile.capability)
         self.backend = backend
         self.profile = profile
         self.costs = profile.costs(shape.operand_size)

@@ -33,7 +33,7 @@ _H200 = DeviceProfile(
     sampled_values=1e15,  # this kind of work and the next take no time of their own on a GPU
     located_points=1e15,
     operator_seconds=4.1e-6,
-    tensor_loads=True,
+    capability=90,
 )
 
 SHIPPED = {
@@ -108,8 +108,14 @@ def derived_profile(properties: Any) -> DeviceProfile:
         scatters=0.11 * cache,
         collects=0.29 * cache,
         streams=0.75 * memory,
-        tensor_loads=getattr(properties, "major", 0) in (9, 10, 11) and torch.version.hip is None,
+        capability=_capability(properties),
     )
+
+
+def _capability(properties: Any) -> int | None:
+    """AMD's major and minor versions are another count."""
+    major, minor = getattr(properties, "major", None), getattr(properties, "minor", 0)
+    return None if major is None or torch.version.hip is not None else 10 * major + minor
 
 
 # Half-precision FLOPs of the matrix units of one multiprocessor, per clock, by compute capability.

@@ -55,6 +55,8 @@ def _check_words(profile: DeviceProfile) -> None:
     for name in ("name", "source"):
         if not isinstance(getattr(profile, name), str):
             raise ValueError(f"{name}={getattr(profile, name)!r}; expected text")
+    if profile.capability is not None and type(profile.capability) is not int:
+        raise ValueError(f"capability={profile.capability!r}; expected an integer, or null")
     least = 1 if profile.kind == "cpu" else 0
     if type(profile.threads) is not int or profile.threads < least:
         raise ValueError(f"threads={profile.threads!r}; expected an integer, at least {least}")

@@ -21,6 +21,27 @@ _BETWEEN = ("tests/test_between_passes.py",)
 
 FAULTS = (
     Fault(
+        "sparse-weights-like-known-ones",
+        _PREPARE,
+        "facts += (tensor.shape, tensor.dtype, tensor.layout, place",
+        "facts += (tensor.shape, tensor.dtype, place",
+        _INPUTS,
+    ),
+    Fault(
+        "weights-always-saved",
+        _EAGER,
+        "unread = None if moving or any(needs[5:]) else weight",
+        "unread = None",
+        _BETWEEN,
+    ),
+    Fault(
+        "weights-never-saved",
+        _EAGER,
+        "unread = None if moving or any(needs[5:]) else weight",
+        "unread = weight",
+        _BETWEEN,
+    ),
+    Fault(
         "repeated-maps-whatever-lies-between",
         "pixelnet_triton/op/shared.py",
         'if image is None or step is None or step.name() != "ExpandBackward0":',

@@ -56,13 +56,13 @@ def test_a_plan_has_a_route(
 
 def test_projected_layers_of_two_steps_have_several_ways() -> None:
     plan = Plan((GATHER, PROJECT), "two_step")
-    hopper = replace(SHAPE, tensor_loads=True, itemsize=2, out_features=16)
+    hopper = replace(SHAPE, capability=90, itemsize=2, out_features=16)
     assert _ways(hopper, plan) == [BAND, ROWS]
     assert _ways(hopper, replace(plan, mode="one_pass")) == [ROWS]
     assert _ways(replace(hopper, out_features=4095), plan) == [ROWS]
     assert _ways(replace(hopper, itemsize=4), plan) == [ROWS]
     assert _ways(replace(hopper, ragged=True), plan) == [BAND, ROWS]
-    assert _ways(replace(hopper, tensor_loads=False), plan) == [ROWS]
+    assert _ways(replace(hopper, capability=80), plan) == [ROWS]
     large = replace(hopper, layers=(LayerShape(4, 5, 6), LayerShape(6, 100, 100)))
     assert _ways(large, plan) == [ROWS]
 
@@ -89,7 +89,7 @@ def test_gradients_are_written_as_layers_are_read_or_as_cells_are_few() -> None:
 )
 def test_routes_that_no_kernel_takes_do_not_fit(read: tuple[str, str]) -> None:
     """Then a plan finds one by itself."""
-    shape = replace(SHAPE, tensor_loads=True, itemsize=2, out_features=16, training=False)
+    shape = replace(SHAPE, capability=90, itemsize=2, out_features=16, training=False)
     plan = Plan((GATHER, PROJECT), "two_step", Route("", "", read, ()))
     assert not BACKEND.fits(shape, plan, plan.route)
     assert choose(plan, shape, SHIPPED["H200"]).route != plan.route
