@@ -48,6 +48,8 @@ CASES: dict[str, tuple[tuple[int, int], list[tuple[int, int, int]], list[float] 
     "only-fine-map": ((17, 23), [(6, 17, 23)], None),
     "two-fine-maps": ((17, 23), [(6, 17, 23), (5, 17, 23), (4, 3, 4)], None),
     "finer-than-the-image": ((9, 12), [(6, 18, 24), (5, 9, 12)], None),
+    "smaller-than-the-image": ((17, 23), [(6, 15, 21), (5, 17, 20)], [1, 1]),
+    "odd-stride": ((21, 29), [(6, 7, 10)], [3]),
     "one-row": ((1, 50), [(6, 1, 25), (5, 1, 50)], None),
 }
 HIDDEN: dict[str, tuple[int, ...]] = {"fc-1": (), "fc-2": (24,), "fc-3": (24, 16)}
@@ -72,7 +74,7 @@ def path(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take the CPU's first layer, or the one for kernels, which works on a CPU too."""
     with monkeypatch.context() as patch:
         if name == "sampled":
-            patch.setattr(tiles, "first_layer", lambda *arguments: SampledLayer(*arguments[:-1]))
+            patch.setattr(tiles, "first_layer", lambda *arguments: SampledLayer(*arguments[:3]))
         yield
 
 
@@ -186,10 +188,45 @@ def test_keeps_within_the_budget(
     assert 0.3 * budget < used <= budget
 
 
+def test_one_view_takes_no_second_result(tmp_path: Path) -> None:
+    model, images = network("softmax", out_features=200), torch.rand(1, 3, 96, 96)
+    result = 200 * 96 * 96 * 4
+    peak = peak_bytes(lambda: model.predict(images, memory_budget=MiB), tmp_path)
+    assert result < peak < 1.5 * result
+
+
 def test_a_budget_too_small_is_refused() -> None:
     size, maps, head = build("vgg-odd", (24, 16))
     with pytest.raises(ValueError, match=r"memory_budget=200 bytes; .* at least \d+ for a single"):
         head_at_every_pixel(head, maps, size, memory_budget=200)
+
+
+def seen(pixels: int, cells: int, stride: float | None, cell: int) -> Tensor:
+    """Which pixels of an axis give a cell a weight other than 0."""
+    x = torch.arange(pixels, dtype=torch.float64)
+    t = (x + 0.5) / (pixels / cells if stride is None else stride) - 0.5
+    return (t.clamp(0, cells - 1) - cell).abs() < 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("case", ["vgg", "ratios", "finer-than-the-image", "odd-stride"])
+def test_numbers_that_are_not_finite_stay_with_the_pixels_that_see_them(
+    case: str, value: float
+) -> None:
+    size, maps, head = build(case, ())
+    strides = head.first.strides or [None] * len(maps)
+    bad = torch.zeros(size, dtype=torch.bool)
+    with torch.no_grad():
+        expected = head_at_every_pixel(head, maps, size, memory_budget=100_000)
+        for one, stride in zip(maps, strides, strict=True):
+            rows, columns = one.shape[2:]
+            one[0, :, rows // 2, columns // 2] = value
+            down = seen(size[0], rows, stride, rows // 2)
+            bad |= down[:, None] & seen(size[1], columns, stride, columns // 2)
+        actual = head_at_every_pixel(head, maps, size, memory_budget=100_000)
+    assert 0 < int(bad.sum()) < bad.numel() / 2
+    assert torch.equal(~actual.isfinite(), bad.expand_as(actual))
+    torch.testing.assert_close(actual[:, ~bad], expected[:, ~bad])
 
 
 def test_maps_of_several_images_are_refused() -> None:
@@ -290,6 +327,16 @@ def test_modes_come_back_after_an_error() -> None:
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scales_in_half_precision(dtype: torch.dtype) -> None:
+    model, images = network("softmax"), torch.rand(1, 3, 24, 31)
+    scales = (0.5, 1.0, 1.5)
+    expected = model.predict(images, scales=scales, flip=True)
+    actual = model.to(dtype).predict(images.to(dtype), scales=scales, flip=True)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.02)
+
+
 def test_no_images() -> None:
     assert network(out_features=4).predict(torch.rand(0, 3, 16, 20)).shape == (0, 4, 16, 20)
 
@@ -353,12 +400,14 @@ def test_progress_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"scales": 0.5}, r"scales=0\.5; expected a sequence"),
         ({"scales": ()}, r"scales=\(\); expected a sequence"),
+        ({"scales": None}, r"scales=None; expected a sequence"),
+        ({"scales": (1.0, "2")}, r"scales=\(1\.0, '2'\); expected positive"),
+        ({"memory_budget": "1"}, r"memory_budget='1'; expected a positive number of bytes"),
         ({"scales": (1.0, -1)}, r"scales=\(1\.0, -1\); expected positive"),
         ({"memory_budget": 0}, r"memory_budget=0; expected a positive number of bytes"),
         ({"images": torch.rand(3, 16, 16)}, r"images is \(3, 16, 16\); expected .*images\[None\]"),
         ({"scales": (0.1,)}, r"images is 2 x 2 pixels; conv3_3 has a stride of 4"),
     ],
-    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -51,6 +51,13 @@ class TestConfig:
         assert NetworkConfig.from_json(CONFIG.to_json()) == CONFIG
         assert NetworkConfig.from_dict(json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
 
+    def test_equal_ones_have_one_hash(self) -> None:
+        assert len({CONFIG, NetworkConfig.from_json(CONFIG.to_json())}) == 1
+
+    def test_keys_that_json_would_change_are_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"task has the key 0; expected strings"):
+            NetworkConfig("vgg16", task={"colours": [{0: "red"}]})
+
     def test_is_as_it_will_be_read(self) -> None:
         layers = ["conv1_2"]
         config = NetworkConfig("vgg16", {"layers": layers}, {"init": GaussianInit(last_bias=0.1)})
@@ -137,6 +144,28 @@ class TestRegistry:
             config = NetworkConfig("asks", options, {"out_features": 1})
             assert build(config, pretrained=False).config == build(config).config == config
         assert asked == [None, "imagenet", None, "mine"]
+
+    def test_loading_asks_a_maker_of_any_options_for_no_weights(
+        self, registry: dict[str, Any]
+    ) -> None:
+        seen = []
+
+        def maker(**options: Any) -> nn.Module:
+            seen.append(options)
+            return VGG16(("conv1_1",), width=1 / 16)
+
+        register_backbone("any", maker)
+        build(NetworkConfig("any", {"weights": "x"}, {"out_features": 2}), pretrained=False)
+        build(NetworkConfig("any", {"depth": 2}, {"out_features": 2}), pretrained=False)
+        assert seen == [{"weights": None}, {"depth": 2}]
+
+    @pytest.mark.parametrize("name", ["vgg16:bn", "efficientnet-lite0:0", "any:0"])
+    def test_a_name_behind_a_maker_that_takes_none(
+        self, registry: dict[str, Any], name: str
+    ) -> None:
+        register_backbone("any", lambda **options: VGG16(**options))
+        with pytest.raises(ValueError, match=rf"'{name}'; '.*' takes no name behind it"):
+            build(NetworkConfig(name, {}, {"out_features": 2}))
 
     def test_a_backbone_without_channels(self, registry: dict[str, Any]) -> None:
         register_backbone("silent", nn.Identity)
@@ -226,6 +255,21 @@ class TestTransformers:
         same_outputs(loaded, model, (56, 84))
         assert loaded.config == model.config
 
+    def test_options_go_beside_a_configuration(self) -> None:
+        pytest.importorskip("transformers")
+        config = {
+            "model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "image_size": 56, "patch_size": 14,
+            "out_features": ["stage3"], "out_indices": [3],
+        }  # fmt: skip
+        options = {"config": config, "weights": None, "out_features": ["stage1", "stage2"]}
+        model = build(NetworkConfig("transformers:any", options, {"out_features": 2}))
+        assert model.head.in_channels == (16, 16)
+        assert build(model.config, pretrained=False).head.in_channels == (16, 16)
+        del config["model_type"]
+        with pytest.raises(ValueError, match=r"config has the keys \['hidden_size', .*model_type"):
+            build(NetworkConfig("transformers:any", options, {"out_features": 2}))
+
 
 class TestFiles:
     @pytest.fixture
@@ -261,6 +305,50 @@ class TestFiles:
         (tmp_path / "plain").write_bytes(b"")
         model.save(tmp_path / "a.safetensors")
         assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_dtypes_are_those_of_the_file(
+        self, model: PixelNet, dtype: torch.dtype, tmp_path: Path
+    ) -> None:
+        model.to(dtype).eval().save(tmp_path / "model.safetensors")
+        loaded = PixelNet.load(tmp_path / "model.safetensors")
+        for name, tensor in model.state_dict().items():
+            assert loaded.state_dict()[name].dtype == tensor.dtype, name
+            assert torch.equal(loaded.state_dict()[name], tensor), name
+        images = torch.rand(1, 3, 33, 47, dtype=dtype)
+        torch.testing.assert_close(loaded.predict(images), model.predict(images))
+
+    def test_output_is_that_of_the_model(self, model: PixelNet, tmp_path: Path) -> None:
+        """It may have been set since the model was built."""
+        model.output = None
+        model.save(tmp_path / "model.safetensors")
+        loaded = PixelNet.load(tmp_path / "model.safetensors")
+        assert loaded.output is None
+        assert loaded.config == dataclasses.replace(CONFIG, output=None)
+
+    def test_compiled_parts_are_saved_under_their_own_names(
+        self, model: PixelNet, tmp_path: Path
+    ) -> None:
+        expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.backbone = torch.compile(model.backbone, backend="eager")  # type: ignore[assignment]
+        assert set(model.state_dict()) != set(expected)
+        model.save(tmp_path / "model.safetensors")
+        written = pytest.importorskip("safetensors.torch").load_file(tmp_path / "model.safetensors")
+        loaded = PixelNet.load(tmp_path / "model.safetensors").state_dict()
+        assert set(written) == set(loaded) == set(expected)
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+    def test_weights_in_pieces_are_refused(self, model: PixelNet, tmp_path: Path) -> None:
+        class Piece(Tensor):
+            def full_tensor(self) -> Tensor:
+                raise AssertionError("asked of one process alone, it would wait for the others")
+
+        model.head.first.weight = nn.Parameter(
+            model.head.first.weight.detach().as_subclass(Piece)  # type: ignore[arg-type]
+        )
+        with pytest.raises(ValueError, match=r"head.first.weight spread over .*full_state_dict"):
+            model.save(tmp_path / "model.safetensors")
+        assert list(tmp_path.iterdir()) == []
 
     def test_others_read_the_weights(self, model: PixelNet, tmp_path: Path) -> None:
         load_file = pytest.importorskip("safetensors.torch").load_file

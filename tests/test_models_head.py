@@ -212,11 +212,15 @@ def test_plan_reaches_the_first_layer(maps: list[Tensor], points: Tensor) -> Non
         ({"hidden_features": (4.5,)}, r"hidden_features=\(4\.5,\); expected integers"),
         ({"out_features": 0}, r"out_features=\(0,\); expected integers of at least 1"),
         ({"dropout": 1.5}, r"dropout=1\.5; expected a probability"),
+        ({"dropout": "0.5"}, r"dropout='0\.5'; expected a probability"),
         ({"init": "xavier"}, r"init='xavier' is unknown; use one of \('gaussian'"),
+        ({"in_channels": 3}, r"in_channels=3; expected a list or tuple of integers"),
+        ({"hidden_features": 4}, r"hidden_features=4; expected a list or tuple of integers"),
+        ({"strides": [1, 2]}, r"strides=\[1, 2\]; expected one for each of the 1 maps"),
     ],
     ids=str,
 )
 def test_bad_options(change: dict[str, Any], message: str) -> None:
     options = {"in_channels": [3], "hidden_features": (4,), "out_features": 2} | change
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         PixelMLP(**options)

@@ -85,6 +85,28 @@ class TestNormalization:
             images = torch.rand(1, 3, 4, 4, dtype=dtype)
             assert ImageNormalization.torchvision()(images).dtype == dtype
 
+    def test_bad_images_are_named(self) -> None:
+        module = ImageNormalization.torchvision()
+        with pytest.raises(TypeError, match=r"images is torch.uint8; .*\.float\(\) / 255"):
+            module(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+        for channels in (1, 4):
+            with pytest.raises(ValueError, match=rf"\(1, {channels}, 4, 4\); expected \(B, 3, H"):
+                module(torch.zeros(1, channels, 4, 4))
+
+    def test_the_constants_come_along_from_the_meta_device(self) -> None:
+        with torch.device("meta"):
+            module = nn.Sequential(ImageNormalization.caffe())
+        images = torch.rand(1, 3, 4, 4)
+        expected = ImageNormalization.caffe()(images)
+        module.to_empty(device="cpu")
+        assert torch.equal(module(images), expected)
+        torch.testing.assert_close(module.double()(images.double()).float(), expected)
+
+    def test_half_precision_does_not_round_the_constants(self) -> None:
+        images = torch.rand(1, 3, 4, 4).bfloat16()
+        expected = ImageNormalization.torchvision()(images.float()).bfloat16()
+        assert torch.equal(ImageNormalization.torchvision().bfloat16()(images), expected)
+
 
 class TestOtherChannels:
     def weights(self) -> dict[str, Tensor]:

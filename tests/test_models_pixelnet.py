@@ -252,6 +252,20 @@ def test_strides_of_another_length_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 8, 8), r"images is \(3, 8, 8\); expected .*images\[None\]"),
+        (None, r"images is NoneType; expected one tensor \(B, C, H, W\)"),
+    ],
+    ids=["one-image", "none"],
+)
+def test_what_is_no_batch_of_images(images: Any, message: str) -> None:
+    model = PixelNet(Maps(FORMS["list"]), PixelMLP([4, 6], (), out_features=2))
+    with pytest.raises(ValueError, match=message):
+        model(images, torch.rand(1, 5, 2))
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"output": "probability"}, ValueError, "output='probability' is unknown.*'softmax'"),

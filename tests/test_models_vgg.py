@@ -209,6 +209,29 @@ def test_the_other_variant_is_refused(batch_norm: bool, weights: dict[str, Tenso
         VGG16(width=WIDTH, batch_norm=not batch_norm).load_torchvision(weights)
 
 
+def _written(path: Path, content: Any) -> Path:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pth", b"hello", r"a\.pth cannot be read: .*; expected a state dict"),
+        ("a.safetensors", b"hello", r"a\.safetensors cannot be read: SafetensorError: .*expected"),
+        ("a.pth", nn.Linear(1, 1), r"a\.pth cannot be read: it holds more than tensors and plain"),
+        ("a.pth", [1, 2], r"a\.pth holds a list; expected a state dict"),
+        ("a.pth", {"epoch": 3, "state_dict": {}}, r"holds \['epoch', 'state_dict'\], which are no"),
+    ],
+)
+def test_other_files_are_named(name: str, content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        VGG16(("conv1_1",)).load_torchvision(_written(tmp_path / name, content))
+
+
 def test_deeper_weights_are_not_needed(small_weights: dict[str, Tensor]) -> None:
     few = {name: t for name, t in small_weights.items() if name.split(".")[1] in ("0", "2")}
     few = {name: t for name, t in few.items() if name.startswith("features")}

@@ -55,7 +55,12 @@ class Backend(Protocol):
         """What computes calls of that kind; it is remembered with all that it holds."""
 
     def dense(
-        self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+        self,
+        features: Sequence[Tensor],
+        head: Linear,
+        geometry: Geometry,
+        image_size: tuple[int, int],
+        memory: int,
     ) -> DenseLayer | None:
         """A way of its own to compute the first layer at every pixel of one image, or None.
 

@@ -80,9 +80,14 @@ class CpuBackend:
         return Steps(plan, plan.route)
 
     def dense(
-        self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+        self,
+        features: Sequence[Tensor],
+        head: Linear,
+        geometry: Geometry,
+        image_size: tuple[int, int],
+        memory: int,
     ) -> DenseLayer:
-        return dense.DenseLayer(features, head, geometry, memory)
+        return dense.DenseLayer(features, head, geometry, image_size, memory)
 
 
 BACKEND = CpuBackend()

@@ -33,28 +33,33 @@ __all__ = ["DenseLayer"]
 class _Span:
     """Cells first ... first + count - 1 under some pixels of an axis, and where these fall.
 
-    low (n,): the lower of each pixel's two cells, counted from `first`; upper (n,) float64: the
-    weight of the upper one.
+    low, high (n,): each pixel's two cells, counted from `first`, and one cell twice where the other
+    has no weight; upper (n,) float64: the weight of `high`.
     """
 
     first: int
     count: int
     low: Tensor
+    high: Tensor
     upper: Tensor
 
     @property
     def cells(self) -> slice:
         return slice(self.first, self.first + self.count)
 
-    @property
-    def high(self) -> Tensor:
-        return (self.low + 1).clamp_max(self.count - 1)
-
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """A (n, count): two non-zeros a row."""
         matrix = torch.zeros(len(self.low), self.count, dtype=torch.float64, device="cpu")
         matrix.scatter_(1, self.low[:, None], 1 - self.upper[:, None])
         return matrix.scatter_add_(1, self.high[:, None], self.upper[:, None]).to(dtype)
+
+    def rows_of(self, cells: Tensor, out: Tensor) -> None:
+        """A Q (n, columns) of cells Q (count, columns), with numbers that are not finite kept to
+        the pixels that see them: a product would multiply them by 0 for all others."""
+        torch.mm(self.matrix(cells.dtype), cells, out=out)
+        if not math.isfinite(cells.sum().item()):
+            upper = self.upper.to(cells.dtype)[:, None]
+            torch.add((1 - upper) * cells[self.low], upper * cells[self.high], out=out)
 
 
 def _span(scale: float, offset: float, cells: int, pixels: slice) -> _Span:
@@ -63,7 +68,9 @@ def _span(scale: float, offset: float, cells: int, pixels: slice) -> _Span:
     x = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device="cpu")
     low, upper = place(x.mul_(a).add_(b).div_(c), 0, cells - 1, max(cells - 2, 0))
     first, last = int(low[0]), min(int(low[-1]) + 1, cells - 1)
-    return _Span(first, last - first + 1, (low - first).long(), upper)
+    low = (low - first).long()
+    high = torch.where(upper == 0, low, low + 1)
+    return _Span(first, last - first + 1, torch.where(upper == 1, high, low), high, upper)
 
 
 def _most_cells(scale: float, cells: int, pixels: int) -> int:
@@ -76,7 +83,8 @@ class DenseLayer:
 
     Args:
         features: maps (1, C_i, H_i, W_i). head: the first layer, with a bias.
-        geometry: where pixels fall on each map. memory: bytes that may be kept from tile to tile.
+        geometry: where pixels fall on each map. image_size: (H, W), of all pixels.
+        memory: bytes that may be kept from tile to tile.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class DenseLayer:
         features: Sequence[Tensor],
         head: Linear,
         geometry: Geometry,
+        image_size: tuple[int, int],
         memory: int,
     ) -> None:
         assert head.bias is not None
@@ -94,8 +103,12 @@ class DenseLayer:
         self.geometry = geometry
         nowhere = features[0].new_empty((0, 2))
         self.columns = Sampling(features, nowhere, None, geometry).columns
-        # Does pixel (x, y) lie on the centre of cell (x, y)?
-        direct = [affine == (1.0, 0.0, 1.0, 0.0) for affine in geometry.affine]
+        # Does pixel (x, y) lie on the centre of cell (x, y), and is there one for each of them?
+        height, width = image_size
+        direct = [
+            affine == (1.0, 0.0, 1.0, 0.0) and f.shape[2] >= height and f.shape[3] >= width
+            for f, affine in zip(features, geometry.affine, strict=True)
+        ]
         self.direct = [i for i, is_direct in enumerate(direct) if is_direct]
         self.interpolated = [i for i, is_direct in enumerate(direct) if not is_direct]
         self.tables: dict[int, Tensor] = {}
@@ -177,7 +190,7 @@ class DenseLayer:
             else:
                 q = self._project(layer, self.features[layer][0, :, y.cells, x.cells])
             r = table[start : start + size].view(height, -1)  # (rows, count_x * D)
-            torch.mm(y.matrix(self.dtype), q.reshape(y.count, -1), out=r)
+            y.rows_of(q.reshape(y.count, -1), r)
             first = start + x.count * torch.arange(height, device="cpu")[:, None]
             index[..., 2 * n], index[..., 2 * n + 1] = first + x.low, first + x.high
             weight[..., 2 * n], weight[..., 2 * n + 1] = 1 - x.upper, x.upper

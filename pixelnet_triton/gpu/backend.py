@@ -107,7 +107,12 @@ class GpuBackend:
         return Launches(plan.route, load())
 
     def dense(
-        self, features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+        self,
+        features: Sequence[Tensor],
+        head: Linear,
+        geometry: Geometry,
+        image_size: tuple[int, int],
+        memory: int,
     ) -> None:
         """None: tiles of pixels are calls like others."""
 

@@ -21,13 +21,17 @@ __all__ = ["SampledLayer", "first_layer"]
 
 
 def first_layer(
-    features: Sequence[Tensor], head: Linear, geometry: Geometry, memory: int
+    features: Sequence[Tensor],
+    head: Linear,
+    geometry: Geometry,
+    image_size: tuple[int, int],
+    memory: int,
 ) -> DenseLayer:
     """The first layer for the features' device: maps (1, C_i, H_i, W_i), head with a bias.
 
     `memory`: bytes that may be kept from tile to tile.
     """
-    dense = backend_for(features[0].device).dense(features, head, geometry, memory)
+    dense = backend_for(features[0].device).dense(features, head, geometry, image_size, memory)
     return SampledLayer(features, head, geometry) if dense is None else dense
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUTS", "predict"]
 
-# What raw scores (B, K, H, W) stand for; each keeps that shape.
+# What raw scores (B, K, ...) stand for; each keeps that shape.
 OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda scores: torch.softmax(scores, dim=1),
     "sigmoid": torch.sigmoid,
@@ -57,8 +57,9 @@ def predict(
         flip: whether to average with the mirror image's output, mirrored back. The x component of a
             mirrored normal also changes its sign, so ``output="normals"`` must be set for normals
             (raw scores are mirrored as they are).
-        memory_budget: bytes that the head may allocate at once. The weights, the result, and
-            the maps of one image, which the backbone makes as a whole, are not part of it. On a
+        memory_budget: bytes that the head may allocate at once. Not part of it are the weights, the
+            result, the maps of one image, which the backbone makes as a whole, and, where several
+            scales or mirror images are averaged, the output of one of them beside two copies. On a
             CPU, VGG's maps of 224 x 224 pixels and 256 hidden features take as long with 16 MiB
             as with any more, twice as long with 4 MiB.
         progress: whether to show a bar (needs tqdm).
@@ -95,11 +96,15 @@ def predict(
     with evaluation_mode(model), progress_bar(pixels, progress, unit="px", unit_scale=True) as done:
         for b in range(images.shape[0]):
             image, total = images[b : b + 1], out[b : b + 1]
+            if sizes == [size] and not flip:
+                _output(model, image, memory_budget, done, total)
+                continue
             for view_size in sizes:
                 for mirrored in (False, True)[: 2 if flip else 1]:
                     view = _view(image, view_size, mirrored)
                     output = _unmirror(_output(model, view, memory_budget, done), model, mirrored)
                     total += _resized(output, size)
+                    del output
             total /= views
             if model.output == "normals":
                 total.copy_(OUTPUTS["normals"](total))
@@ -107,17 +112,22 @@ def predict(
 
 
 def _output(
-    model: PixelNet, image: Tensor, memory_budget: int, done: Callable[[int], object]
+    model: PixelNet,
+    image: Tensor,
+    memory_budget: int,
+    done: Callable[[int], object],
+    out: Tensor | None = None,
 ) -> Tensor:
-    """The model's output (1, K, H, W) on one image as it is."""
-    scores = head_at_every_pixel(
+    """The model's output (1, K, H, W) on one image as it is, in `out` if there is one."""
+    return head_at_every_pixel(
         model.head,
         model.features(image),
         (image.shape[2], image.shape[3]),
         memory_budget=memory_budget,
+        output=None if model.output is None else OUTPUTS[model.output],
+        out=None if out is None else out[0],
         done=done,
     )[None]
-    return scores if model.output is None else OUTPUTS[model.output](scores)
 
 
 def _view(image: Tensor, size: tuple[int, int], mirrored: bool) -> Tensor:
@@ -137,7 +147,9 @@ def _unmirror(output: Tensor, model: PixelNet, mirrored: bool) -> Tensor:
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     if images.shape[2:] == size:
         return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
+    # In half precision it is less exact, and on a CPU not there.
+    exact = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+    return F.interpolate(exact, size, mode="bilinear", antialias=True).to(images.dtype)
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -146,9 +158,9 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 def _check(images: Tensor, scales: Sequence[float], memory_budget: int) -> None:
     check_images(images)
-    if isinstance(scales, (int, float)) or len(scales) == 0:
+    if not isinstance(scales, Sequence) or isinstance(scales, str) or len(scales) == 0:
         raise ValueError(f"scales={scales!r}; expected a sequence of factors, such as (0.5, 1.0)")
-    if not all(scale > 0 and math.isfinite(scale) for scale in scales):
+    if not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in scales):
         raise ValueError(f"scales={tuple(scales)}; expected positive, finite factors")
-    if memory_budget <= 0:
-        raise ValueError(f"memory_budget={memory_budget}; expected a positive number of bytes")
+    if not isinstance(memory_budget, int) or memory_budget <= 0:
+        raise ValueError(f"memory_budget={memory_budget!r}; expected a positive number of bytes")

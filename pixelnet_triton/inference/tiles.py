@@ -36,6 +36,8 @@ def head_at_every_pixel(
     image_size: tuple[int, int],
     *,
     memory_budget: int,
+    output: Callable[[Tensor], Tensor] | None = None,
+    out: Tensor | None = None,
     done: Callable[[int], object] = lambda pixels: None,
 ) -> Tensor:
     """Raw scores at all pixels, as ``head(features, points, image_size)`` gives them.
@@ -45,10 +47,12 @@ def head_at_every_pixel(
         features: one image's maps ``(1, C_i, H_i, W_i)``.
         image_size: ``(H, W)`` of the image in pixels.
         memory_budget: bytes for everything allocated here but the result.
+        output: what scores (pixels, K) become, tile by tile; None leaves them.
+        out: where the result is written.
         done: called with the number of pixels after each tile.
 
     Returns:
-        ``(K, H, W)``, float32 (float64 for float64 features).
+        `out`, or ``(K, H, W)``, float32 (float64 for float64 features).
 
     Raises:
         ValueError: maps of several images, or a budget that does not suffice for one pixel.
@@ -75,12 +79,16 @@ def head_at_every_pixel(
         [(f.shape[2], f.shape[3]) for f in features], image_size, strides=head.first.strides
     )
     linear = Linear(weight, bias, head.first.activation)
-    layer = first_layer(features, linear, geometry, int(KEPT_SHARE * memory_budget))
+    kept = int(KEPT_SHARE * memory_budget)
+    layer = first_layer(features, linear, geometry, image_size, kept)
     shape = _tile_shape(layer, head, image_size, dtype, features[0].device, memory_budget)
-    out_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-    out = torch.empty((head.out_features, *image_size), dtype=out_dtype, device=features[0].device)
+    if out is None:
+        out_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        out = features[0].new_empty((head.out_features, *image_size), dtype=out_dtype)
     for rows, columns in _tiles(image_size, shape):
         scores = _through(head.rest, layer(rows, columns))  # (pixels, K)
+        if output is not None:
+            scores = output(scores.to(out.dtype))
         target = out[:, rows, columns]
         target.copy_(scores.t().view(target.shape))
         done(len(scores))

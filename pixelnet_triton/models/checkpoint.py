@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,10 @@ from torch import Tensor
 from .weights import check_fits
 
 if TYPE_CHECKING:
+    from .config import NetworkConfig
     from .pixelnet import PixelNet
 
-__all__ = ["KEY", "VERSION", "load", "read_lightning", "save"]
+__all__ = ["KEY", "VERSION", "described", "load", "read_lightning", "save"]
 
 #: Where the configuration lies: in a header of safetensors as JSON, in Lightning's as a dict.
 KEY = "pixelnet_triton"
@@ -26,7 +29,8 @@ VERSION = 1
 
 def save(model: PixelNet, path: str | os.PathLike[str]) -> None:
     """:meth:`PixelNet.save`, which says what it does."""
-    if model.config is None:
+    config = described(model)
+    if config is None:
         raise ValueError(
             "the model has no config, without which its file could not be loaded. Build it from a "
             "NetworkConfig (pixelnet_triton.models.build), or say what it is made of with "
@@ -35,16 +39,43 @@ def save(model: PixelNet, path: str | os.PathLike[str]) -> None:
         )
     # A copy each: channels_last and tied weights are not for safetensors.
     tensors = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in model.state_dict().items()
+        name: _whole(name, tensor).to("cpu", copy=True).contiguous()
+        for name, tensor in _plain_names(model.state_dict()).items()
     }
-    header = {"version": VERSION, "network": model.config.to_dict()}
+    header = {"version": VERSION, "network": config.to_dict()}
     path = Path(path)
     unfinished = path.with_name(path.name + ".part")
     metadata = {"format": "pt", KEY: json.dumps(header)}
     # As bytes, not by `save_file`, which leaves a file that nobody but its owner may read.
     unfinished.write_bytes(_safetensors().save(tensors, metadata))
     unfinished.replace(path)
+
+
+def described(model: PixelNet) -> NetworkConfig | None:
+    """The model's configuration, with output and layout as they were set since it was built."""
+    if model.config is None:
+        return None
+    return dataclasses.replace(model.config, output=model.output, layout=model.layout)
+
+
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what compiled and checkpointed parts of a model add to names."""
+    wrappers = ("_orig_mod", "_checkpoint_wrapped_module")
+    return {
+        ".".join(part for part in name.split(".") if part not in wrappers): tensor
+        for name, tensor in state.items()
+    }
+
+
+def _whole(name: str, tensor: Tensor) -> Tensor:
+    if hasattr(tensor, "full_tensor"):
+        raise ValueError(
+            f"model has {name} spread over several processes (a DTensor); expected whole weights. "
+            "Take get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) of "
+            "torch.distributed.checkpoint.state_dict, load it into a model that is not sharded, "
+            "and save that"
+        )
+    return tensor.detach()
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str) -> PixelNet:
@@ -69,7 +100,10 @@ def load(path: str | os.PathLike[str], device: torch.device | str) -> PixelNet:
             "as it was built for training, and load the weights with load_state_dict"
         )
     model = build(NetworkConfig.from_dict(header["network"]), pretrained=False)
+    tensors = _plain_names(tensors)
     check_fits(tensors, model.state_dict(), f"the network that {path} describes")
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        tensor.data = tensor.data.to(tensors[name].dtype)
     model.load_state_dict(tensors)
     return model.to(device).eval()
 

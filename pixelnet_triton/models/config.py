@@ -62,8 +62,12 @@ class NetworkConfig:
                     f"{one.name} is not JSON: {error}; expected numbers, strings, bools, "
                     "None, lists, and dicts of these"
                 ) from error
+            _check_keys(one.name, value)
             # As it will be read again: tuples are lists, and nothing is shared with the caller.
             object.__setattr__(self, one.name, plain)
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as plain values."""
@@ -97,6 +101,18 @@ class NetworkConfig:
         if not isinstance(fields, dict):
             raise ValueError(f"the text is a JSON {type(fields).__name__}; expected an object")
         return NetworkConfig.from_dict(fields)
+
+
+def _check_keys(name: str, value: Any) -> None:
+    """Raise unless all keys are strings, which JSON would make of others."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{name} has the key {key!r}; expected strings, as JSON has them")
+            _check_keys(name, inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(name, inner)
 
 
 def _as_json(value: Any) -> Any:

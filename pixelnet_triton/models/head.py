@@ -69,7 +69,8 @@ class PixelMLP(nn.Module):
         plan: as in :func:`pixelnet_triton.sparse_hypercolumn`.
 
     Raises:
-        ValueError: widths below 1, a dropout out of range, an unknown init.
+        TypeError, ValueError: widths that are no integers of at least 1, a dropout out of range, an
+            unknown init, another number of strides than of maps.
 
     Example:
         >>> import torch
@@ -93,7 +94,7 @@ class PixelMLP(nn.Module):
         plan: str | Plan = "auto",
     ) -> None:
         super().__init__()
-        _check_options(in_channels, hidden_features, out_features, dropout, init)
+        _check_options(in_channels, hidden_features, out_features, dropout, init, strides)
         widths = (*hidden_features, out_features)
         self.in_channels = tuple(in_channels)
         self.hidden_features = tuple(hidden_features)
@@ -206,16 +207,24 @@ def _check_options(
     out_features: int,
     dropout: float,
     init: str | GaussianInit,
+    strides: Sequence[Stride] | None,
 ) -> None:
+    for name, listed in (("in_channels", in_channels), ("hidden_features", hidden_features)):
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise TypeError(f"{name}={listed!r}; expected a list or tuple of integers")
     if len(in_channels) == 0:
         raise ValueError("in_channels is empty; expected the channels of at least one map")
+    if strides is not None and len(strides) != len(in_channels):
+        raise ValueError(
+            f"strides={strides!r}; expected one for each of the {len(in_channels)} maps"
+        )
     widths = (("in_channels", in_channels), ("hidden_features", hidden_features))
     for name, numbers in (*widths, ("out_features", (out_features,))):
         if any(not isinstance(n, int) or n < 1 for n in numbers):
             raise ValueError(f"{name}={numbers!r}; expected integers of at least 1")
-    if not 0 <= dropout < 1:
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r}; expected a probability in [0, 1)")
-    if not isinstance(init, GaussianInit) and init not in _INITS:
+    if not isinstance(init, GaussianInit) and (not isinstance(init, str) or init not in _INITS):
         raise ValueError(
             f"init={init!r} is unknown; use one of {tuple(_INITS)} or a GaussianInit(...)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +66,10 @@ class ImageNormalization(nn.Module):
         super().__init__()
         if len(mean) != len(std):
             raise ValueError(f"mean={mean!r} and std={std!r}; expected one number each a channel")
+        self._numbers = {"mean": tuple(mean), "std": tuple(std)}
         # Constants of the weights, not weights: they do not belong in checkpoints.
-        for name, numbers in (("mean", mean), ("std", std)):
-            constant = torch.tensor(numbers, dtype=torch.float32)[:, None, None]
-            self.register_buffer(name, constant, persistent=False)
+        for name in self._numbers:
+            self.register_buffer(name, self._constant(name), persistent=False)
         self.scale = scale
         self.bgr = bgr
         self._warned = False
@@ -88,11 +89,41 @@ class ImageNormalization(nn.Module):
         """For the weights of EfficientNet-lite."""
         return cls((127.0, 127.0, 127.0), (128.0, 128.0, 128.0), scale=255.0)
 
+    def _constant(self, name: str, device: torch.device | None = None) -> Tensor:
+        """(C, 1, 1), in float32 whatever the module's dtype."""
+        return torch.tensor(self._numbers[name], dtype=torch.float32, device=device)[:, None, None]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ImageNormalization:
+        """To another device the numbers go anew: from the meta device nothing comes along, nor is
+        it in checkpoints, and half precision would round them."""
+        super()._apply(fn, recurse)
+        for name in self._numbers:
+            setattr(self, name, self._constant(name, self.get_buffer(name).device))
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)``, RGB in [0, 1], to the same shape and dtype, normalised."""
+        """``(B, C, H, W)``, RGB in [0, 1], to the same shape and dtype, normalised.
+
+        Raises:
+            TypeError, ValueError: images of integers, or of another number of channels.
+        """
+        self._check(images)
         self._look_at(images)
         images = images.flip(1) if self.bgr else images
         return ((images * self.scale - self.mean) / self.std).to(images.dtype)
+
+    def _check(self, images: Tensor) -> None:
+        if not images.is_floating_point():
+            raise TypeError(
+                f"images is {images.dtype}; expected floating RGB in [0, 1]. Convert bytes with "
+                ".float() / 255"
+            )
+        channels = len(self._numbers["mean"])
+        if images.dim() != 4 or images.shape[1] != channels:
+            raise ValueError(
+                f"images has shape {tuple(images.shape)}; expected (B, {channels}, H, W), the "
+                "channels that mean and std are of"
+            )
 
     def _look_at(self, images: Tensor) -> None:
         """Warn, once, of images that are not in [0, 1]."""

@@ -89,7 +89,8 @@ class PixelNet(nn.Module):
         self.config = config
         strides = backbone_strides(backbone)
         # Strides concluded from a patch size are compared with the maps once there are any.
-        self._patches = None if hasattr(backbone, "strides") else strides
+        concluded = getattr(backbone, "strides_concluded", not hasattr(backbone, "strides"))
+        self._patches = strides if concluded else None
         if head.first.strides is None:
             head.first.strides = strides
         elif self._patches is not None:
@@ -118,7 +119,8 @@ class PixelNet(nn.Module):
         Raises:
             ValueError: a list of several sizes, and neither backbone nor head has strides.
         """
-        if isinstance(images, Tensor):
+        if isinstance(images, Tensor) or not isinstance(images, Sequence):
+            check_images(images)
             size = (images.shape[2], images.shape[3])
             return self.head(self.features(images), points, size, batch_index)
         canvas, sizes = padded(images)
@@ -175,14 +177,16 @@ class PixelNet(nn.Module):
         A frozen backbone's weights are in it too. The file is replaced as a whole.
 
         Raises:
-            ValueError: the model has no `config`.
+            ValueError: the model has no `config`, or its weights are spread over processes.
             ModuleNotFoundError: safetensors is not installed.
         """
         save(self, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> PixelNet:
-        """The network of a file, in evaluation mode; nothing is downloaded.
+        """The network of a file, in evaluation mode and the dtypes it was saved in.
+
+        Nothing is downloaded.
 
         Args:
             path: a file of :meth:`save`, or a checkpoint of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..call import Stride
 from ..tools.modes import evaluation_mode
 from .backbones import feature_maps
 
 __all__ = ["Probe", "probe"]
 
-SIZES = (128, 192)  # pixels; their difference tells strides up to 64
+SIDE = 128  # pixels
+# By how much larger images differ: a multiple of 64, which some networks ask for, and of most
+# strides there are, of 3.5, 7, 14 and 28 too.
+MORE = 1344
 
 
 @dataclass
@@ -22,7 +28,7 @@ class Probe:
     """What :func:`probe` finds: C_i and stride of each map, and parameters no map depends on."""
 
     channels: tuple[int, ...]
-    strides: tuple[float, ...]
+    strides: tuple[Stride, ...]
     unused: list[nn.Parameter]
 
 
@@ -41,7 +47,7 @@ class _Calls:
 def probe(
     network: nn.Module, layers: Sequence[str], layout: str, normalization: nn.Module | None
 ) -> Probe:
-    """Run a network in evaluation mode on black images of two sizes, and look at its layers.
+    """Run a network in evaluation mode on black images, a small, a tall and a wide one.
 
     A stride is the difference of the images' sizes over that of the maps', so that it is right
     also for maps that have a cell more or less than the image has strides.
@@ -51,22 +57,45 @@ def probe(
             later, or is no map that grows with the image.
     """
     with evaluation_mode(network):
-        small = _outputs(network, layers, layout, normalization, SIZES[0])
-        unused = _unused(network, small)
+        with torch.enable_grad():
+            small = _outputs(network, layers, layout, normalization, (SIDE, SIDE))
+            unused = _unused(network, small)
         with torch.no_grad():
-            large = _outputs(network, layers, layout, normalization, SIZES[1])
-    strides = []
-    for name, one, other in zip(layers, small, large, strict=True):
-        cells = other.shape[2] - one.shape[2]
-        if cells <= 0 or other.shape[3] - one.shape[3] != cells:
-            raise ValueError(
-                f"layers: {name!r} returns maps of {tuple(one.shape[2:])} cells for {SIZES[0]} x "
-                f"{SIZES[0]} pixels and {tuple(other.shape[2:])} for {SIZES[1]} x {SIZES[1]}; "
-                "expected maps that grow with the image. Name a module before the pooling"
-            )
-        stride = (SIZES[1] - SIZES[0]) / cells
-        strides.append(int(stride) if stride.is_integer() else stride)
+            tall = _outputs(network, layers, layout, normalization, (SIDE + MORE, SIDE))
+            wide = _outputs(network, layers, layout, normalization, (SIDE, SIDE + MORE))
+    strides: list[Stride] = []
+    for name, one, down, across in zip(layers, small, tall, wide, strict=True):
+        vertical = _stride(name, one.shape[2], down.shape[2])
+        horizontal = _stride(name, one.shape[3], across.shape[3])
+        strides.append(vertical if vertical == horizontal else (vertical, horizontal))
     return Probe(tuple(m.shape[1] for m in small), tuple(strides), unused)
+
+
+def _stride(name: str, few: int, many: int) -> float:
+    """Pixels per cell of maps that have so many cells along the side of a small and a large image.
+
+    Of a stride that divides the difference it is known exactly. Another is taken for the only whole
+    number between the difference over a cell more and that over a cell less.
+    """
+    cells = many - few
+    if cells <= 0:
+        raise ValueError(
+            f"layers: {name!r} returns maps of {few} cells along {SIDE} pixels and of {many} along "
+            f"{SIDE + MORE}; expected maps that grow with the image. Name a module before the "
+            "pooling"
+        )
+    stride = MORE / cells
+    if stride <= 64 and (2 * stride).is_integer():
+        return int(stride) if stride.is_integer() else stride
+    least, most = MORE / (cells + 1), MORE / max(cells - 1, 1)
+    whole = range(math.floor(least) + 1, math.ceil(most))
+    if len(whole) != 1:
+        raise ValueError(
+            f"layers: {name!r} returns maps of {few} cells along {SIDE} pixels and of {many} along "
+            f"{SIDE + MORE}, between which no stride is sure: it is between {least:.4g} and "
+            f"{most:.4g}. Pass strides= yourself"
+        )
+    return whole[0]
 
 
 def _outputs(
@@ -74,21 +103,23 @@ def _outputs(
     layers: Sequence[str],
     layout: str,
     normalization: nn.Module | None,
-    size: int,
+    size: tuple[int, int],
 ) -> list[Tensor]:
     calls = {name: _Calls() for name in layers}
     hooks = [
         network.get_submodule(name).register_forward_hook(one.keep) for name, one in calls.items()
     ]
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    images = torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)
+    images = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)
+    if normalization is not None:
+        images = copy.deepcopy(normalization).to(weight.device)(images)
     try:
-        network(images if normalization is None else normalization(images))
+        network(images)
     except Exception as error:
         # A classifier for one size only may fail; the maps come before it.
         if not all(one.outputs for one in calls.values()):
             raise ValueError(
-                f"the network fails on images (1, 3, {size}, {size}), on which channels and "
+                f"the network fails on images {tuple(images.shape)}, on which channels and "
                 f"strides were to be found: {type(error).__name__}: {error}. Pass channels= and "
                 "strides= yourself"
             ) from error
@@ -121,5 +152,11 @@ def _unused(network: nn.Module, maps: Sequence[Tensor]) -> list[nn.Parameter]:
     sums = [m.sum() for m in maps if m.requires_grad]
     if not parameters or not sums:
         return []
-    gradients = torch.autograd.grad(sums, parameters, allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(sums, parameters, allow_unused=True)
+    except RuntimeError as error:  # as of a reentrant checkpoint
+        raise ValueError(
+            "layers: which parameters their maps do not depend on cannot be found out: "
+            f"{error}. Pass channels= and strides= yourself, and freeze those parameters"
+        ) from error
     return [p for p, g in zip(parameters, gradients, strict=True) if g is None]

@@ -23,7 +23,7 @@ Maker = Callable[..., nn.Module]
 
 def _vgg16(weights: str | None = None, **options: Any) -> nn.Module:
     """:class:`VGG16`; `weights` is a .caffemodel, another file, or "imagenet" for torchvision's."""
-    backbone = VGG16(**options)
+    backbone: VGG16 = bind_options("backbone='vgg16'", VGG16, options)
     if weights is not None and weights.endswith(".caffemodel"):
         load_caffe(backbone, weights)
     elif weights is not None:
@@ -47,10 +47,13 @@ def _timm(
             f"backbone='timm:{name}' needs timm, which cannot be imported: pip install timm"
         ) from error
     network = timm.create_model(name, pretrained=weights is not None, features_only=True, **options)
-    images = network.pretrained_cfg
+    numbers = [network.pretrained_cfg[of] for of in ("mean", "std")]
+    channels = options.get("in_chans", 3)
+    if channels != len(numbers[0]):  # of other channels than colours nobody knows better
+        numbers = [[sum(three) / len(three)] * channels for three in numbers]
     return WrappedBackbone(
         network,
-        ImageNormalization(images["mean"], images["std"]),
+        ImageNormalization(*numbers),
         frozen=frozen,
         fixed_statistics=fixed_statistics,
         layout=getattr(network, "output_fmt", "NCHW"),
@@ -78,7 +81,17 @@ def _transformers(
     if config is None:
         made_of = AutoConfig.from_pretrained(name, **options)
     else:
-        made_of = AutoConfig.for_model(**config)
+        if "model_type" not in config:
+            raise ValueError(
+                f"config has the keys {sorted(config)}; expected model_type among them, as "
+                "config.to_dict() has it"
+            )
+        # Maps are asked for by name or by number: the one takes the other's place.
+        outputs = {"out_features", "out_indices"}
+        asked = outputs if outputs & options.keys() else set()
+        made_of = AutoConfig.for_model(
+            **{name: value for name, value in config.items() if name not in asked}, **options
+        )
     network = AutoBackbone.from_config(made_of)
     if weights is not None:
         # AutoBackbone.from_pretrained asks the hub first, and so has no use for a folder.
@@ -156,12 +169,23 @@ def make_backbone(
             f"backbone={name!r} is unknown; expected one of {sorted(BACKBONES)} (timm:NAME, "
             "transformers:NAME), or a name given by register_backbone(name, maker) before"
         )
-    maker = partial(BACKBONES[kind], inner) if inner else BACKBONES[kind]
-    if not pretrained and "weights" in inspect.signature(maker).parameters:
+    maker = BACKBONES[kind]
+    if inner and not _takes_name(maker):
+        raise ValueError(f"backbone={name!r}; {kind!r} takes no name behind it: use {kind!r}")
+    if inner:
+        maker = partial(maker, inner)
+    if not pretrained and {"weights"} & {*inspect.signature(maker).parameters, *options}:
         backbone = bind_options(f"backbone={name!r}", maker, {**options, "weights": None})
     else:
         backbone = bind_options(f"backbone={name!r}", maker, options)
     return backbone, {**options, **getattr(backbone, "rebuilt_by", {})}
+
+
+def _takes_name(maker: Maker) -> bool:
+    """Has it a first parameter that must be given, by position?"""
+    parameters = list(inspect.signature(maker).parameters.values())[:1]
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in by_position and p.default is p.empty for p in parameters)
 
 
 def bind_options(what: str, maker: Callable[..., Any], options: dict[str, Any]) -> Any:

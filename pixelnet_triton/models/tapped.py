@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..call import Stride
 from ..tools.images import check_images
 from .probe import probe
 from .wrapped import WrappedBackbone
@@ -22,8 +23,8 @@ __all__ = ["TappedBackbone"]
 _exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
-class _AllMapsSeen(Exception):
-    """Ends a network's forward pass after the last tap."""
+class _AllMapsSeen(BaseException):
+    """Ends a network's forward pass after the last tap; no `except Exception` in it takes it."""
 
 
 class TappedBackbone(WrappedBackbone):
@@ -56,10 +57,10 @@ class TappedBackbone(WrappedBackbone):
         network: takes images ``(B, 3, H, W)``; its output is not used.
         layers: names of modules, as in ``network.named_modules()``, in the order of the maps. Each
             returns a map, and is called once in a forward pass.
-        channels, strides: C_i and image pixels per cell of each map. Without them the network is
-            run, in evaluation mode, on zeros of 128 and 192 pixels square; and parameters that no
-            map depends on cease to require gradients, for which ``DistributedDataParallel`` would
-            wait. With both nothing is run.
+        channels, strides: C_i and image pixels per cell of each map, a number or (vertical,
+            horizontal). Without them the network is run, in evaluation mode, on zeros of 128 x 128,
+            1472 x 128 and 128 x 1472 pixels; and parameters that no map depends on cease to require
+            gradients, for which ``DistributedDataParallel`` would wait. With both nothing is run.
         normalization: a module for images that are RGB in [0, 1], such as
             ``ImageNormalization.torchvision()``; None takes them as they come.
         frozen: whether the network is a fixed function: no gradients, no graph, and evaluation mode
@@ -93,7 +94,7 @@ class TappedBackbone(WrappedBackbone):
     """
 
     channels: tuple[int, ...]
-    strides: tuple[float, ...]
+    strides: tuple[Stride, ...]
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class TappedBackbone(WrappedBackbone):
         layers: Sequence[str],
         *,
         channels: Sequence[int] | None = None,
-        strides: Sequence[float] | None = None,
+        strides: Sequence[Stride] | None = None,
         normalization: nn.Module | None = None,
         frozen: bool = False,
         fixed_statistics: bool = False,
@@ -127,8 +128,10 @@ class TappedBackbone(WrappedBackbone):
         self.layers = tuple(layers)
         self.channels = tuple(channels)
         self.strides = tuple(strides)
+        self.strides_concluded = False
         self.shift = shift
         self._padding, self._cuts = _shifting(shift, self.strides)
+        self._graph = False  # whether the network is run for gradients
         self._maps: dict[str, Tensor] | None = None  # None while the network is not run from here
         for name in self.layers:
             network.get_submodule(name).register_forward_hook(partial(self._keep, name))
@@ -137,8 +140,10 @@ class TappedBackbone(WrappedBackbone):
         if self._maps is None:
             return
         self._maps.setdefault(name, output)
-        # torch.export has to see every module return.
-        if len(self._maps) == len(self.layers) and not _exporting():
+        # torch.export has to see every module return; and a reentrant checkpoint, within which
+        # gradients are off, gives its output a graph after its modules have returned.
+        in_checkpoint = self._graph and not torch.is_grad_enabled()
+        if len(self._maps) == len(self.layers) and not _exporting() and not in_checkpoint:
             raise _AllMapsSeen
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -148,19 +153,21 @@ class TappedBackbone(WrappedBackbone):
             ValueError: images of another shape, or smaller than a cell of the deepest map.
         """
         check_images(images)
-        coarsest = max(self.strides)
-        if min(images.shape[2:]) < coarsest:
-            raise ValueError(
-                f"images is {images.shape[2]} x {images.shape[3]} pixels; a map has a stride of "
-                f"{coarsest} and needs at least as many in height and width. Enlarge the images, "
-                "or ask for shallower layers"
-            )
+        for stride in self.strides:
+            vertical, horizontal = stride if isinstance(stride, tuple) else (stride, stride)
+            if images.shape[2] < vertical or images.shape[3] < horizontal:
+                raise ValueError(
+                    f"images is {images.shape[2]} x {images.shape[3]} pixels; a map has a stride "
+                    f"of {stride} and needs at least as many in height and width. Enlarge the "
+                    "images, or ask for shallower layers"
+                )
         maps = super().forward(images)
         if not self.shift:
             return maps
-        cut_maps = []
+        cut_maps: list[Tensor] = []
         for one, stride, cut in zip(maps, self.strides, self._cuts, strict=True):
-            rows, columns = (int(-(-size // stride)) for size in images.shape[2:])
+            assert isinstance(stride, int)
+            rows, columns = (-(-size // stride) for size in images.shape[2:])
             cut_maps.append(one[:, :, cut : cut + rows, cut : cut + columns])
         return cut_maps
 
@@ -171,7 +178,7 @@ class TappedBackbone(WrappedBackbone):
     def _output(self, images: Tensor) -> list[Tensor]:
         """The outputs of the layers, with the cells of the shift."""
         maps: dict[str, Tensor] = {}
-        self._maps = maps
+        self._maps, self._graph = maps, torch.is_grad_enabled()
         try:
             self.network(images)
         except _AllMapsSeen:
@@ -193,22 +200,29 @@ class TappedBackbone(WrappedBackbone):
         )
 
 
-def _shifting(shift: int, strides: Sequence[float]) -> tuple[tuple[int, int], list[int]]:
+def _shifting(shift: int, strides: Sequence[Any]) -> tuple[tuple[int, int], list[int]]:
     """Pixels in front of the images and behind, and cells to cut off each map, for a shift."""
-    if shift >= 0:
-        return (shift, 0), [int(shift // stride) for stride in strides]
-    # A shift of the other sign, modulo every stride that divides the coarsest. What is cut in front
-    # is more than what is put there, so that the last cell needs room behind.
-    coarsest = math.ceil(max(strides))
-    front = shift % coarsest
-    return (front, coarsest - front), [math.ceil(front / stride) for stride in strides]
+    if shift == 0:
+        return (0, 0), [0] * len(strides)
+    if not all(isinstance(stride, int) for stride in strides):
+        raise ValueError(
+            f"shift={shift} with strides={tuple(strides)}; expected whole strides, one for both "
+            "axes of a map. Leave shift at 0"
+        )
+    if shift > 0:
+        return (shift, 0), [shift // stride for stride in strides]
+    # A shift of the other sign, modulo every stride. What is cut in front is more than what is put
+    # there, so that the last cell needs room behind.
+    common = math.lcm(*strides)
+    front = shift % common
+    return (front, common - front), [-(-front // stride) for stride in strides]
 
 
 def _check_options(
     network: nn.Module,
     layers: Sequence[str],
     channels: Sequence[int] | None,
-    strides: Sequence[float] | None,
+    strides: Sequence[Stride] | None,
     shift: int,
 ) -> None:
     if not isinstance(network, nn.Module):
@@ -228,7 +242,8 @@ def _check_options(
     for what, numbers in (("channels", channels), ("strides", strides)):
         if numbers is None:
             continue
-        if len(numbers) != len(layers) or not all(n > 0 for n in numbers):
+        flat = [m for n in numbers for m in (n if isinstance(n, tuple) else (n,))]
+        if len(numbers) != len(layers) or not all(m > 0 for m in flat):
             raise ValueError(
                 f"{what}={numbers!r}; expected a positive number for each of the {len(layers)} "
                 "layers, or None to find them out"

@@ -228,9 +228,9 @@ def _check_options(
             raise ValueError(f"layers: {name!r} is unknown; use names from {known}")
     if len(set(layers)) < len(layers):
         raise ValueError(f"layers={tuple(layers)} repeats a name; ask for each map once")
-    if not (width > 0 and math.isfinite(width)):
+    if not isinstance(width, (int, float)) or not 0 < width < math.inf:
         raise ValueError(f"width={width!r}; expected a positive factor, 1 for the whole network")
-    if not 0 <= dropout < 1:
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r}; expected a probability in [0, 1)")
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"in_channels={channels!r}; expected an integer of at least 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pickle
 from collections.abc import Mapping
 
 import torch
@@ -27,10 +28,27 @@ def read_weights(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
             raise ModuleNotFoundError(
                 f"{path} needs safetensors, which is not installed: pip install safetensors"
             ) from error
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    expected = "expected a state dict, names and tensors, as torch.save or safetensors write it"
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of pickle, zip, torch or safetensors: none has a common base
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, pickle.UnpicklingError):  # which advises to run what is in the file
+            reason = "it holds more than tensors and plain values"
+        raise ValueError(f"{path} cannot be read: {reason}; {expected}") from error
     if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}; expected a state dict")
+        raise ValueError(f"{path} holds a {type(state).__name__}; {expected}")
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(
+            f"{path} holds {others[:5]}, which are no tensors; {expected}. If one of them is the "
+            "state dict, pass it itself"
+        )
     return state
 
 
@@ -53,5 +71,5 @@ def check_fits(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], netw
         listed = "; ".join(problems[:12]) + ("; ..." if len(problems) > 12 else "")
         raise ValueError(
             f"weights does not fit {network}: {len(problems)} entries: {listed}. Expected the "
-            "state dict of the same network"
+            "state dict of the same network, without prefixes such as 'module.'"
         )

@@ -62,6 +62,8 @@ class WrappedBackbone(nn.Module):
         self.layout = layout
         self.channels = backbone_channels(network)
         self.strides = backbone_strides(network)
+        # From a patch size, which maps may not keep to: PixelNet looks at them.
+        self.strides_concluded = not hasattr(network, "strides")
         self.rebuilt_by: dict[str, Any] = {}  # options that replace a download, as JSON
         if frozen:
             network.requires_grad_(False)

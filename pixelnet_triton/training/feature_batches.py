@@ -98,18 +98,18 @@ def predict_features(
     """
     weight = model.head.first.weight
     with torch.no_grad(), evaluation_mode(model):
-        scores = torch.stack(
+        return torch.stack(
             [
                 head_at_every_pixel(
                     model.head,
                     [maps[b : b + 1].to(weight.dtype) for maps in features],
                     image_size,
                     memory_budget=memory_budget,
+                    output=None if model.output is None else OUTPUTS[model.output],
                 )
                 for b in range(features[0].shape[0])
             ]
         )
-    return scores if model.output is None else OUTPUTS[model.output](scores)
 
 
 def check_frozen(model: PixelNet) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from .. import sampling
 from ..models import NetworkConfig, build
-from ..models.checkpoint import VERSION
+from ..models.checkpoint import VERSION, described
 from . import tasks
 from .recipe import Recipe
 
@@ -80,7 +80,7 @@ def task_from_dict(plain: dict[str, Any]) -> Any:
 
 def describe(module: PixelNetModule) -> dict[str, Any]:
     """Everything a :class:`PixelNetModule` is made of but weights, as plain values."""
-    config = module.model.config
+    config = described(module.model)
     return {
         "version": VERSION,
         "network": None if config is None else config.to_dict(),
@@ -91,24 +91,24 @@ def describe(module: PixelNetModule) -> dict[str, Any]:
     }
 
 
-def parts(described: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def parts(description: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of :class:`PixelNetModule`: those given, the others as :func:`describe` has them.
 
     Raises:
         ValueError: a part is neither given nor described.
     """
     for name, key in (("model", "network"), ("task", "task")):
-        if name not in given and described[key] is None:
+        if name not in given and description[key] is None:
             raise ValueError(
                 f"the checkpoint does not describe its {name}, which was none that has a "
                 f"description (a PixelNet without config, a task of one's own); pass {name}="
             )
     result = dict(given)
     if "model" not in result:
-        result["model"] = build(NetworkConfig.from_dict(described["network"]), pretrained=False)
+        result["model"] = build(NetworkConfig.from_dict(description["network"]), pretrained=False)
     if "task" not in result:
-        result["task"] = task_from_dict(described["task"])
-    result.setdefault("recipe", Recipe(**described["recipe"]))
-    result.setdefault("seed", described["seed"])
-    result.setdefault("channels_last", described["channels_last"])
+        result["task"] = task_from_dict(description["task"])
+    result.setdefault("recipe", Recipe(**description["recipe"]))
+    result.setdefault("seed", description["seed"])
+    result.setdefault("channels_last", description["channels_last"])
     return result

@@ -8,9 +8,98 @@ _WEIGHTS = "pixelnet_triton/models/vgg_weights.py"
 _HEAD = "pixelnet_triton/models/head.py"
 _BACKBONES = "pixelnet_triton/models/backbones.py"
 _INPUTS = ("tests/test_models_inputs.py",)
+_DENSE = ("tests/test_inference.py",)
+_STRIDES = ("tests/test_models_strides.py",)
+_FILES = ("tests/test_models_config.py::TestFiles",)
+_PROBE = "pixelnet_triton/models/probe.py"
+_CHECKPOINT = "pixelnet_triton/models/checkpoint.py"
 _PAPER = ("tests/test_training_paper.py",)
 
 FAULTS = (
+    Fault(
+        "strides-by-the-cells-alone",
+        _PROBE,
+        "if stride <= 64 and (2 * stride).is_integer():",
+        "if stride <= 64:",
+        _STRIDES,
+    ),
+    Fault(
+        "one-stride-for-both-axes",
+        _PROBE,
+        "horizontal = _stride(name, one.shape[3], across.shape[3])",
+        "horizontal = vertical",
+        _STRIDES,
+    ),
+    Fault(
+        "a-checkpoint-left-by-an-exception",
+        "pixelnet_triton/models/tapped.py",
+        "and not _exporting() and not in_checkpoint:",
+        "and not _exporting():",
+        _STRIDES,
+    ),
+    Fault(
+        "shift-modulo-the-coarsest-stride",
+        "pixelnet_triton/models/tapped.py",
+        "common = math.lcm(*strides)",
+        "common = max(strides)",
+        _STRIDES,
+    ),
+    Fault(
+        "wrapped-patches-not-looked-at",
+        "pixelnet_triton/models/wrapped.py",
+        'self.strides_concluded = not hasattr(network, "strides")',
+        "self.strides_concluded = False",
+        _STRIDES,
+    ),
+    Fault(
+        "loaded-in-float32",
+        _CHECKPOINT,
+        "tensor.data = tensor.data.to(tensors[name].dtype)",
+        "pass",
+        _FILES,
+    ),
+    Fault(
+        "saved-with-the-output-it-was-built-with",
+        _CHECKPOINT,
+        "return dataclasses.replace(model.config, output=model.output, layout=model.layout)",
+        "return model.config",
+        _FILES,
+    ),
+    Fault(
+        "saved-under-the-names-of-compiled-parts",
+        _CHECKPOINT,
+        "for name, tensor in _plain_names(model.state_dict()).items()",
+        "for name, tensor in model.state_dict().items()",
+        _FILES,
+    ),
+    Fault(
+        "constants-rounded-with-the-module",
+        _NORMALIZATION,
+        "            setattr(self, name, self._constant(name, self.get_buffer(name).device))",
+        "            pass",
+        _INPUTS,
+    ),
+    Fault(
+        "infinite-cells-spread-over-a-tile",
+        "pixelnet_triton/cpu/dense.py",
+        "if not math.isfinite(cells.sum().item()):",
+        "if False:",
+        _DENSE,
+    ),
+    Fault(
+        "neighbours-without-weight-are-read",
+        "pixelnet_triton/cpu/dense.py",
+        "high = torch.where(upper == 0, low, low + 1)",
+        "high = (low + 1).clamp_max(last - first)",
+        _DENSE,
+    ),
+    Fault(
+        "small-maps-read-as-whole-ones",
+        "pixelnet_triton/cpu/dense.py",
+        "and f.shape[2] >= height and f.shape[3] >= width",
+        "",
+        _DENSE,
+    ),
     Fault(
         "imagenet-deviation",
         _NORMALIZATION,
