@@ -27,12 +27,12 @@ def drawn(people: int, seed: int) -> list[np.ndarray]:
     return maps
 
 
-def write_truth(path: Path, maps: list[np.ndarray]) -> None:
+def write_truth(path: Path, maps: list[np.ndarray], *, column: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = np.empty((1, len(maps)), dtype=object)
     for i, edges in enumerate(maps):
         cells[0, i] = {"Segmentation": edges.astype(np.uint16) + 1, "Boundaries": edges}
-    savemat(path, {"groundTruth": cells})
+    savemat(path, {"groundTruth": cells.T if column else cells})
 
 
 @pytest.fixture(params=["", "data", "BSDS500/data", "BSR/BSDS500/data"])
@@ -68,6 +68,16 @@ def test_annotations_are_each_persons_own(root: Path) -> None:
     for actual, expected in zip(maps, drawn(5, 1), strict=True):
         assert actual.dtype == torch.bool
         assert torch.equal(actual, torch.from_numpy(expected).bool())
+
+
+def test_a_column_of_annotators_is_read_whole(root: Path) -> None:
+    data = BSDS500(root, "test")
+    before = data[1]["target"]
+    write_truth(data.entries[1].target, drawn(5, 1), column=True)
+    assert len(data.annotations(1)) == 5
+    assert torch.equal(data[1]["target"], before)
+    with pytest.raises(IndexError, match="index 5 is out of range: there are 2 images"):
+        data.annotations(5)
 
 
 def test_trainval_is_both(root: Path) -> None:

@@ -114,6 +114,28 @@ def test_says_what_is_missing(root: Path) -> None:
         PascalContext(root, classes=33)
 
 
+def test_lines_without_a_number_are_named(root: Path) -> None:
+    add_merged(root, 33)
+    write_lines(root / "33_labels.txt", ["class: x"])
+    with pytest.raises(ValueError, match="line 'class: x'; expected '1: NAME'"):
+        PascalContext(root, classes=33)
+
+
+def test_category_maps_of_other_values(root: Path) -> None:
+    """MATLAB's own numbers are float64; a negative one would count from the end of the list."""
+    labels = add_categories(root)
+    data = PascalContext(root, classes=33)
+    before = data[0]["target"]
+    savemat(data.entries[0].target, {"LabelMap": labels.astype(np.float64)})
+    assert torch.equal(data[0]["target"], before)
+    savemat(data.entries[0].target, {"LabelMap": labels.astype(np.int16) - 1})
+    with pytest.raises(ValueError, match="holds the value -1; expected 0 to 459"):
+        data[0]
+    savemat(data.entries[0].target, {"Labels": labels})
+    with pytest.raises(ValueError, match="has no variable 'LabelMap'"):
+        data[0]
+
+
 def test_refuses_labels_of_another_task(root: Path) -> None:
     add_merged(root, 33)
     entry = PascalContext(root, classes=33).entries[0]

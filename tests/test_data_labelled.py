@@ -33,6 +33,11 @@ def test_classes_and_labels(root: Path) -> None:
     assert LabelledFolder(root, "val").PALETTE == ()
 
 
+def test_editors_marks_and_empty_lines_are_no_classes(root: Path) -> None:
+    (root / "classes.txt").write_bytes("\ufeffsoil\r\n\r\nleaf\r\nstem\r\n\r\n".encode())
+    assert LabelledFolder(root, "train").CLASSES == ("soil", "leaf", "stem")
+
+
 def test_commands_know_the_folder_by_its_classes(root: Path) -> None:
     """CamVid's layout would fit too, but for that file."""
     row, folder = find("segmentation", str(root))
@@ -44,7 +49,7 @@ def test_commands_know_the_folder_by_its_classes(root: Path) -> None:
 def test_says_what_is_wrong(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"images/test and labels/test and classes\.txt"):
         LabelledFolder(root, "test")
-    for line in ("", "leaf 1 2", "leaf 1 2 256", "leaf red 2 3"):
+    for line in ("leaf 1 2", "leaf 1 2 256", "leaf red 2 3"):
         write_lines(root / "classes.txt", ["soil", line])
         with pytest.raises(ValueError, match=rf"has the line '{line}'; expected NAME, or NAME R"):
             LabelledFolder(root, "train")

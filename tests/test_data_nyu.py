@@ -83,6 +83,32 @@ def test_masks_make_pixels_unknown(folders: Path) -> None:
     assert (NYUNormals(folders, "test")[0]["target"].norm(dim=0) > 0.9).all()
 
 
+def test_a_mask_of_another_size_is_refused(folders: Path) -> None:
+    """One row, or one column, would be broadcast."""
+    for size in ((HEIGHT - 1, WIDTH), (1, WIDTH)):
+        for name in "ab":
+            mask = np.full(size, 255, np.uint8)
+            write_image(folders / "masks" / "train" / f"{name}.png", mask)
+        for data in (NYUDepth(folders, "train"), NYUNormals(folders, "train")):
+            with pytest.raises(
+                ValueError, match=r"a\.png has \(height, width\) \(\d, 8\) but .* \(6, 8"
+            ):
+                data[0]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float16, np.float32])
+def test_arrays_are_metres_whatever_their_type(folders: Path, dtype: type) -> None:
+    np.save(folders / "depths" / "train" / "a.npy", np.full((HEIGHT, WIDTH), 2, dtype))
+    assert (NYUDepth(folders, "train")[0]["target"] == 2).all()
+
+
+def test_normals_of_half_precision_are_unit_in_float32(folders: Path) -> None:
+    for length in (1, 300):  # 300^2 is beyond float16
+        np.save(folders / "normals" / "train" / "a.npy", (length * vectors(0)).astype(np.float16))
+        norm = NYUNormals(folders, "train")[0]["target"].norm(dim=0)
+        assert (norm - 1).abs().max() < 1e-6
+
+
 def test_mirrored_twice_is_the_same(folders: Path) -> None:
     flip = RandomHorizontalFlip(1.0)
     sample = NYUNormals(folders, "test")[0]

@@ -133,5 +133,13 @@ def test_bad_input() -> None:
         render(0, (0, 5))
     with pytest.raises(ValueError, match="count=-1"):
         RenderedScenes(-1)
+    for size in ((0, 5), 64, (12.0, 16.0)):
+        with pytest.raises(ValueError, match=r"size=.*; expected \(height, width\)"):
+            RenderedScenes(3, size=size)  # type: ignore[arg-type]
+    # Scene 0 of the seed 2**32 + 7 would be scene 1 of the seed 7.
+    for seed in (-1, 2**32 + 7, 1.5):
+        with pytest.raises(ValueError, match=rf"seed={seed}; expected an integer in \[0, 2\*\*32"):
+            RenderedScenes(3, seed=seed)  # type: ignore[arg-type]
+    assert RenderedScenes(1, size=(4, 6), seed=2**32 - 1)[0]["image"].shape == (3, 4, 6)
     with pytest.raises(IndexError, match="index 3 is out of range: there are 3 images"):
         RenderedScenes(3)[3]

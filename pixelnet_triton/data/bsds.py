@@ -20,11 +20,12 @@ from .folders import (
     PixelDataset,
     Sample,
     check_split,
+    decoding,
     files_by_stem,
     find_layout,
-    needed,
     pair_up,
     position,
+    read_mat,
 )
 
 __all__ = ["BSDS500", "RotatedBSDS500"]
@@ -95,12 +96,13 @@ class BSDS500(PixelDataset):
             )
             image_files = files_by_stem(images, IMAGE_SUFFIXES)
             truth_files = files_by_stem(truths, (".mat",))
-            entries += pair_up(image_files, truth_files, image_files, source=_SOURCE)
+            entries += pair_up(image_files, truth_files, source=_SOURCE)
         super().__init__(entries, transform, cache=cache)
 
     def annotations(self, index: int) -> list[Tensor]:
         """The edges as each annotator drew them: bool ``(H, W)`` each, for the boundary metrics."""
-        return [torch.from_numpy(edges) for edges in _annotations(self.entries[index].target)]
+        entry = self.entries[position(index, len(self))]
+        return [torch.from_numpy(edges) for edges in _annotations(entry.target)]
 
     def read_target(self, entry: Entry) -> Tensor:
         count = np.sum(_annotations(entry.target), axis=0, dtype=np.uint8)
@@ -158,12 +160,10 @@ class RotatedBSDS500(Dataset[Sample]):
 
 
 def _annotations(path: Path) -> list[np.ndarray]:
-    scipy_io = needed("scipy.io", "reading .mat files", "SciPy", "pixelnet-triton[data]")
-    content = scipy_io.loadmat(path, variable_names=["groundTruth"])
-    if "groundTruth" not in content:
-        raise ValueError(f"{path} has no variable 'groundTruth'. {_SOURCE}")
-    # A cell array (1, people) of structs (1, 1), whose fields are again arrays.
-    return [person["Boundaries"][0, 0].astype(bool) for person in content["groundTruth"][0]]
+    people = read_mat(path, "groundTruth", _SOURCE)
+    # A cell array, (1, people) or (people, 1), of structs (1, 1), whose fields are again arrays.
+    with decoding(path):
+        return [person["Boundaries"][0, 0].astype(bool) for person in people.ravel()]
 
 
 def _rotate(sample: Sample, k: int) -> Sample:

@@ -101,9 +101,7 @@ class CamVid(PixelDataset):
         )
         image_files = files_by_stem(images, IMAGE_SUFFIXES)
         label_files = files_by_stem(labels, (".png",))
-        super().__init__(
-            pair_up(image_files, label_files, image_files, source=_SOURCE), transform, cache=cache
-        )
+        super().__init__(pair_up(image_files, label_files, source=_SOURCE), transform, cache=cache)
 
     def read_target(self, entry: Entry) -> Tensor:
         labels = read_indices(entry.target)

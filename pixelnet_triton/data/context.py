@@ -17,9 +17,9 @@ from .folders import (
     check_split,
     files_by_stem,
     find_layout,
-    needed,
     pair_up,
     read_indices,
+    read_mat,
 )
 from .voc import listed_names
 
@@ -125,16 +125,16 @@ class PascalContext(PixelDataset):
     def read_target(self, entry: Entry) -> Tensor:
         path = entry.target
         if path.suffix == ".mat":
-            scipy_io = needed("scipy.io", "reading .mat files", "SciPy", "pixelnet-triton[data]")
-            labels = scipy_io.loadmat(path, variable_names=["LabelMap"])["LabelMap"]
+            labels = read_mat(path, "LabelMap", _SOURCE)
         else:
             labels = read_indices(path).numpy()
-        if int(labels.max()) >= len(self._lookup):
+        wrong = labels[~np.isin(labels, np.arange(len(self._lookup)))]
+        if len(wrong):
             raise ValueError(
-                f"{path} holds the value {int(labels.max())}; expected 0 to "
-                f"{len(self._lookup) - 1}. {_SOURCE}"
+                f"{path} holds the value {wrong[0]}; expected 0 to {len(self._lookup) - 1}. "
+                f"{_SOURCE}"
             )
-        return torch.from_numpy(self._lookup[labels])
+        return torch.from_numpy(self._lookup[labels.astype(np.int64)])
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
         number, separator, name = line.partition(":")
         if not line.strip():
             continue
-        if not separator or int(number) != len(names) + 1:
+        if not number.strip().isdecimal() or not separator or int(number) != len(names) + 1:
             raise ValueError(
                 f"{path} has the line {line!r}; expected '{len(names) + 1}: NAME'. {_SOURCE}"
             )

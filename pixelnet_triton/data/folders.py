@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +18,7 @@ __all__ = ["IGNORE", "KINDS", "Entry", "PixelDataset", "Sample"]
 
 IGNORE = 255
 KINDS = ("labels", "edges", "normals", "depth")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 Sample = dict[str, Any]
 
@@ -43,6 +44,9 @@ class PixelDataset(Dataset[Sample]):
     ``kind``   one of the four words; joint transforms go by it
     ``name``   the image's name, without suffix
     ========== ==================================================================================
+
+    Image files, those of targets too, are turned upright as their EXIF data say; 16-bit grey images
+    are scaled to 8 bits.
 
     Args:
         entries: the files, in order.
@@ -121,25 +125,77 @@ def position(index: int, count: int) -> int:
 
 
 def read_rgb(path: Path) -> Tensor:
-    """uint8 ``(H, W, 3)``."""
-    with pillow_image().open(path) as image:
+    """uint8 ``(H, W, 3)``. Of 16-bit grey v, each channel is v / 257, rounded.
+
+    Raises:
+        OSError: the file cannot be decoded.
+        ValueError: it holds floats, or integers beyond 16 bits.
+    """
+    image = decoded(path)
+    if not image.mode.startswith(("I", "F")):
         return torch.from_numpy(np.array(image.convert("RGB")))
+    grey = np.array(image)  # Pillow's own conversion would clip it, 16 bits to nearly all white
+    if image.mode == "F" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(
+            f"{path} is an image of mode {image.mode} with values from {grey.min()} to "
+            f"{grey.max()}; expected 8 bits a channel, or 16 bits of grey. Scale its values to "
+            "[0, 255], and save it with 8 bits"
+        )
+    grey = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)
+    return torch.from_numpy(grey)[..., None].repeat(1, 1, 3)
 
 
 def read_indices(path: Path) -> Tensor:
     """uint8 ``(H, W)`` of an 8-bit image of class indices, with or without a palette."""
-    with pillow_image().open(path) as image:
-        if image.mode not in ("L", "P"):
-            raise ValueError(
-                f"{path} is an image of mode {image.mode}; expected one 8-bit channel of class "
-                "indices (mode L or P). A coloured label image has to be converted to indices"
-            )
-        return torch.from_numpy(np.array(image))
+    image = decoded(path)
+    if image.mode not in ("L", "P"):
+        raise ValueError(
+            f"{path} is an image of mode {image.mode}; expected one 8-bit channel of class "
+            "indices (mode L or P). A coloured label image has to be converted to indices"
+        )
+    return torch.from_numpy(np.array(image))
 
 
-def pillow_image() -> Any:
-    """The module ``PIL.Image``."""
-    return needed("PIL.Image", "reading images", "pillow", "pixelnet-triton[data]")
+def decoded(path: Path) -> Any:
+    """The Pillow image in a file, turned upright as its EXIF data say: as every viewer shows it."""
+    pillow, ops = pillow_image(), pillow_image("PIL.ImageOps")
+    with decoding(path), pillow.open(path) as image:
+        return ops.exif_transpose(image)
+
+
+def read_mat(path: Path, variable: str, source: str) -> np.ndarray:
+    """A variable of a .mat file.
+
+    Raises:
+        OSError: the file cannot be decoded.
+        ValueError: it has no such variable.
+    """
+    scipy_io = needed("scipy.io", "reading .mat files", "SciPy", "pixelnet-triton[data]")
+    with decoding(path):
+        content = scipy_io.loadmat(path, variable_names=[variable])
+    if variable not in content:
+        raise ValueError(f"{path} has no variable {variable!r}. {source}")
+    values: np.ndarray = content[variable]
+    return values
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises becomes an `OSError` that names the file."""
+    try:
+        yield
+    except Exception as error:  # decoders raise all kinds
+        if isinstance(error, MemoryError) or getattr(error, "filename", None):
+            raise  # not the file's fault, or named already: it is missing, or may not be read
+        raise OSError(
+            f"{path} cannot be read: {error}; it is damaged, or not what its name says. Copy or "
+            "download it again, or take it and its partner out of the data set"
+        ) from error
+
+
+def pillow_image(module: str = "PIL.Image") -> Any:
+    """The module ``PIL.Image``, or another of Pillow's."""
+    return needed(module, "reading images", "pillow", "pixelnet-triton[data]")
 
 
 def needed(module: str, purpose: str, package: str, requirement: str) -> Any:
@@ -178,20 +234,42 @@ def find_layout(
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files of `folder` with one of `suffixes`, by name without suffix, in order of names."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes]
-    return {path.stem: path for path in files}
+    """Files of `folder` with one of `suffixes`, by name without suffix, in order of names.
+
+    Raises:
+        ValueError: two of them differ in the suffix alone.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and files.setdefault(path.stem, path) != path:
+            raise ValueError(
+                f"{folder} holds {files[path.stem].name} and {path.name}; expected one file of the "
+                f"name {path.stem!r}. Rename or remove one of them"
+            )
+    return files
 
 
 def pair_up(
-    images: dict[str, Path], targets: dict[str, Path], names: Iterable[str], *, source: str
+    images: dict[str, Path],
+    targets: dict[str, Path],
+    names: Iterable[str] | None = None,
+    *,
+    source: str,
 ) -> list[Entry]:
-    """An `Entry` for each name.
+    """An `Entry` for each name; for each image and each target, where there is no list of names.
 
     Raises:
         FileNotFoundError: a name without image or without target, or no name at all.
     """
-    names = list(names)
+    if names is None:
+        alone = [name for name in targets if name not in images]
+        if alone:
+            raise FileNotFoundError(
+                f"{len(alone)} of {len(targets)} ground truths have no image, the first is "
+                f"{targets[alone[0]]}; expected an image of the same name, with a suffix of "
+                f"{IMAGE_SUFFIXES}. Add or convert the image, or remove its ground truth. {source}"
+            )
+    names = list(images if names is None else names)
     for what, files in (("image", images), ("ground truth", targets)):
         missing = [name for name in names if name not in files]
         if missing:

@@ -22,20 +22,20 @@ from .folders import (
 __all__ = ["LabelledFolder"]
 
 _LAYOUT = (
-    "A labelled folder has images/SPLIT/NAME.jpg or .png, labels/SPLIT/NAME.png of class indices "
-    "from 0 (255: ignored), and classes.txt with a class a line, in the order of the indices: "
-    "NAME, or NAME R G B"
+    "A labelled folder has images/SPLIT/NAME.jpg (or .png, .bmp, .tif, .webp), "
+    "labels/SPLIT/NAME.png of class indices from 0 (255: ignored), and classes.txt with a class a "
+    "line, in the order of the indices: NAME, or NAME R G B"
 )
 
 
 class LabelledFolder(PixelDataset):
     """Images and label images in folders::
 
-        classes.txt   images/SPLIT/NAME.jpg|png   labels/SPLIT/NAME.png
+        classes.txt   images/SPLIT/NAME.jpg|png|bmp|tif|webp   labels/SPLIT/NAME.png
 
     Label images hold the class index in 8 bits, with or without a palette; 255 is ignored. A line
     of ``classes.txt`` is the name of a class, without blanks, and its colour if it has one: ``road
-    128 64 128``. The first line is class 0.
+    128 64 128``. The first line is class 0; empty lines do not count.
 
     Args:
         root: the user's folder.
@@ -46,9 +46,9 @@ class LabelledFolder(PixelDataset):
         CLASSES: names. PALETTE: their colours; () unless every class has one.
 
     Raises:
-        FileNotFoundError: what is missing, and the layout.
-        ValueError: a line of ``classes.txt`` of another form; when read, label images with other
-            values.
+        FileNotFoundError: what is missing, and the layout; an image or a label image alone.
+        ValueError: two images of one name; a line of ``classes.txt`` of another form; when read,
+            label images with other values.
 
     Example:
         >>> from pixelnet_triton.data import LabelledFolder
@@ -74,9 +74,7 @@ class LabelledFolder(PixelDataset):
         self.CLASSES, self.PALETTE = _classes(classes)
         image_files = files_by_stem(images, IMAGE_SUFFIXES)
         label_files = files_by_stem(labels, (".png",))
-        super().__init__(
-            pair_up(image_files, label_files, image_files, source=_LAYOUT), transform, cache=cache
-        )
+        super().__init__(pair_up(image_files, label_files, source=_LAYOUT), transform, cache=cache)
 
     def read_target(self, entry: Entry) -> Tensor:
         labels = read_indices(entry.target)
@@ -93,10 +91,12 @@ class LabelledFolder(PixelDataset):
 def _classes(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
     """Names and, if every line has one, colours."""
     names, colours = [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, *numbers = line.split() or [""]
+    for line in path.read_text(encoding="utf-8-sig").splitlines():  # editors may mark UTF-8
+        if not line.strip():
+            continue
+        name, *numbers = line.split()
         colour = [int(n) for n in numbers if n.isdecimal() and int(n) < 256]
-        if not name or len(colour) != len(numbers) or len(colour) not in (0, 3):
+        if len(colour) != len(numbers) or len(colour) not in (0, 3):
             raise ValueError(
                 f"{path} has the line {line!r}; expected NAME, or NAME R G B with 0 to 255"
             )

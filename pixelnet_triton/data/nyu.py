@@ -16,11 +16,13 @@ from .folders import (
     PixelDataset,
     Sample,
     check_split,
+    decoded,
+    decoding,
     files_by_stem,
     find_layout,
     needed,
     pair_up,
-    pillow_image,
+    read_mat,
 )
 
 __all__ = ["NYUDepth", "NYUNormals"]
@@ -57,15 +59,16 @@ class _NYU(PixelDataset):
             source=_SOURCE,
         )
         self.masks: dict[str, Path] = {}
+        names: list[str] | None
         if paths[0].is_dir():
             images, truths = paths
             image_files = files_by_stem(images, IMAGE_SUFFIXES)
             truth_files = files_by_stem(truths, (".npy", ".png"))
-            names = list(image_files)
+            names = None
             mask_folder = Path(root) / "masks" / split
             if mask_folder.is_dir():
                 self.masks = files_by_stem(mask_folder, (".png",))
-                missing = [name for name in names if name not in self.masks]
+                missing = [name for name in image_files if name not in self.masks]
                 if missing:
                     raise FileNotFoundError(
                         f"{mask_folder} has no mask for the image {missing[0]!r}; expected one for "
@@ -84,13 +87,18 @@ class _NYU(PixelDataset):
             return torch.from_numpy(_labelled(entry, "images"))
         return super().read_image(entry)
 
-    def _known(self, entry: Entry) -> np.ndarray:
+    def _known(self, entry: Entry, size: tuple[int, ...]) -> np.ndarray:
         """The pixels with a value, by a mask or, in the labelled set, by the camera itself."""
         if entry.image.suffix == ".mat":
             return _labelled(entry, "rawDepths") > 0
         if entry.name in self.masks:
-            with pillow_image().open(self.masks[entry.name]) as mask:
-                return np.array(mask.convert("L")) > 0
+            mask = np.array(decoded(self.masks[entry.name]).convert("L")) > 0
+            if mask.shape != size:
+                raise ValueError(
+                    f"{self.masks[entry.name]} has (height, width) {mask.shape} but {entry.target} "
+                    f"has {size}; expected equal sizes. Resize the mask to its nearest pixels"
+                )
+            return mask
         return np.array(True)
 
 
@@ -142,9 +150,12 @@ class NYUNormals(_NYU):
             )
         if normals.dtype == np.uint8:
             normals = 2 * normals.astype(np.float32) / 255 - 1
+        # float16 would round lengths, and overflow in their squares.
+        normals = normals.astype(np.result_type(normals, np.float32), copy=False)
         length = np.linalg.norm(normals, axis=2, keepdims=True)
         # Comparisons with NaN are false: what is not a number is unknown, too.
-        known = (length > 0.5) & (length < np.inf) & self._known(entry)[..., None]
+        known = (length > 0.5) & (length < np.inf)
+        known &= self._known(entry, normals.shape[:2])[..., None]
         normals = np.divide(normals, length, out=np.zeros(normals.shape, np.float32), where=known)
         return torch.from_numpy(normals.transpose(2, 0, 1).copy())
 
@@ -158,8 +169,8 @@ class NYUDepth(_NYU):
         images/SPLIT/NAME.png|jpg  depths/SPLIT/NAME.png|npy  masks/SPLIT/NAME.png (optional)
 
     In the first, depths are the inpainted ones where the camera measured any, else 0 (unknown). In
-    the second, a PNG (16 bits) holds millimetres, an ``.npy`` file metres; 0, negative and
-    non-finite values are unknown, and so are pixels where the mask is 0.
+    the second, a PNG (16 bits) holds millimetres, an ``.npy`` file metres, also in integers; 0,
+    negative and non-finite values are unknown, and so are pixels where the mask is 0.
 
     The reader is tested on small files in these layouts, not on the real ones.
 
@@ -184,32 +195,27 @@ class NYUDepth(_NYU):
                 f"{entry.target} has shape {depth.shape} and type {depth.dtype}; expected (H, W): "
                 "an image of 16 bits in millimetres, or an array of metres"
             )
-        unit = 1 if np.issubdtype(depth.dtype, np.floating) else np.float32(1e-3)
+        unit = np.float32(1e-3) if entry.target.suffix.lower() == ".png" else 1
         depth = depth.astype(np.float32) * unit
-        known = (depth > 0) & (depth < np.inf) & self._known(entry)
+        known = (depth > 0) & (depth < np.inf) & self._known(entry, depth.shape)
         return torch.from_numpy(np.where(known, depth, np.float32(0)))
 
 
 def _array(path: Path) -> np.ndarray:
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    with pillow_image().open(path) as image:
-        return np.array(image)
+    if path.suffix.lower() == ".npy":
+        with decoding(path):
+            return np.load(path, allow_pickle=False)
+    return np.array(decoded(path))
 
 
 def _labelled(entry: Entry, variable: str) -> np.ndarray:
     """One image's part of a variable: (H, W) or (H, W, 3). HDF5 has MATLAB's axes reversed."""
     h5py = needed("h5py", f"reading {entry.image.name}", "h5py", "pixelnet-triton[nyu]")
     # Opened anew each time: an open file is good neither for pickling nor for forked workers.
-    with h5py.File(entry.image, "r") as file:
+    with decoding(entry.image), h5py.File(entry.image, "r") as file:
         return np.ascontiguousarray(file[variable][int(entry.name) - 1].T)
 
 
 def _split_numbers(path: Path, split: str) -> list[int]:
     """The images of a split, numbered from 1."""
-    scipy_io = needed("scipy.io", "reading .mat files", "SciPy", "pixelnet-triton[data]")
-    variable = f"{split}Ndxs"
-    content = scipy_io.loadmat(path, variable_names=[variable])
-    if variable not in content:
-        raise ValueError(f"{path} has no variable {variable!r}. {_SOURCE}")
-    return [int(number) for number in content[variable].flat]
+    return [int(number) for number in read_mat(path, f"{split}Ndxs", _SOURCE).flat]

@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .folders import Sample, position
+from .resizing import check_size
 
 __all__ = ["RenderedScenes", "Scene", "camera_rays", "render"]
 
@@ -54,8 +55,11 @@ class RenderedScenes(Dataset[Sample]):
         count: how many.
         kind: what the target is, ``"normals"`` (3, H, W) or ``"depth"`` (H, W).
         size: (height, width) in pixels.
-        seed: of the set. Sets with different seeds have no scene in common.
+        seed: of the set, in [0, 2**32). Sets with different seeds have no scene in common.
         transform: a joint transform, dict -> dict.
+
+    Raises:
+        ValueError: one of them is out of its range.
 
     Example:
         >>> from pixelnet_triton.data import RenderedScenes
@@ -77,6 +81,10 @@ class RenderedScenes(Dataset[Sample]):
             raise ValueError(f"kind={kind!r} is unknown; use 'normals' or 'depth'")
         if count < 0:
             raise ValueError(f"count={count}; expected 0 or more scenes")
+        check_size(size)
+        # NumPy cuts larger seeds into several, which a smaller seed and an index may be as well.
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed={seed!r}; expected an integer in [0, 2**32)")
         self.count = count
         self.kind = kind
         self.size = size
@@ -109,8 +117,7 @@ def render(seed: int | tuple[int, ...], size: tuple[int, int] = (120, 160)) -> S
         seed: one or several non-negative integers.
         size: (height, width) in pixels.
     """
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size={size!r}; expected (height, width), two positive integers")
+    check_size(size)
     random = np.random.default_rng(seed)
     rotation = _camera(random)
     rays = camera_rays(size).reshape(-1, 3) @ rotation.T  # (P, 3); the camera is the world's origin

@@ -16,7 +16,8 @@ Images are interpolated bilinearly, with a low-pass filter where they shrink. Ta
 interpolated: the mean of two labels is a third one, that of the normals or depths at two sides of
 an edge lies on neither, and unknown pixels would leak into known ones. Edges are one pixel wide, so
 where they shrink the nearest pixel would leave a quarter of them, in dashes: a pixel is an edge
-there if any pixel that it covers is one. Depths stay in metres whatever the scale.
+there if any pixel that it covers is one. Depths stay in metres whatever the scale. Integer and bool
+targets become int64, which holds 255; those of edges have to be 0, 1 and 255.
 
 All randomness comes from torch: from `generator` where one is given, else from the global
 generator, which ``DataLoader`` seeds differently in each worker and each epoch. Transforms keep no
@@ -25,7 +26,6 @@ state, so they may be shared and pickled; they never write into the sample they 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +33,14 @@ import torch
 from torch import Generator, Tensor
 
 from .folders import Sample
-from .resizing import check_size, pad_sample, parts_of, resize_sample
+from .resizing import (
+    are_numbers,
+    check_floating,
+    check_size,
+    pad_sample,
+    parts_of,
+    resize_sample,
+)
 
 __all__ = [
     "ColourScale",
@@ -90,7 +97,7 @@ class RandomHorizontalFlip:
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
         image, target, kind = parts_of(sample)
         if float(_uniform((), generator)) >= self.probability:
-            return sample
+            return {**sample, "target": target}
         target = target.flip(-1)
         if kind == "normals":
             target[0].neg_()  # of the copy that flip has made
@@ -108,15 +115,16 @@ class RandomScale:
     scales: Sequence[float]
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(s > 0 and math.isfinite(s) for s in self.scales):
+        if not are_numbers(self.scales) or min(self.scales) <= 0:
             raise ValueError(
-                f"scales={self.scales!r}; expected at least one factor, all positive and finite"
+                f"scales={self.scales!r}; expected at least one factor, all positive and finite, "
+                "such as (0.5, 1.0)"
             )
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        parts_of(sample)
-        scale = self.scales[_integer(len(self.scales), generator)]
-        height, width = sample["image"].shape[-2:]
+        image, _, _ = parts_of(sample)
+        scale = float(self.scales[_integer(len(self.scales), generator)])
+        height, width = image.shape[-2:]
         return resize_sample(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
@@ -134,7 +142,6 @@ class Resize:
         check_size(self.size)
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        parts_of(sample)
         return resize_sample(sample, self.size)
 
 
@@ -177,7 +184,6 @@ class RandomCrop:
         check_size(self.size)
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        parts_of(sample)
         sample = pad_sample(sample, self.size)
         image, target = sample["image"], sample["target"]
         height, width = self.size
@@ -195,7 +201,7 @@ class ColourScale:
     The authors' [0.8, 1.3] is the default. Values above 1 are kept, not clipped.
 
     Args:
-        low, high: ends of the range, both positive.
+        low, high: ends of the range, both positive. The image has to be floating.
     """
 
     low: float = 0.8
@@ -206,9 +212,10 @@ class ColourScale:
             raise ValueError(f"low={self.low!r}, high={self.high!r}; expected 0 < low <= high")
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, _, _ = parts_of(sample)
+        image, target, _ = parts_of(sample)
+        check_floating(image)
         factors = self.low + (self.high - self.low) * _uniform((image.shape[0], 1, 1), generator)
-        return {**sample, "image": image * factors.to(image)}
+        return {**sample, "image": image * factors.to(image), "target": target}
 
 
 @dataclass(frozen=True)
@@ -216,24 +223,32 @@ class Normalize:
     """(image - mean) / std for each channel.
 
     Args:
-        mean, std: one number for each channel, in units of the image (which is in [0, 1]).
+        mean, std: one number for each channel of the image, in its units. It has to be floating,
+            and is in [0, 1] as the readers give it.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
+        numbers = are_numbers(self.mean) and are_numbers(self.std)
+        if not numbers or len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(
-                f"mean={self.mean!r}, std={self.std!r}; expected equally many numbers, one for "
-                "each channel, and std positive"
+                f"mean={self.mean!r}, std={self.std!r}; expected equally many finite numbers, one "
+                "for each channel, and std positive, such as (0.5, 0.5, 0.5) for both"
             )
 
     def __call__(self, sample: Sample, *, generator: Generator | None = None) -> Sample:
-        image, _, _ = parts_of(sample)
+        image, target, _ = parts_of(sample)
+        check_floating(image)
+        if len(self.mean) != len(image):  # (1, H, W) would be broadcast
+            raise ValueError(
+                f"image has {len(image)} channels but mean and std {len(self.mean)} numbers; "
+                "expected one for each channel"
+            )
         mean = image.new_tensor(self.mean).view(-1, 1, 1)
         std = image.new_tensor(self.std).view(-1, 1, 1)
-        return {**sample, "image": (image - mean) / std}
+        return {**sample, "image": (image - mean) / std, "target": target}
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, object]:

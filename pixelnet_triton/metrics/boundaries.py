@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .base import Metric
-from .boundary_counting import Map, as_thresholds, boundary_counts
+from .boundary_counting import Map, as_distance, as_thresholds, boundary_counts
 from .boundary_scores import best_counts, boundary_scores, stacked
 
 __all__ = ["BoundaryMetrics"]
@@ -26,6 +27,7 @@ class BoundaryMetrics(Metric):
 
     Args:
         thresholds, max_distance, thin: as for :func:`boundary_counts`.
+        kwargs: of :class:`torchmetrics.Metric`, such as `process_group`.
 
     Example:
         >>> import torch
@@ -48,11 +50,15 @@ class BoundaryMetrics(Metric):
     best: Tensor
 
     def __init__(
-        self, thresholds: int | ArrayLike = 99, max_distance: float = 0.0075, thin: bool = True
+        self,
+        thresholds: int | ArrayLike = 99,
+        max_distance: float = 0.0075,
+        thin: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
         self.thresholds = as_thresholds(thresholds)
-        self.max_distance = max_distance
+        self.max_distance = as_distance(max_distance)
         self.thin = thin
         for name, shape in (("images", ()), ("total", (4, len(self.thresholds))), ("best", (4,))):
             zeros = torch.zeros(shape, dtype=torch.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,22 @@ from torch import Tensor
 from . import thinning
 from .boundary_matching import correspond_pixels, pixel_tree
 
-__all__ = ["BoundaryCounts", "as_annotations", "as_prediction", "as_thresholds", "boundary_counts"]
+__all__ = [
+    "BoundaryCounts",
+    "as_annotations",
+    "as_distance",
+    "as_prediction",
+    "as_thresholds",
+    "boundary_counts",
+]
 
 Map = Tensor | NDArray[Any]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+# Bilinear interpolation with a low-pass filter goes beyond [0, 1] by a few float32 roundings.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +63,14 @@ def boundary_counts(
     """The counts from which the BSDS500 benchmark computes precision and recall of one image.
 
     At each threshold t, the map ``prediction >= t`` is thinned to lines one pixel wide and matched
-    one to one with the boundaries of each annotator in turn (:mod:`.boundary_matching`). Recall
-    counts the true pixels of all annotators; a predicted pixel is right if any annotator has a
-    partner for it (Arbelaez, Maire, Fowlkes, Malik, TPAMI 2011, section 3.1).
+    one to one with the boundaries of each annotator in turn (:mod:`.boundary_matching`). It is
+    compared in the prediction's dtype, as torch does; bfloat16 as float32. Recall counts the true
+    pixels of all annotators; a predicted pixel is right if any annotator has a partner for it
+    (Arbelaez, Maire, Fowlkes, Malik, TPAMI 2011, section 3.1).
 
     Args:
-        prediction: float ``(H, W)`` in [0, 1], or bool: how likely each pixel is a boundary.
+        prediction: float ``(H, W)`` in [0, 1], or beyond by 1e-5, as interpolation rounds; or bool:
+            how likely each pixel is a boundary.
         annotations: bool (or 0 and 1, or uint8 0 and 255 as an image file holds it) ``(H, W)``,
             one for each annotator, one pixel wide.
         thresholds: a number K, for k / (K + 1) with k = 1 ... K, or increasing values in (0, 1].
@@ -81,17 +94,13 @@ def boundary_counts(
         (array([100,   0]), array([100, 100]), array([100,   0]))
     """
     soft = as_prediction(prediction)
-    truth = [pixel_tree(annotation) for annotation in as_annotations(annotations, soft.shape)]
+    drawn = as_annotations(annotations, soft.shape)
     values = as_thresholds(thresholds)
-    if not (isinstance(max_distance, (int, float)) and 0 < max_distance < math.inf):
-        raise ValueError(
-            f"max_distance={max_distance!r}; expected a positive fraction of the image's diagonal, "
-            "such as 0.0075"
-        )
-    reach = max_distance * math.hypot(*soft.shape)
+    reach = as_distance(max_distance) * math.hypot(*soft.shape)
+    truth = [pixel_tree(annotation) for annotation in drawn]
     counts = np.zeros((3, len(values)), dtype=np.int64)
     size = 0
-    for k, threshold in enumerate(values):
+    for k, threshold in enumerate(values.astype(soft.dtype)):  # float64 0.7 is above float32 0.7
         boundary = soft >= threshold
         before, size = size, int(boundary.sum())
         if size == 0:
@@ -118,10 +127,11 @@ def _count(boundary: Mask, truth: list[Any], reach: float) -> tuple[int, int, in
 
 def as_thresholds(thresholds: int | ArrayLike) -> Floats:
     """K or values to values, float64 ``(K,)``."""
-    if isinstance(thresholds, int) and not isinstance(thresholds, bool):
-        if thresholds < 1:
+    if isinstance(thresholds, Integral) and not isinstance(thresholds, bool):
+        count = int(thresholds)
+        if count < 1:
             raise ValueError(f"thresholds={thresholds}; expected at least 1, or values in (0, 1]")
-        return np.linspace(1 / (thresholds + 1), 1 - 1 / (thresholds + 1), thresholds)
+        return np.linspace(1 / (count + 1), 1 - 1 / (count + 1), count)
     values = np.asarray(thresholds, dtype=np.float64)
     usable = values.ndim == 1 and len(values) > 0 and values[0] > 0 and values[-1] <= 1
     if not usable or not (np.diff(values) > 0).all():
@@ -132,8 +142,18 @@ def as_thresholds(thresholds: int | ArrayLike) -> Floats:
     return values
 
 
-def as_prediction(prediction: Map) -> Floats:
-    """Checked, as float64 ``(H, W)``."""
+def as_distance(max_distance: float) -> float:
+    """Checked."""
+    if not (isinstance(max_distance, Real) and 0 < max_distance < math.inf):
+        raise ValueError(
+            f"max_distance={max_distance!r}; expected a positive fraction of the image's diagonal, "
+            "such as 0.0075"
+        )
+    return float(max_distance)
+
+
+def as_prediction(prediction: Map) -> NDArray[np.floating[Any]]:
+    """Checked, as ``(H, W)`` of its own dtype; float64 for bool, float32 for bfloat16."""
     soft = _as_array(prediction, "prediction")
     if soft.ndim != 2 or soft.size == 0:
         raise ValueError(
@@ -146,17 +166,24 @@ def as_prediction(prediction: Map) -> Floats:
             "by 255.0"
         )
     low, high = float(soft.min()), float(soft.max())
-    if not (low >= 0 and high <= 1):  # this form refuses NaN too
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # this form refuses NaN too
         raise ValueError(
             f"prediction ranges over [{low:.6g}, {high:.6g}]; expected [0, 1] without NaN. Apply "
             "the sigmoid to scores, or divide by the maximum over the whole data set"
         )
-    return soft.astype(np.float64)
+    return soft.astype(np.float64) if soft.dtype == bool else soft
 
 
 def as_annotations(annotations: Sequence[Map] | Map, shape: tuple[int, ...]) -> list[Mask]:
     """Checked, as bool ``(H, W)`` each."""
-    if len(annotations) == 0:
+    try:
+        count = len(annotations)
+    except TypeError:  # None, or what can be read only once
+        raise TypeError(
+            f"annotations is a {type(annotations).__name__}; expected a list of boundaries (H, W), "
+            "one for each annotator. Make one with list(...), or [annotation]"
+        ) from None
+    if count == 0:
         raise ValueError(
             "annotations is empty; expected the boundaries of at least one annotator, (H, W) each"
         )

@@ -5,6 +5,7 @@ Nothing here needs torchmetrics, whose import would take longest in a new proces
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -22,6 +23,7 @@ from .boundary_counting import (
     BoundaryCounts,
     Map,
     as_annotations,
+    as_distance,
     as_prediction,
     as_thresholds,
     boundary_counts,
@@ -72,7 +74,7 @@ def evaluate_boundaries(
         >>> scores["ods"]
         tensor(1.)
     """
-    values = as_thresholds(thresholds)
+    values, reach = as_thresholds(thresholds), as_distance(max_distance)
     if workers is None:
         workers = _cores()
     if workers < 1:
@@ -87,8 +89,8 @@ def evaluate_boundaries(
             )
     total, best = np.zeros((4, len(values)), np.int64), np.zeros(4, np.int64)
     counted = 0
-    options = (values, max_distance, thin)
-    tasks = _checked(zip(predictions, annotations, strict=True))
+    options = (values, reach, thin)
+    tasks = _checked(predictions, annotations)
     with progress_bar(images, progress, unit="image", desc="boundaries") as advance:
         for counts in _results(((*task, *options) for task in tasks), workers):
             total += stacked(counts)
@@ -101,10 +103,18 @@ def evaluate_boundaries(
 
 
 def _checked(
-    images: Iterable[tuple[Map, Sequence[Map] | Map]],
+    predictions: Iterable[Map], annotations: Iterable[Sequence[Map] | Map]
 ) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
     """Images as arrays, refused before a process gets them."""
+    ended: Any = object()
+    images = itertools.zip_longest(predictions, annotations, fillvalue=ended)
     for index, (prediction, drawn) in enumerate(images):
+        if prediction is ended or drawn is ended:
+            raise ValueError(
+                f"{'predictions' if prediction is ended else 'annotations'} ended after {index} "
+                "images, but the other did not; expected one list of annotations for each "
+                "prediction"
+            )
         try:
             soft = as_prediction(prediction)
             truth = as_annotations(drawn, soft.shape)

@@ -5,9 +5,11 @@ pixels of T no further apart than d_max, each pixel at most once, so that
 
     sum over (p, t) in M of |p - t|  -  100 d_max |M|
 
-is least: as many pairs as there can be, and among such matchings one of least total distance.
-The number of pairs alone would not do: a predicted pixel counts for the precision if it is paired
-with any annotator's, so it matters which pixels are paired, and matchings of one size differ in it.
+is least: almost always as many pairs as there can be, and among such matchings one of least total
+distance. A pair is given up where it would lengthen the others by more than 100 d_max together: the
+cost is the official code's. The number of pairs alone would not do: a predicted pixel counts for
+the precision if it is paired with any annotator's, so it matters which pixels are paired, and
+matchings of one size differ in it.
 
 SciPy solves this assignment, but clears arrays as long as the problem for every row. The problem
 is therefore cut along connected components of the graph of candidate pairs, which changes nothing

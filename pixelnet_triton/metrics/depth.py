@@ -56,12 +56,12 @@ class DepthMetrics(Metric):
         self.add_state("sums", default=sums, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add the errors of the pixels whose depth is above 0.
+        """Add the errors of the pixels whose depth is finite and above 0.
 
         Args:
             prediction: ``(B, H, W)``, ``(B, 1, H, W)`` or ``(B, N)``, metres, above 0.
-            target: ``(B, H, W)`` or ``(B, N)``, metres; not above 0 where it is not known. The
-                first dimension is the image.
+            target: ``(B, H, W)`` or ``(B, N)``, metres; not above 0, or not finite, where it is
+                not known. The first dimension is the image.
         """
         if prediction.dim() == 4 and prediction.shape[1] == 1 and target.dim() == 3:
             prediction = prediction.squeeze(1)
@@ -71,7 +71,7 @@ class DepthMetrics(Metric):
                 f"target has shape {tuple(target.shape)}; expected (B, H, W) or (B, N), with the "
                 "image first, for the scale-invariant error"
             )
-        known = target > 0
+        known = (target > 0) & target.isfinite()
         check_usable(
             (prediction[known] > 0) & prediction[known].isfinite(),
             "a finite depth above 0",

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tools.values import values_at_hand
+
 __all__ = ["edge_nms"]
 
 ORIENTATION_RADIUS = 4  # of the filter before the second derivatives, in pixels
@@ -42,7 +44,9 @@ def edge_nms(
 
     Raises:
         TypeError: `edges` is not a floating tensor.
-        ValueError: it has fewer than 2 x 2 pixels, or an option is out of range.
+        ValueError: it has fewer than 2 x 2 pixels, or an option is out of range; or (on the CPU)
+            a value is not finite. On a GPU, where looking at values would wait for the device, NaN
+            spreads to the pixels around; ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
 
     Example:
         >>> import torch
@@ -135,11 +139,17 @@ def _check(edges: Tensor, smoothing: int, radius: int, tolerance: float, border:
         raise ValueError(
             f"edges has shape {tuple(edges.shape)}; expected (..., H, W) of at least 2 x 2 pixels"
         )
+    if values_at_hand(edges) and not bool(edges.isfinite().all()):
+        raise ValueError(
+            f"edges is NaN or infinite at {int((~edges.isfinite()).sum())} of {edges.numel()} "
+            "pixels; expected finite values, as the filters would spread others. Look for them in "
+            "what the model gives, or replace them with edges.nan_to_num()"
+        )
     for name, value, least in (
         ("smoothing", smoothing, 0),
         ("radius", radius, 1),
         ("tolerance", tolerance, 1),
         ("border", border, 0),
     ):
-        if value < least:
+        if not value >= least:  # this form refuses NaN too
             raise ValueError(f"{name}={value}; expected at least {least}")

@@ -60,25 +60,33 @@ class NormalMetrics(Metric):
         self.add_state("histogram", default=bins, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add the errors of the pixels whose normal is not zero.
+        """Add the errors of the pixels whose normal is finite and not zero.
 
         Args:
-            prediction: ``(B, 3, H, W)``, or ``(..., 3)``, of any length but zero.
-            target: the same shape; zero where the normal is not known.
+            prediction: ``(B, 3, H, W)``, or ``(..., 3)``, of any length but zero. ``(B, 3, H, 3)``
+                is taken as the first.
+            target: the same shape; zero, or not finite, where the normal is not known.
+
+        Raises:
+            ValueError: other shapes, or a prediction that is zero or not finite at a known pixel.
         """
         check_same_shape(prediction, target)
-        channel = 1 if target.dim() == 4 else -1
+        channel = 1 if target.dim() == 4 and target.shape[1] == 3 else -1
         if target.dim() < 2 or target.shape[channel] != 3:
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; expected (B, 3, H, W) or (..., 3)"
+                f"target has shape {tuple(target.shape)}; expected (B, 3, H, W) or (..., 3). Move "
+                "the components to dimension 1 of four, or to the last, with .movedim(...)"
             )
         prediction, target = prediction.movedim(channel, -1), target.movedim(channel, -1)
-        known = (target != 0).any(-1)
-        p, n = prediction[known].float(), target[known].float()  # (V, 3)
-        length = p.norm(dim=-1)
+        known = (target != 0).any(-1) & target.isfinite().all(-1)
+        p, n = prediction[known], target[known]  # (V, 3)
         check_usable(
-            (length > 0) & length.isfinite(), "a direction", "a normal has finite length above 0"
+            (p != 0).any(-1) & p.isfinite().all(-1),
+            "a direction",
+            "a normal has finite length above 0",
         )
+        dtype = torch.promote_types(torch.promote_types(p.dtype, n.dtype), torch.float32)
+        p, n = _of_size_1(p.to(dtype)), _of_size_1(n.to(dtype))
         cross = torch.linalg.cross(p, n).norm(dim=-1)
         errors = torch.rad2deg(torch.atan2(cross, (p * n).sum(-1)))
         bins = (errors * BINS_PER_DEGREE).long().clamp(max=len(self.histogram) - 1)
@@ -110,3 +118,8 @@ class NormalMetrics(Metric):
         bins = torch.searchsorted(self.histogram.cumsum(0), ranks)
         middle = (bins.double().mean() + 0.5) / BINS_PER_DEGREE
         return torch.where(count > 0, middle, torch.nan)
+
+
+def _of_size_1(vectors: Tensor) -> Tensor:
+    """``(V, 3)`` over their largest component: products neither vanish nor overflow."""
+    return vectors / vectors.abs().amax(-1, keepdim=True)

@@ -32,7 +32,7 @@ class SegmentationMetrics(Metric):
 
     Args:
         num_classes: K.
-        ignore_index: label of pixels that do not count, outside of [0, K).
+        ignore_index: label of pixels that do not count, outside of [0, K); None counts them all.
         class_names: K names; `compute` then also gives ``class_accuracy/NAME`` and ``iu/NAME``.
         kwargs: of :class:`torchmetrics.Metric`, such as `process_group`.
 
@@ -55,14 +55,14 @@ class SegmentationMetrics(Metric):
         self,
         num_classes: int,
         *,
-        ignore_index: int = 255,
+        ignore_index: int | None = 255,
         class_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}; expected at least 1")
-        if 0 <= ignore_index < num_classes:
+        if ignore_index is not None and 0 <= ignore_index < num_classes:
             raise ValueError(
                 f"ignore_index={ignore_index} is one of the {num_classes} classes; choose another "
                 "value, such as -100, and map the labels to it"
@@ -85,9 +85,21 @@ class SegmentationMetrics(Metric):
                 ``(B, K, H, W)`` for ``(B, H, W)``, ``(..., K)`` for ``(...,)``; of equal scores
                 the first wins.
             target: class ids in [0, K), or `ignore_index`.
+
+        Raises:
+            TypeError, ValueError: shapes or dtypes do not fit, or an id is out of range.
         """
         if prediction.dim() == target.dim() + 1:
-            prediction = prediction.argmax(1 if prediction.dim() == 4 else -1)
+            channel = 1 if prediction.dim() == 4 else -1
+            if prediction.shape[channel] != self.num_classes:
+                raise ValueError(
+                    f"prediction has shape {tuple(prediction.shape)}, with "
+                    f"{prediction.shape[channel]} scores a pixel; expected num_classes="
+                    f"{self.num_classes}, as (B, K, H, W) or (..., K). Permute scores whose "
+                    "channels are elsewhere; for one sigmoid score pass "
+                    "(scores > 0).long().squeeze(1)"
+                )
+            prediction = prediction.argmax(channel)
         prediction, target = _wide(prediction), _wide(target)
         if prediction.shape != target.shape:
             raise ValueError(
@@ -98,8 +110,10 @@ class SegmentationMetrics(Metric):
             if tensor.is_floating_point():
                 raise TypeError(f"{name} is {tensor.dtype}; expected integer class ids")
         target = target.long()  # uint8 is compared with -100 as with 156
-        counted = target != self.ignore_index
-        target, prediction = target[counted], prediction[counted].long()
+        prediction = prediction.long()
+        if self.ignore_index is not None:
+            counted = target != self.ignore_index
+            target, prediction = target[counted], prediction[counted]
         for name, tensor in (("prediction", prediction), ("target", target)):
             wrong = (tensor < 0) | (tensor >= self.num_classes)
             if bool(wrong.any()):

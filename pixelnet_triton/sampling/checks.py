@@ -5,6 +5,8 @@ Metadata only, so that nothing waits for a GPU; class ids are looked at on the C
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
 import torch
@@ -37,15 +39,21 @@ def check_settings(sampler: Any) -> None:
             raise ValueError(f"{name}={value} draws nothing; expected at least 1")
     for name in ("positive_fraction", "important"):
         value = getattr(sampler, name, 0.0)
-        if not 0 <= value <= 1:
+        if not 0 <= _number(value) <= 1:
             raise ValueError(f"{name}={value!r} is no fraction; expected a number in [0, 1]")
-    if getattr(sampler, "oversample", 1) < 1:
+    oversample = getattr(sampler, "oversample", 1)
+    if not 1 <= _number(oversample) < math.inf:
         raise ValueError(
-            f"oversample={sampler.oversample!r} gives fewer candidates than pixels; expected at "
-            "least 1"
+            f"oversample={oversample!r} is no number of candidates for each pixel; expected a "
+            "finite number of at least 1"
         )
     if sampler.order not in ORDERS:
         raise ValueError(f"order={sampler.order!r} is unknown; use one of {ORDERS}")
+
+
+def _number(value: Any) -> float:
+    """NaN for what is no number, which is in no range."""
+    return float(value) if isinstance(value, Real) else math.nan
 
 
 def check_draw(
@@ -56,6 +64,7 @@ def check_draw(
     if not given:
         raise TypeError("neither labels nor valid was given; pass labels (B, H, W), or valid=mask")
     for name, tensor in given:
+        _check_tensor(name, tensor)
         if tensor.dim() != 3 or 0 in tensor.shape[1:]:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; expected (B, H, W) with at least one "
@@ -89,7 +98,8 @@ def valid_pixels(labels: Tensor | None, valid: Tensor | None, ignore_index: int 
         assert valid is not None  # check_draw
         return valid
     if (
-        labels.is_floating_point()
+        labels.dtype == torch.bool  # both of its values are labels
+        or labels.is_floating_point()
         or ignore_index is None
         or not _representable(ignore_index, labels.dtype)
     ):
@@ -98,11 +108,21 @@ def valid_pixels(labels: Tensor | None, valid: Tensor | None, ignore_index: int 
     return known if valid is None else known & valid
 
 
-def _representable(value: int, dtype: torch.dtype) -> bool:
-    """Whether labels of a dtype can have a value: uint8 != -100 would compare with 156."""
-    if dtype == torch.bool:
+def _representable(value: float, dtype: torch.dtype) -> bool:
+    """Whether bool or an integer dtype has a value: uint8 != -100 would compare with 156."""
+    if not float(value).is_integer():
         return False
+    if dtype == torch.bool:
+        return value in (0, 1)
     return torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max
+
+
+def _check_tensor(name: str, values: Any) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} is a {type(values).__name__}; expected a tensor. Convert it with "
+            f"torch.as_tensor({name})"
+        )
 
 
 def check_classes(
@@ -121,6 +141,13 @@ def check_classes(
             f"labels is {came}; {name} draws by class and expects integer labels (B, H, W)"
         )
     labels = indexable(labels)
+    positive = getattr(sampler, "positive", 0)
+    if not _representable(positive, labels.dtype):
+        raise ValueError(
+            f"labels is {labels.dtype}, which cannot hold positive={positive!r}: no pixel would be "
+            "positive, or those of another label. Pass the label of positives, or convert labels "
+            "with .long()"
+        )
     if num_classes and valid is not None and values_at_hand(labels):
         wrong = valid & ((labels < 0) | (labels >= num_classes))
         if bool(wrong.any()):
@@ -169,13 +196,25 @@ def check_take(
                 f"target is {target.dtype}, which cannot hold the ignored label {fill}; convert it "
                 "with .long(), or pass fill=..."
             )
+    elif not target.is_floating_point() and not _representable(fill, target.dtype):
+        raise TypeError(
+            f"target is {target.dtype}, which cannot hold fill={fill!r}; pass a whole number in "
+            "its range, or convert the target with .long() or .float()"
+        )
     return fill
 
 
-def check_score(score: Tensor, expected: tuple[int, ...]) -> None:
-    """Raise unless there is a score for each pixel, or each candidate."""
+def check_score(score: Tensor, expected: tuple[int, ...], usable: Tensor) -> None:
+    """Raise unless there is a score for each pixel, or each candidate; a number where usable."""
+    _check_tensor("score", score)
     if tuple(score.shape) != expected:
         raise ValueError(
             f"score has shape {tuple(score.shape)}; expected {expected}, one for each pixel, or "
             "for each point that the function is called with"
+        )
+    if values_at_hand(score) and bool((score.isnan() & usable).any()):
+        raise ValueError(
+            f"score is NaN at {int((score.isnan() & usable).sum())} points that may be drawn; "
+            "expected numbers, higher where the model is less sure. Look for NaN in what the "
+            "model gives, or leave such pixels out with valid=..."
         )

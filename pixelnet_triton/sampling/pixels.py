@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..tools.values import values_at_hand
 from .checks import check_settings, check_take, indexable
 from .draw import nth_cyclic, z_order
 
@@ -38,14 +39,14 @@ class SampledPixels(NamedTuple):
             target: ``(B, H, W)`` or ``(B, K, H, W)``, of the sampled images' size.
             fill: what stands at points that are not valid. None is what the losses ignore: for
                 integer targets the sampler's `ignore_index` (255 if that is None), 0 for floating
-                ones.
+                ones. Integer and bool targets have to be able to hold it.
 
         Returns:
             ``(B, N)`` or ``(B, N, K)``, in the target's dtype; int64 for uint16, uint32, uint64.
 
         Raises:
             TypeError, ValueError: the target has other pixels than the sampled images, or a dtype
-                that cannot hold what marks points as ignored.
+                that cannot hold `fill`, or what marks points as ignored.
 
         Example:
             >>> import torch
@@ -116,7 +117,9 @@ def pixels_of_images(
         ``(B, H, W)`` bool, on the device of the sizes.
 
     Raises:
-        ValueError: the sizes are not (B, 2).
+        ValueError: the sizes are not (B, 2), or (on the CPU) negative or larger than the canvas.
+            On a GPU, where looking at them would wait for the device, they are taken as they are;
+            ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
 
     Example:
         >>> from pixelnet_triton.sampling import UniformSampler, pixels_of_images
@@ -133,6 +136,15 @@ def pixels_of_images(
             f"image_sizes has shape {tuple(image_sizes.shape)}; expected (B, 2), height and width "
             "of each image"
         )
+    if values_at_hand(image_sizes):
+        wrong = (image_sizes < 0) | (image_sizes > torch.tensor(canvas, device=image_sizes.device))
+        if bool(wrong.any()):
+            raise ValueError(
+                f"image_sizes has {tuple(image_sizes[wrong.any(1)][0].tolist())}, which is not "
+                f"within canvas={tuple(canvas)}; expected height and width of each image before it "
+                "was padded to the canvas. Pass the padded size as canvas, and sizes as "
+                "(height, width)"
+            )
     inside = [
         torch.arange(length, device=image_sizes.device) < image_sizes[:, axis, None]
         for axis, length in enumerate(canvas)

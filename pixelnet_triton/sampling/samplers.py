@@ -132,7 +132,7 @@ class BiasedSampler(_LabelSampler):
     Args:
         n: pixels drawn from each image.
         positive_fraction: in [0, 1]; the paper tries 0.25, 0.5 and 0.75 for edges.
-        positive: the label of positives.
+        positive: the label of positives, which the labels' dtype has to be able to hold.
         ignore_index: label of pixels that are never drawn; None draws them all.
         order: None, ``"rows"`` or ``"morton"``: the order of an image's points.
 

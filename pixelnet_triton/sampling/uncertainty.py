@@ -58,6 +58,7 @@ class UncertaintySampler(SamplerSettings):
             score: ``(B, H, W)``, higher where the model is less sure; or a function from
                 candidate points ``(B, M, 2)`` int64 to their scores ``(B, M)``, which is called
                 without gradients, and needs the network at the candidates only.
+                Where it is NaN, a pixel has the lowest score; on the CPU, NaN raises.
 
         Returns:
             :class:`SampledPixels` with n points per image.
@@ -65,20 +66,21 @@ class UncertaintySampler(SamplerSettings):
         check_draw(labels, valid, generator)
         mask = valid_pixels(labels, valid, self.ignore_index)
         if not callable(score):
-            check_score(score, tuple(mask.shape))
+            check_score(score, tuple(mask.shape), mask)
         width = mask.shape[2]
         keys = random_keys(mask.flatten(1), generator)
         many = min(keys.shape[1], round(self.oversample * self.n))
         candidate = keys.topk(many).indices  # (B, M), valid ones first
+        usable = torch.arange(many, device=keys.device) < mask.flatten(1).sum(1)[:, None]
         with torch.no_grad():
             if callable(score):
                 scores = score(torch.stack([candidate % width, candidate // width], dim=-1))
-                check_score(scores, (len(keys), many))
+                check_score(scores, (len(keys), many), usable)
             else:
                 scores = score.flatten(1).gather(1, candidate)
-        usable = torch.arange(many, device=keys.device) < mask.flatten(1).sum(1)[:, None]
         lowest = torch.finfo(torch.float32).min
-        scores = torch.where(usable, scores.float().clamp(min=lowest), -torch.inf)
+        scores = scores.float().nan_to_num(lowest, torch.inf, lowest)  # topk puts NaN first
+        scores = torch.where(usable, scores, -torch.inf)
         taken = min(self.n, many)
         chosen = scores.topk(min(round(self.important * self.n), taken)).indices
         # Fresh keys: which of equal scores were chosen depends on the candidates' order.

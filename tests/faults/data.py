@@ -6,7 +6,11 @@ _TRANSFORMS = "pixelnet_triton/data/transforms.py"
 _RESIZING = "pixelnet_triton/data/resizing.py"
 _BSDS = "pixelnet_triton/data/bsds.py"
 _SEEN = ("tests/test_transforms.py",)
+_INPUTS = ("tests/test_transform_inputs.py",)
 _PAPER = ("tests/test_training_paper.py",)
+_FOLDERS = "pixelnet_triton/data/folders.py"
+_FILES = ("tests/test_data_folders.py",)
+_NYU = "pixelnet_triton/data/nyu.py"
 
 FAULTS = (
     Fault(
@@ -61,8 +65,8 @@ FAULTS = (
     Fault(
         "thin-edges-lost",
         _RESIZING,
-        'if sample["kind"] == "edges":',
-        'if sample["kind"] == "edge":',
+        '_resize_edges(target, size) if kind == "edges"',
+        '_resize_edges(target, size) if kind == "edge"',
         _SEEN,
     ),
     Fault(
@@ -125,9 +129,115 @@ FAULTS = (
     Fault(
         "normals-mask-ignored",
         "pixelnet_triton/data/nyu.py",
-        "(length < np.inf) & self._known(entry)[..., None]",
-        "(length < np.inf)",
+        "known &= self._known(entry, normals.shape[:2])[..., None]",
+        "known &= True",
         ("tests/test_data_nyu.py",),
+    ),
+    Fault(
+        "16-bit-images-clipped",
+        _FOLDERS,
+        'if not image.mode.startswith(("I", "F")):',
+        'if not image.mode.startswith("F"):',
+        _FILES,
+    ),
+    Fault(
+        "16-bit-images-by-256",
+        _FOLDERS,
+        "(grey.astype(np.int64) + 128) // 257",
+        "grey.astype(np.int64) // 256",
+        _FILES,
+    ),
+    Fault(
+        "lying-photographs",
+        _FOLDERS,
+        "return ops.exif_transpose(image)",
+        "return image.copy()",
+        _FILES,
+    ),
+    Fault(
+        "one-of-two-files-of-a-name",
+        _FOLDERS,
+        "files.setdefault(path.stem, path) != path",
+        "files.setdefault(path.stem, path) is None",
+        _FILES,
+    ),
+    Fault(
+        "labels-without-image-dropped",
+        _FOLDERS,
+        "        if alone:\n",
+        "        if False:\n",
+        _FILES,
+    ),
+    Fault("bitmaps-not-read", _FOLDERS, '".jpeg", ".bmp", ".tif"', '".jpeg", ".tif"', _FILES),
+    Fault(
+        "damaged-files-without-a-name",
+        _FOLDERS,
+        "except Exception as error:",
+        "except MemoryError as error:",
+        _FILES,
+    ),
+    Fault(
+        "first-annotator-of-a-column",
+        _BSDS,
+        "for person in people.ravel()",
+        "for person in people[0]",
+        ("tests/test_data_bsds.py",),
+    ),
+    Fault(
+        "metres-by-type",
+        _NYU,
+        'if entry.target.suffix.lower() == ".png" else 1',
+        "if depth.dtype.kind in 'iu' else 1",
+        ("tests/test_data_nyu.py",),
+    ),
+    Fault(
+        "normals-in-float16",
+        _NYU,
+        "np.result_type(normals, np.float32)",
+        "normals.dtype",
+        ("tests/test_data_nyu.py",),
+    ),
+    Fault(
+        "seeds-share-scenes",
+        "pixelnet_triton/data/scenes.py",
+        "0 <= seed < 2**32",
+        "0 <= seed < 2**64",
+        ("tests/test_scenes.py",),
+    ),
+    Fault(
+        "padded-with-true",
+        _RESIZING,
+        "if not target.is_floating_point():",
+        "if not target.is_floating_point() and target.dtype != torch.bool:",
+        _INPUTS,
+    ),
+    Fault(
+        "soft-edges-resized-away",
+        _RESIZING,
+        '    if kind == "edges":\n        raise TypeError(',
+        '    if kind == "edge":\n        raise TypeError(',
+        _INPUTS,
+    ),
+    Fault(
+        "other-edges-resized-away",
+        _RESIZING,
+        "(target != 1) & (target != IGNORE)",
+        "(target == 1) & (target == IGNORE)",
+        _INPUTS,
+    ),
+    Fault(
+        "images-scaled-in-uint8",
+        _RESIZING,
+        "if not image.is_floating_point():",
+        "if image.is_complex():",
+        _INPUTS,
+    ),
+    Fault(
+        "means-broadcast",
+        _TRANSFORMS,
+        "if len(self.mean) != len(image):",
+        "if len(self.mean) != len(self.std):",
+        _INPUTS,
     ),
     Fault(
         "voc-outlines-are-classes",

@@ -11,6 +11,9 @@ _MATCHING = "pixelnet_triton/metrics/boundary_matching.py"
 _SEEN = ("tests/test_metrics.py",)
 _BOUNDARIES = ("tests/test_boundaries.py",)
 _DEFAULTS = ("tests/test_boundary_defaults.py",)
+_INPUTS = ("tests/test_metrics_inputs.py",)
+_BOUNDARY_INPUTS = ("tests/test_boundary_inputs.py",)
+_NORMALS = "pixelnet_triton/metrics/normals.py"
 
 FAULTS = (
     Fault(
@@ -144,10 +147,61 @@ FAULTS = (
     Fault(
         "unknown-normals-counted",
         "pixelnet_triton/metrics/normals.py",
-        "known = (target != 0).any(-1)",
-        "known = (target == target).any(-1)",
+        "known = (target != 0).any(-1) & ",
+        "known = ",
         _SEEN,
     ),
+    Fault("nan-normals-counted", _NORMALS, " & target.isfinite().all(-1)", "", _INPUTS),
+    Fault(
+        "rows-taken-for-components",
+        _NORMALS,
+        "channel = 1 if target.dim() == 4 and target.shape[1] == 3 else -1",
+        "channel = 1 if target.dim() == 4 and target.shape[-1] != 3 else -1",
+        _INPUTS,
+    ),
+    Fault(
+        "short-normals-vanish",
+        _NORMALS,
+        "return vectors / vectors.abs().amax(-1, keepdim=True)",
+        "return vectors",
+        _INPUTS,
+    ),
+    Fault(
+        "normals-rounded-to-float32",
+        _NORMALS,
+        "torch.promote_types(torch.promote_types(p.dtype, n.dtype), torch.float32)",
+        "torch.float32",
+        _INPUTS,
+    ),
+    Fault(
+        "one-score-is-class-0",
+        "pixelnet_triton/metrics/segmentation.py",
+        "if prediction.shape[channel] != self.num_classes:",
+        "if prediction.shape[channel] > self.num_classes:",
+        _INPUTS,
+    ),
+    Fault(
+        "infinite-depths-counted",
+        "pixelnet_triton/metrics/depth.py",
+        "(target > 0) & target.isfinite()",
+        "(target > 0)",
+        _INPUTS,
+    ),
+    Fault(
+        "nms-spreads-nan",
+        _NMS,
+        "not bool(edges.isfinite().all())",
+        "not bool((edges != 0).any())",
+        ("tests/test_nms.py",),
+    ),
+    Fault(
+        "thresholds-in-float64",
+        _COUNTING,
+        "enumerate(values.astype(soft.dtype))",
+        "enumerate(values)",
+        _BOUNDARY_INPUTS,
+    ),
+    Fault("rounding-refused", _COUNTING, "ROUNDING = 1e-5", "ROUNDING = 0.0", _BOUNDARY_INPUTS),
     Fault(
         "limits-of-normals",
         "pixelnet_triton/metrics/normals.py",

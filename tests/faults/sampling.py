@@ -8,6 +8,8 @@ _PIXELS = "pixelnet_triton/sampling/pixels.py"
 _UNCERTAINTY = "pixelnet_triton/sampling/uncertainty.py"
 _SEEN = ("tests/test_sampling.py",)
 _IGNORE = ("tests/test_ignore_index.py",)
+_INPUTS = ("tests/test_sampling_inputs.py",)
+_CHECKS = "pixelnet_triton/sampling/checks.py"
 
 FAULTS = (
     Fault(
@@ -80,6 +82,48 @@ FAULTS = (
         "return best[..., 1] - best[..., 0]",
         "return best[..., 0] - best[..., 1]",
         _SEEN,
+    ),
+    Fault(
+        "fills-wrap",
+        _CHECKS,
+        "elif not target.is_floating_point() and not _representable(fill, target.dtype):",
+        "elif not target.is_floating_point() and fill is None:",
+        _INPUTS,
+    ),
+    Fault(
+        "halves-fill-integers",
+        _CHECKS,
+        "if not float(value).is_integer():",
+        "if value != value:",
+        _INPUTS,
+    ),
+    Fault(
+        "positive-wraps",
+        _CHECKS,
+        "if not _representable(positive, labels.dtype):",
+        "if positive is None:",
+        _INPUTS,
+    ),
+    Fault(
+        "nan-scores-drawn",
+        _CHECKS,
+        "values_at_hand(score) and bool(",
+        "values_at_hand(score) and score is None and bool(",
+        _INPUTS,
+    ),
+    Fault(
+        "nan-scores-first",
+        _UNCERTAINTY,
+        "scores.float().nan_to_num(lowest, torch.inf, lowest)",
+        "scores.float().clamp(min=lowest)",
+        _INPUTS,
+    ),
+    Fault(
+        "sizes-cut-to-the-canvas",
+        _PIXELS,
+        "if bool(wrong.any()):",
+        "if bool(wrong.all()):",
+        _INPUTS,
     ),
     Fault(
         "uncertainty-beta", _UNCERTAINTY, "important: float = 0.75", "important: float = 0.5", _SEEN
