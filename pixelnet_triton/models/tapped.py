@@ -19,8 +19,8 @@ from .wrapped import WrappedBackbone
 
 __all__ = ["TappedBackbone"]
 
-# torch 2.6 cannot tell.
-_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+# torch 2.6 cannot tell, and compiles no exceptions.
+_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 class _AllMapsSeen(BaseException):

@@ -17,6 +17,10 @@ _CHECKS = "pixelnet_triton/call/checks.py"
 _PREPARE = "pixelnet_triton/op/prepare.py"
 _EAGER = "pixelnet_triton/op/eager.py"
 
+_LABELS = "pixelnet_triton/op/labels.py"
+_PLANNING = "pixelnet_triton/planning.py"
+_MODULE = ("tests/test_module.py",)
+
 _BETWEEN = ("tests/test_between_passes.py",)
 
 FAULTS = (
@@ -173,8 +177,8 @@ FAULTS = (
     Fault(
         "layout-forgotten-by-known-calls",
         _PREPARE,
-        "facts += (feature.shape, feature.stride(), feature.dtype, place)",
-        "facts += (feature.shape, feature.dtype, place)",
+        "facts += (feature.shape, feature.stride(), feature.dtype, feature.layout",
+        "facts += (feature.shape, feature.dtype, feature.layout",
         _KNOWN,
     ),
     Fault(
@@ -264,7 +268,101 @@ FAULTS = (
         "",
         _INPUTS,
     ),
+    Fault(
+        "labels-repeated-by-a-value",
+        _LABELS,
+        "image = images.expand(batch, points.shape[1]).reshape(-1)",
+        "image = images.flatten().repeat_interleave(points.shape[1])",
+        ("tests/integrations/test_exported_calls.py",),
+    ),
+    Fault("unsigned-labels-as-they-are", _LABELS, "if dtype in SIGNED:", "if False:", _CALLS),
+    Fault(
+        "unsigned-labels-of-several-sizes",
+        "pixelnet_triton/op/extents.py",
+        "    if signed is not None:",
+        "    if False:",
+        ("tests/test_image_sizes.py",),
+    ),
+    Fault(
+        "quantised-maps-as-labels",
+        _LABELS,
+        "dtypes.pop() in _DTYPES",
+        "not dtypes.pop().is_floating_point",
+        _CALLS,
+    ),
+    Fault(
+        "kernels-without-a-gpu",
+        "pixelnet_triton/op/dispatch.py",
+        "not (interpreted or torch.cuda.is_available())",
+        "False",
+        ("tests/test_settings.py",),
+    ),
+    # modules
+    Fault(
+        "maps-in-any-order",
+        "pixelnet_triton/modules.py",
+        "    if came != list(in_channels):",
+        "    if sum(came) != sum(in_channels):",
+        _MODULE,
+    ),
+    # tools/
+    Fault(
+        "any-word-switches-off",
+        "pixelnet_triton/tools/settings.py",
+        'if came in (None, "", "0", "1"):',
+        "if True:",
+        ("tests/test_settings.py",),
+    ),
+    Fault(
+        "no-calls-without-a-home-folder",
+        "pixelnet_triton/tools/cache.py",
+        "    except RuntimeError as error:",
+        "    except KeyError as error:",
+        _PROFILES,
+    ),
     # planner/
+    Fault(
+        "profiles-need-a-folder",
+        "pixelnet_triton/planner/store.py",
+        "    try:\n        return load_profile(profile_path(device))\n",
+        "    path = profile_path(device)\n    try:\n        return load_profile(path)\n",
+        _PROFILES,
+    ),
+    Fault(
+        "calibration-without-gradients",
+        "pixelnet_triton/calibration.py",
+        "with torch.inference_mode(False), torch.enable_grad():",
+        "if True:",
+        _PROFILES,
+    ),
+    Fault(
+        "no-folder-said-after-all-was-measured",
+        "pixelnet_triton/calibration.py",
+        "    path = profile_path(where) if save else None\n",
+        "    path = None\n",
+        _PROFILES,
+    ),
+    Fault(
+        "ragged-points-of-one-image-planned-apart",
+        _PLANNING,
+        'ragged = ragged and (backend.name == "gpu" or shape.batch > 1)',
+        "ragged = bool(ragged)",
+        _PLANNER,
+    ),
+    Fault(
+        "maps-that-disagree-are-planned",
+        _PLANNING,
+        "        if one != came[0]:",
+        "        if False:",
+        _PLANNER,
+    ),
+    Fault(
+        "float64-for-kernels-planned",
+        _PLANNING,
+        'if profile.kind == "gpu" and shape.itemsize == 8:',
+        "if False:",
+        (*_PLANNER, "tests/test_explain.py"),
+    ),
     Fault(
         "products-four-times-slower",
         "pixelnet_triton/planner/profiles.py",
