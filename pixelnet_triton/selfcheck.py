@@ -16,8 +16,9 @@ Stages, each a pytest process of its own; those that only check share the GPU am
 
 All stay within a total time (--budget). Time that one stage leaves over goes to the next; a stage
 that runs out of its share is stopped. Failures are printed by name as they happen. The outcome,
-with what failed and what did not run, is written to bench/results/ as JSON; each figure of a
-benchmark is appended to bench/results/*.jsonl as soon as it is measured.
+with what failed and what did not run, is written to bench/results/ as JSON after each stage: a
+machine may be taken away. Each figure of a benchmark is appended to bench/results/*.jsonl as soon as
+it is measured.
 """
 
 from __future__ import annotations
@@ -253,6 +254,26 @@ def main(arguments: list[str] | None = None) -> int:
     print(format_report(facts), flush=True)
     outcomes: list[Outcome] = []
     stages = [stage for stage in STAGES if stage.name in wanted]
+    on_gpu = options.device.startswith("cuda") and not options.dry
+    name = torch.cuda.get_device_name(options.device) if on_gpu else facts["cpu"]["name"]
+    results: dict[str, Any] = {
+        "date": now.isoformat(timespec="seconds"),
+        "device": name,
+        "commit": source_commit(),
+        "seconds": 0.0,
+        "environment": facts,
+        "stages": [],
+    }
+    output = options.output or (None if options.dry else _results_file(name, now))
+
+    def record() -> None:
+        results["seconds"] = round(time.monotonic() - started, 1)
+        results["stages"] = [asdict(outcome) for outcome in outcomes]
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(results, indent=2) + "\n")
+
+    record()  # where nothing can be written, that shows now
     with tempfile.TemporaryDirectory() as scratch:
         dry = Path(scratch) if options.dry else None
         for position, stage in enumerate(stages):
@@ -260,34 +281,23 @@ def main(arguments: list[str] | None = None) -> int:
             share = stage.share / sum(later.share for later in stages[position:])
             outcomes.append(run_stage(stage, options.device, left * share, dry))
             print(_summary(outcomes[-1]), flush=True)
+            record()
         if dry and wanted >= set(names[:-1]):
             outcomes.append(_reached(dry))
+            record()
 
-    on_gpu = options.device.startswith("cuda") and not options.dry
-    name = torch.cuda.get_device_name(options.device) if on_gpu else facts["cpu"]["name"]
-    results = {
-        "date": now.isoformat(timespec="seconds"),
-        "device": name,
-        "commit": source_commit(),
-        "seconds": round(time.monotonic() - started, 1),
-        "environment": facts,
-        "stages": [asdict(outcome) for outcome in outcomes],
-    }
-    if options.output or not options.dry:
-        _write(results, options.output, name, now)
+    if output is not None:
+        print(f"results: {output}")
     print(f"==> selfcheck on {name}, {results['seconds']} s", *map(_summary, outcomes), sep="\n")
     # On the CPU the gate has nothing to do; on a GPU a stage that ran nothing proves nothing.
     good = {"passed", "skipped"} if on_gpu or options.dry else {"passed", "skipped", "nothing run"}
     return 0 if all(outcome.state in good for outcome in outcomes) else 1
 
 
-def _write(results: dict[str, Any], output: Path | None, name: str, now: datetime.datetime) -> None:
+def _results_file(name: str, now: datetime.datetime) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     folder = Path(os.environ.get("PIXELNET_BENCH_RESULTS") or ROOT / "bench" / "results")
-    output = output or folder / f"selfcheck-{slug}-{now:%Y%m%dT%H%M%SZ}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"results: {output}")
+    return folder / f"selfcheck-{slug}-{now:%Y%m%dT%H%M%SZ}.json"
 
 
 if __name__ == "__main__":

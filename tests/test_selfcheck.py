@@ -137,6 +137,24 @@ def test_on_a_gpu_a_stage_without_its_tool_is_skipped_and_one_that_ran_nothing_f
 
 
 @pytest.mark.slow
+def test_the_results_file_has_what_came_before_the_machine_was_taken_away(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = checkout / "results.json"
+    first = selfcheck.Outcome("gate", "passed", counts={"passed": 1})
+
+    def run_stage(stage: selfcheck.Stage, *_: object) -> selfcheck.Outcome:
+        assert output.is_file(), "whether it can be written is known before anything runs"
+        if stage.name == "gate":
+            return first
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selfcheck, "run_stage", run_stage)
+    with pytest.raises(KeyboardInterrupt):
+        selfcheck.main(["--device", "cpu", "--stages", "gate,tests", "--output", str(output)])
+    assert [s["state"] for s in json.loads(output.read_text())["stages"]] == ["passed"]
+
+
 def test_a_dry_run_starts_every_stage_and_comes_to_every_line_for_a_gpu(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
     status = selfcheck.main(["--dry", "--budget", "580", "--output", str(output)])
