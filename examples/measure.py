@@ -1,6 +1,6 @@
 """Time and peak memory of one way to the first layer, in a process of its own.
 
-    python -m examples.measure METHOD FOLDER
+    python -m examples.measure METHOD FOLDER [SECONDS]
 
 reads ``FOLDER/inputs.pt``, writes ``FOLDER/METHOD.pt`` (the output rows) and prints the figures
 as JSON. :func:`measure` does both ends.
@@ -14,6 +14,7 @@ getrusage's ru_maxrss, because the latter begins at the peak of the *parent* pro
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
@@ -152,4 +153,8 @@ def main(method: str, folder: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))
+    parser = argparse.ArgumentParser(description="Time one way to the first layer.")
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("folder", type=Path, help="holds inputs.pt")
+    parser.add_argument("seconds", type=float, nargs="?", default=5.0, help="of calls (default 5)")
+    main(**vars(parser.parse_args()))

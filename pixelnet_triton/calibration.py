@@ -62,7 +62,8 @@ def calibrate(
         The profile, whose `source` tells when, and how well it explains the measurements.
 
     Raises:
-        OSError: the cache folder cannot be written (see ``PIXELNET_TRITON_CACHE``).
+        OSError: there is no cache folder, which is said at once, or it cannot be written (see
+            ``PIXELNET_TRITON_CACHE``).
 
     Example:
         >>> import pixelnet_triton
@@ -70,6 +71,7 @@ def calibrate(
         >>> print(profile)  # doctest: +SKIP
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    path = profile_path(where) if save else None
     start = shipped_profile(where).with_threads(torch.get_num_threads())
     backend = backend_for(where)
     probes = [Probe(call, plan) for call in _calls(where) for plan in _plans(call, backend)]
@@ -77,7 +79,9 @@ def calibrate(
     for n, probe in enumerate(probes):
         if verbose:
             print(f"\rcalibrating {where}: {n + 1} of {len(probes)}", end="", file=sys.stderr)
-        measured.append(replace(probe, seconds=measure(probe.call, probe.plan, where)))
+        with torch.inference_mode(False), torch.enable_grad():  # some probes are of training
+            seconds = measure(probe.call, probe.plan, where)
+        measured.append(replace(probe, seconds=seconds))
     profile = fit(measured, backend, start)
     errors = [
         abs(CostModel(p.call, backend, profile).seconds(p.plan) / p.seconds - 1) for p in measured
@@ -90,8 +94,8 @@ def calibrate(
     )
     if verbose:
         print(f"\r{profile}", file=sys.stderr)
-    if save:
-        save_profile(profile, profile_path(where))
+    if path is not None:
+        save_profile(profile, path)
         forget_calls()
     return profile
 
@@ -206,14 +210,14 @@ def random_inputs(
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device, dtype)
+        return torch.randn(shape, generator=random, dtype=torch.float32).to(device, dtype)
 
     maps = [normal(call.batch, layer.channels, layer.rows, layer.columns) for layer in call.layers]
     for i, layer in enumerate(call.layers):
         if layer.channels_last:
             maps[i] = maps[i].contiguous(memory_format=torch.channels_last)
     weight = normal(call.out_features, sum(layer.channels for layer in call.layers))
-    points = torch.rand(call.points, 2, generator=random).to(device)
+    points = torch.rand(call.points, 2, generator=random, dtype=torch.float32).to(device)
     index = None
     if call.ragged:
         index = torch.randint(call.batch, (call.points,), generator=random).to(device)

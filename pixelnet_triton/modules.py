@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .call import ImageSize, Plan, Stride
+from .call.checks import check_maps
 from .functional import sparse_hypercolumn
+from .tools.settings import whole_number
 
-__all__ = ["HypercolumnLinear"]
+__all__ = ["HypercolumnLinear", "check_channels", "listed_channels"]
 
 
 class HypercolumnLinear(nn.Module):
@@ -30,6 +32,10 @@ class HypercolumnLinear(nn.Module):
         strides, interpolation, align_corners, padding_mode, coordinates, plan: as in
             :func:`pixelnet_triton.sparse_hypercolumn`.
         device, dtype: of the parameters.
+
+    Raises:
+        TypeError, ValueError: in_channels or out_features are no such integers; when called, the
+            maps have other channels, or come in another order.
 
     Example:
         >>> import torch
@@ -60,8 +66,12 @@ class HypercolumnLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels = tuple(in_channels)
-        self.out_features = out_features
+        self.in_channels = listed_channels(in_channels)
+        widths = out_features if isinstance(out_features, Sequence) else (out_features,)
+        if widths is out_features and len(widths) != 2:
+            raise ValueError(f"out_features={out_features!r}; expected D, or (E, D)")
+        rows = tuple([whole_number("out_features", n) for n in widths])
+        self.out_features = rows if len(rows) == 2 else rows[0]
         self.activation = activation
         self.strides = strides
         self.interpolation = interpolation
@@ -69,7 +79,6 @@ class HypercolumnLinear(nn.Module):
         self.padding_mode = padding_mode
         self.coordinates = coordinates
         self.plan = plan
-        rows = (out_features,) if isinstance(out_features, int) else tuple(out_features)
         shape = (*rows, sum(self.in_channels))
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         if bias:
@@ -96,6 +105,7 @@ class HypercolumnLinear(nn.Module):
 
         An ensemble's ``(B, N, E, D)`` or ``(P, E, D)``.
         """
+        check_channels(features, self.in_channels)
         return sparse_hypercolumn(
             features,
             points,
@@ -116,4 +126,30 @@ class HypercolumnLinear(nn.Module):
         return (
             f"in_channels={list(self.in_channels)}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, activation={self.activation}"
+        )
+
+
+def listed_channels(in_channels: Iterable[int]) -> tuple[int, ...]:
+    """The channels of each map; raises for what is no list of integers of at least 1."""
+    if not isinstance(in_channels, Iterable):
+        raise TypeError(
+            f"in_channels={in_channels!r}; expected a list, the channels of each map. For a single "
+            f"map pass [{in_channels!r}]"
+        )
+    channels = tuple([whole_number(f"in_channels[{i}]", n) for i, n in enumerate(in_channels)])
+    if not channels:
+        raise ValueError("in_channels is empty; expected the channels of at least one map")
+    return channels
+
+
+def check_channels(features: Sequence[Tensor], in_channels: tuple[int, ...]) -> None:
+    """Raise for maps in another order, whose sum of channels is that of the weight all the same."""
+    check_maps(features)
+    if any(f.dim() != 4 for f in features):
+        return  # which is refused with what maps should be
+    came = [f.shape[1] for f in features]
+    if came != list(in_channels):
+        raise ValueError(
+            f"features have {came} channels but in_channels={list(in_channels)}; pass the maps in "
+            "the order of in_channels"
         )

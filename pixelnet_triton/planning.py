@@ -13,6 +13,7 @@ from .call.shape import bucket, layout_of
 from .op.dispatch import backend_for, backend_named, passed_over, require
 from .planner import CostModel, chosen_plan, may_keep, profile_of
 from .planner.profiles import SHIPPED
+from .tools.settings import whole_number
 
 __all__ = ["plan_hypercolumn"]
 
@@ -71,6 +72,12 @@ def plan_hypercolumn(
         >>> plan_hypercolumn(vgg, 2000, 4096, dtype=torch.bfloat16, profile="H200").layers[2]
         'project'
     """
+    if not isinstance(features_or_shapes, Sequence):
+        raise TypeError(
+            f"features_or_shapes is a {type(features_or_shapes).__name__}; expected a list of maps "
+            "or of shapes (B, C, H, W), in the order of the weight's columns. For a single map "
+            "pass it in a list"
+        )
     tensors = [f for f in features_or_shapes if isinstance(f, Tensor)]
     if not features_or_shapes or len(tensors) not in (0, len(features_or_shapes)):
         raise TypeError(
@@ -78,14 +85,16 @@ def plan_hypercolumn(
             f"(B, C, H, W) only; came {[type(f).__name__ for f in features_or_shapes]}"
         )
     shapes = [_shape(i, f) for i, f in enumerate(features_or_shapes)]
-    for name, number in (("n_points", n_points), ("out_features", out_features)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise ValueError(f"{name}={number!r}; expected an integer of at least 0")
+    _must_agree("batch size", [shape[0] for shape in shapes], "all layers need the same images")
+    n_points = whole_number("n_points", n_points, least=0)
+    out_features = whole_number("out_features", out_features, least=0)
     if dtype is None:
+        _must_agree("dtype", [f.dtype for f in tensors], "pass the one to plan for as dtype=")
         dtype = tensors[0].dtype if tensors else torch.float32
     if dtype not in _DTYPES:
         raise TypeError(f"dtype={dtype}; expected one of {[str(d) for d in _DTYPES]}")
     if device is None:
+        _must_agree("device", [f.device for f in tensors], "pass the one to plan for as device=")
         device = tensors[0].device if tensors else "cpu"
     layouts = _layouts(channels_last, tensors, shapes)
     shape = CallShape(
@@ -101,8 +110,9 @@ def plan_hypercolumn(
         may_keep=may_keep(plan),
     )
     backend, rates, why = _rates(profile, shape, torch.device(device))
-    shape = replace(shape, half_products=backend.multiplies(dtype))
-    # The very question that `sparse_hypercolumn` asks, so that the answers agree.
+    # The very question that `sparse_hypercolumn` asks (`shape_of`), so that the answers agree.
+    ragged = ragged and (backend.name == "gpu" or shape.batch > 1)
+    shape = replace(shape, half_products=backend.multiplies(dtype), ragged=ragged)
     asked = replace(shape, points=bucket(shape.points))
     if isinstance(plan, Plan):
         if len(plan.layers) != len(shapes):
@@ -118,14 +128,28 @@ def plan_hypercolumn(
 
 
 def _shape(i: int, feature: Tensor | Sequence[int]) -> tuple[int, int, int, int]:
-    shape = tuple(feature.shape) if isinstance(feature, Tensor) else tuple(feature)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
-    if len(shape) != 4 or not whole or min(shape) < 0 or 0 in shape[1:]:
+    shape = tuple(feature.shape) if isinstance(feature, Tensor) else feature
+    try:
+        numbers = tuple([whole_number("size", n, least=0) for n in shape])
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 4 or 0 in numbers[1:]:
         raise ValueError(
             f"features_or_shapes[{i}] has shape {shape}; expected four integers (B, C, H, W), "
-            "with at least one channel and one cell"
+            "with at least one channel and one cell. For a single map pass it in a list"
         )
-    return shape
+    batch, channels, rows, columns = numbers
+    return batch, channels, rows, columns
+
+
+def _must_agree(what: str, came: Sequence[object], remedy: str) -> None:
+    """Raise `ValueError` where maps differ in what all of a call share."""
+    for i, one in enumerate(came):
+        if one != came[0]:
+            raise ValueError(
+                f"features_or_shapes[{i}] has {what} {one} but features_or_shapes[0] has "
+                f"{came[0]}; {remedy}"
+            )
 
 
 def _layouts(
@@ -138,6 +162,11 @@ def _layouts(
         return [layout_of(tensor) for tensor in tensors]
     if channels_last is None or isinstance(channels_last, bool):
         channels_last = [channels_last is not False] * len(shapes)
+    is_list = isinstance(channels_last, Sequence) and not isinstance(channels_last, str)
+    if not is_list or not all(isinstance(last, bool) for last in channels_last):
+        raise TypeError(
+            f"channels_last={channels_last!r}; expected a bool, or a list of one for each layer"
+        )
     if len(channels_last) != len(shapes):
         raise ValueError(
             f"channels_last has {len(channels_last)} entries; expected one for each of the "
@@ -151,6 +180,11 @@ def _rates(
 ) -> tuple[Backend, DeviceProfile, tuple[str, ...]]:
     """The back end, the rates of its device, and why others were passed over."""
     if profile is None:
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device={str(device)!r}, but torch finds {torch.cuda.device_count()} GPUs. To "
+                f"plan for one that is not here pass a profile=, one of {tuple(SHIPPED)}"
+            )
         backend = backend_for(device)
         require(backend, shape, device)
         others = passed_over(backend, device)
@@ -163,4 +197,13 @@ def _rates(
                 "measures others"
             )
         profile = SHIPPED[profile]
+    if not isinstance(profile, DeviceProfile):
+        raise TypeError(
+            f"profile={profile!r}; expected a DeviceProfile, one of {tuple(SHIPPED)} or None"
+        )
+    if profile.kind == "gpu" and shape.itemsize == 8:
+        raise TypeError(
+            f"dtype=torch.float64, but the profile is of a GPU ({profile.name}), for which there "
+            "are no kernels of float64. Pass dtype=torch.float32, or profile='cpu'"
+        )
     return backend_named(profile.kind), profile, (f"planned for the profile's {profile.kind}",)

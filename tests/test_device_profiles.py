@@ -67,6 +67,28 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, fol
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "pixelnet_triton"
 
+    monkeypatch.setenv("PIXELNET_TRITON_CACHE", "~/elsewhere")
+    assert cache_folder() == Path.home() / "elsewhere"
+
+
+def test_without_a_home_folder_calls_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a user id that a container made up: HOME unset, and no entry in /etc/passwd."""
+    monkeypatch.delenv("PIXELNET_TRITON_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    with pytest.raises(OSError, match=r"no folder .*Set PIXELNET_TRITON_CACHE to one"):
+        cache_folder()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert profile_for(CPU) == SHIPPED["cpu"].with_threads(torch.get_num_threads())
+    monkeypatch.setattr(calibration, "measure", lambda *_: pytest.fail("reported too late"))
+    with pytest.raises(OSError, match="Set PIXELNET_TRITON_CACHE"):
+        pixelnet_triton.calibrate("cpu", verbose=False)
+
 
 def test_a_failed_write_leaves_the_old_profile(
     monkeypatch: pytest.MonkeyPatch, folder: Path
@@ -206,9 +228,8 @@ def test_the_fit_finds_what_made_the_times(name: str) -> None:
     assert fitted.operator_seconds == pytest.approx(truth.operator_seconds, rel=0.1)
 
 
-def test_calibrate_measures_stores_and_is_used(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = (LayerShape(8, 6, 6), LayerShape(8, 3, 3, channels_last=False))
     calls = [
         CallShape(layers, 1, 40, 16, 4, ragged, training, torch_coordinates=True)
@@ -216,6 +237,18 @@ def test_calibrate_measures_stores_and_is_used(
     ]
     monkeypatch.setattr(calibration, "_calls", lambda device: calls)
     monkeypatch.setattr(calibration, "SECONDS_A_REPEAT", 0.001)
+
+
+@pytest.mark.usefixtures("few_calls")
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_calibrate_where_no_gradients_are_wanted(mode: Any) -> None:
+    with mode():
+        profile = pixelnet_triton.calibrate("cpu", save=False, verbose=False)
+    assert profile.source.startswith("measured on ")
+
+
+@pytest.mark.usefixtures("few_calls")
+def test_calibrate_measures_stores_and_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     profile = pixelnet_triton.calibrate("cpu")
     assert profile.source.startswith("measured on ")
     assert profile.threads == torch.get_num_threads()

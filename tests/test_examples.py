@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from examples import demo, demo_training
+from examples import demo, demo_training, measure
 from examples.experiments.__main__ import SETS
 from examples.experiments.harness import plain, read, run_all
 from examples.experiments.report import markdown
@@ -39,6 +41,19 @@ class TestDemo:
         expected = demo.float64_rows(inputs).float()
         for method in METHODS.values():
             torch.testing.assert_close(method(inputs), expected, rtol=1e-5, atol=1e-5)
+
+    def test_measures_one_way(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As its docstring says: a method and a folder, without seconds."""
+        maps, points = [torch.randn(1, 8, 5, 5)], torch.randint(5, (1, 4, 2))
+        inputs = Inputs(maps, points, (5, 5), torch.randn(9, 8), torch.randn(9))
+        torch.save(vars(inputs), tmp_path / "inputs.pt")
+        monkeypatch.setattr(sys, "argv", ["measure", "sparse", str(tmp_path)])
+        runpy.run_path(measure.__file__, run_name="__main__")
+        assert json.loads(capsys.readouterr().out)["calls"] > 0
+        rows = torch.load(tmp_path / "sparse.pt")
+        torch.testing.assert_close(rows, METHODS["sparse"](inputs))
 
     def test_fails_where_nothing_was_learned(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

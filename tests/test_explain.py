@@ -48,6 +48,8 @@ def test_the_tile_is_that_of_the_device(capability: int, why: str) -> None:
         (["--profile", "H9000"], "profile='H9000' is unknown"),
         (["--device", "meta"], "supported are cpu and cuda devices"),
         (["--plan", "best"], "plan='best' is unknown"),
+        (["--device", "cuda:99"], "device='cuda:99', but torch finds"),
+        (["--dtype", "float64", "--profile", "H200"], "no kernels of float64"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -160,9 +160,10 @@ def test_maps_without_padding_are_not_copied(device: torch.device) -> None:
     assert torch.equal(actual, sparse_hypercolumn(maps, points, (32, 40), strides=STRIDES))
 
 
-def test_labels_of_several_sizes(device: torch.device) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint64], ids=str)
+def test_labels_of_several_sizes(dtype: torch.dtype, device: torch.device) -> None:
     """Integers at the nearest cells: outside its image each point takes the last pixel, or 0."""
-    labels = torch.full((2, 1, 6, 8), 255, dtype=torch.uint8, device=device)
+    labels = torch.full((2, 1, 6, 8), 255, dtype=dtype, device=device)
     labels[0, 0, :3, :4], labels[1, 0, :6, :2] = 7, 9
     points = torch.tensor([[[3, 2], [7, 5]], [[1, 5], [7, 0]]], device=device)
     options: dict[str, Any] = {"strides": [1], "interpolation": "nearest"}

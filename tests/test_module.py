@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -188,7 +189,49 @@ def test_repr_names_what_matters() -> None:
     )
 
 
-def test_wrong_channels_are_refused(inputs: Inputs, device: torch.device) -> None:
-    layer = HypercolumnLinear([8, 4], 6, device=device)
-    with pytest.raises(ValueError, match=r"weight has shape \(6, 12\); expected \(D, 13\)"):
+@pytest.mark.parametrize("channels", [[5, 8], [13], [8, 4], [6, 6, 1]], ids=str)
+def test_maps_of_other_channels_or_order_are_refused(
+    channels: list[int], inputs: Inputs, device: torch.device
+) -> None:
+    """Also where their sum, and with it the weight, is the same."""
+    layer = HypercolumnLinear(channels, 6, device=device)
+    said = rf"features have \[8, 5\] channels but in_channels=\[{', '.join(map(str, channels))}\]"
+    with pytest.raises(ValueError, match=said):
         call(layer, inputs)
+    compiled = torch.compile(layer, backend="eager")
+    with pytest.raises(Exception, match=r"features have \[8, 5\] channels"):
+        call(compiled, inputs)
+
+
+def test_what_are_no_maps_is_named_as_ever(inputs: Inputs) -> None:
+    layer = HypercolumnLinear([8, 5], 6)
+    for features, said in (
+        (inputs.features[0], "features is a Tensor; expected a list"),
+        ([f[0] for f in inputs.features], r"features\[0\] has shape \(8, 6, 8\); expected 4"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            layer(features, inputs.points, inputs.case.image_size)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    layer = HypercolumnLinear(np.array([8, 5]), np.int64(6))
+    assert layer.in_channels == (8, 5)
+    assert type(layer.out_features) is int
+    assert layer.weight.shape == (6, 13)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((256, 6), TypeError, r"in_channels=256; .*For a single map pass \[256\]"),
+        (([], 6), ValueError, "in_channels is empty"),
+        (([8, 0], 6), ValueError, r"in_channels\[1\]=0; expected an integer of at least 1"),
+        (([8, 5.0], 6), ValueError, r"in_channels\[1\]=5.0; expected an integer"),
+        (([8], True), ValueError, "out_features=True; expected an integer"),
+        (([8], 6.0), ValueError, "out_features=6.0; expected an integer"),
+        (([8], (2, 3, 4)), ValueError, r"out_features=\(2, 3, 4\); expected D, or \(E, D\)"),
+    ],
+)
+def test_bad_sizes_are_refused(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        HypercolumnLinear(*arguments)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pixelnet_triton import Plan, plan_hypercolumn, sparse_hypercolumn
-from pixelnet_triton.call import PLAN_NAMES
+from pixelnet_triton.call import PLAN_NAMES, Options
 from pixelnet_triton.call.plan import MODES, STRATEGIES
 from pixelnet_triton.call.shape import CallShape, bucket
 from pixelnet_triton.op import forget_calls, prepare
@@ -72,6 +73,11 @@ def test_a_plan_of_unknown_words_is_refused(arguments: Any, message: str) -> Non
         Plan(*arguments)
 
 
+def test_a_word_is_no_route() -> None:
+    with pytest.raises(TypeError, match="route='lists'; expected None, or the Route of a plan"):
+        Plan(("gather",), route="lists")  # type: ignore[arg-type]
+
+
 # What users see
 
 
@@ -100,9 +106,73 @@ def test_the_public_plan_is_the_one_in_use() -> None:
         assert plan_hypercolumn(maps, 350, 64, training=training) == used
 
 
+@pytest.mark.parametrize("points", [10, 2000])
+@pytest.mark.parametrize(("channels", "side"), [(32, 7), (64, 28), (256, 14)])
+def test_the_public_plan_of_ragged_points_on_one_image(
+    channels: int, side: int, points: int
+) -> None:
+    """To the CPU they are points like others; so a call sees them."""
+    maps = [torch.empty(1, channels, side, side, requires_grad=True)]
+    at, index = torch.zeros(points, 2).long(), torch.zeros(points).long()
+    for outputs in (16, 1024):
+        weight = torch.empty(outputs, channels, requires_grad=True)
+        call = prepare.prepare(maps, at, index, weight, None, Options((112, 112)))
+        assert plan_hypercolumn(maps, points, outputs, ragged=True) == call.plan
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    shapes = [tuple(np.array([5, 8, 4, 4]))]
+    plan = plan_hypercolumn(shapes, np.int64(10), np.int32(16))
+    assert plan == plan_hypercolumn([(5, 8, 4, 4)], 10, 16)
+
+
+def test_maps_of_several_kinds_are_planned_as_one_that_is_named() -> None:
+    """As under autocast, or of maps that are moved before the call."""
+    maps = [torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 4, 4, dtype=torch.float16, device="meta")]
+    plan = plan_hypercolumn(maps, 10, 16, dtype=torch.bfloat16, device="cpu")
+    assert "half precision" in str(plan)
+
+
+ONE = torch.zeros(1, 8, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"features_or_shapes": ONE}, TypeError, "features_or_shapes is a Tensor; .*in a list"),
+        ({"features_or_shapes": {"a": ONE}}, TypeError, "features_or_shapes is a dict; expected a"),
+        ({"features_or_shapes": None}, TypeError, "features_or_shapes is a NoneType"),
+        ({"features_or_shapes": (m for m in [ONE])}, TypeError, "features_or_shapes is a gen"),
+        (
+            {"features_or_shapes": (5, 64, 56, 56)},
+            ValueError,
+            r"features_or_shapes\[0\] has shape 5; .*single map pass it in a list",
+        ),
+        (
+            {"features_or_shapes": [(2, 8, 4, 4), (3, 8, 4, 4)]},
+            ValueError,
+            r"features_or_shapes\[1\] has batch size 3 but features_or_shapes\[0\] has 2",
+        ),
+        (
+            {"features_or_shapes": [ONE, ONE.half()]},
+            ValueError,
+            r"features_or_shapes\[1\] has dtype torch.float16 but .*as dtype=",
+        ),
+        (
+            {"features_or_shapes": [ONE, ONE.to("meta")]},
+            ValueError,
+            r"features_or_shapes\[1\] has device meta but .*as device=",
+        ),
+        (
+            {"dtype": torch.float64, "profile": "H200"},
+            TypeError,
+            r"dtype=torch.float64, but the profile is of a GPU \(NVIDIA H200\)",
+        ),
+        ({"device": "cuda:99"}, ValueError, "device='cuda:99', but torch finds .*'H200'"),
+        ({"profile": 5}, TypeError, "profile=5; expected a DeviceProfile"),
+        ({"channels_last": "no"}, TypeError, "channels_last='no'; expected a bool"),
+        ({"channels_last": 1}, TypeError, "channels_last=1; expected a bool"),
+        ({"channels_last": [1]}, TypeError, r"channels_last=\[1\]; expected a bool, or a list"),
         ({"features_or_shapes": []}, TypeError, "features_or_shapes must hold at least one map"),
         (
             {"features_or_shapes": [(1, 8, 4, 4), torch.zeros(1, 8, 4, 4)]},

@@ -153,7 +153,11 @@ def test_sizes_and_strides_are_numbers_of_any_kind(device: torch.device) -> None
 
 @pytest.mark.parametrize("padding_mode", ["border", "zeros"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["uniform", "ragged"])
-@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.int32, torch.bool], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int64, torch.uint8, torch.int32, torch.bool, torch.uint16, torch.uint32],
+    ids=str,
+)
 def test_labels_are_taken_from_the_nearest_cells(
     dtype: torch.dtype, ragged: bool, padding_mode: str, device: torch.device
 ) -> None:
@@ -207,6 +211,14 @@ def test_labels_of_no_points(shape: tuple[int, ...], device: torch.device) -> No
     )
     assert value.shape == (*shape[:-1], 1)
     assert value.dtype == torch.uint8
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation")
+def test_quantised_maps_are_no_labels() -> None:
+    """Their integers mean nothing without scale and zero point."""
+    quantised = torch.quantize_per_tensor(torch.zeros(1, 1, 4, 4), 0.5, 10, torch.quint8)
+    with pytest.raises(TypeError, match=r"features\[0\] is torch.quint8; expected float32"):
+        sparse_hypercolumn([quantised], torch.zeros(1, 2, 2), (4, 4), interpolation="nearest")
 
 
 def test_labels_are_refused_where_they_would_be_averaged(device: torch.device) -> None:

@@ -37,7 +37,8 @@ class Plan:
         estimate: what :func:`pixelnet_triton.plan_hypercolumn` predicts of it.
 
     Raises:
-        ValueError: a strategy or the mode is unknown, or there is no layer.
+        TypeError, ValueError: a strategy or the mode is unknown, there is no layer, or the route
+            is none.
 
     Example:
         >>> from pixelnet_triton import Plan
@@ -60,6 +61,11 @@ class Plan:
                 raise ValueError(f"layers[{i}]={strategy!r} is unknown; use one of {STRATEGIES}")
         if self.mode not in MODES:
             raise ValueError(f"mode={self.mode!r} is unknown; use one of {MODES}")
+        if self.route is not None and not isinstance(self.route, Route):
+            raise TypeError(
+                f"route={self.route!r}; expected None, or the Route of a plan that "
+                "plan_hypercolumn made"
+            )
 
     @property
     def gathered(self) -> list[int]:

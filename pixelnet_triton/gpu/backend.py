@@ -6,7 +6,6 @@ call.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Sequence
 from functools import lru_cache, reduce
 from operator import or_
@@ -29,6 +28,7 @@ from ..call import (
     Wanted,
 )
 from ..kernels.select import RULES, Key, choose
+from ..tools.settings import switched_on
 from . import routes
 from .work import DTYPES, work
 
@@ -126,7 +126,7 @@ def load() -> ModuleType:
     """
     from . import steps
 
-    if os.environ.get("PIXELNET_TRITON_AUTOTUNE") == "1":
+    if switched_on("PIXELNET_TRITON_AUTOTUNE"):
         from .tuning import autotune
 
         autotune()

@@ -195,11 +195,11 @@ def plain_sparse_hypercolumn(
         height, width = feature.shape[2:]
         corners = _corners(points, image, layer, height, width, compute, geometry)
         if columns is None:
-            parts.append(_sampled(cells, corners, geometry))
+            parts.append(_sampled(cells, corners))
         elif statically_known_true(cells.shape[0] < points.shape[0]):
-            parts.append(_sampled(cells @ columns.T, corners, geometry))
+            parts.append(_sampled(cells @ columns.T, corners))
         else:
-            parts.append(_sampled(cells, corners, geometry) @ columns.T)
+            parts.append(_sampled(cells, corners) @ columns.T)
     if weight is None:
         return torch.cat(parts, dim=1).to(dtype)
     z = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
@@ -270,14 +270,14 @@ def _axis(
     return [(low, 1 - upper), (low + 1, upper)]
 
 
-def _sampled(table: Tensor, corners: Corners, geometry: Geometry) -> Tensor:
+def _sampled(table: Tensor, corners: Corners) -> Tensor:
     """(P, columns): the table's rows at the corners, weighted and summed."""
     terms = []
     for rows, share in corners:
         values = table.index_select(0, rows)
-        if share is not None and not geometry.border:  # beside what lies outside, 0 times infinity
-            values = values.masked_fill((share == 0)[:, None], 0)
-        terms.append(values if share is None else values * share[:, None])
+        if share is not None:  # a share of 0 takes nothing, of infinity neither
+            values = values.masked_fill((share == 0)[:, None], 0) * share[:, None]
+        terms.append(values)
     total = terms[0]
     for term in terms[1:]:
         total = total + term

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+import threading
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -48,33 +48,74 @@ class _Replacement:
         return places
 
 
-_ACTIVE: dict[Target, _Replacement] = {}
+#: Patches are made and undone one at a time, whatever the thread.
+_LOCK = threading.RLock()
+#: What was put for each target; more than one where its module was loaded anew in between.
+_ACTIVE: dict[Target, list[_Replacement]] = {}
+#: The patches that are not undone: a target is put back with the last that holds it.
+_HOLDING: list[Patch] = []
 
 
 class Patch:
     """What one call of :func:`patch` replaced. As a context manager it undoes that at the end.
 
+    Several may hold the same functions, in one thread or in many: the originals come back when the
+    last of them is undone. One that was undone may be entered again.
+
     Attributes:
+        package: the package it is of.
         places: the names that were replaced, such as ``"mmcv.ops.point_sample"``; none for a
             package that was patched before.
     """
 
-    def __init__(self, targets: Sequence[Target], places: Sequence[str]) -> None:
-        self._targets = tuple(targets)
-        self.places = tuple(places)
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.places: tuple[str, ...] = ()
+        self._targets: tuple[Target, ...] = ()
+        self._entered = 0
+        self._hold()
+
+    def _hold(self) -> None:
+        """Put the replacements where they are not in place; all or, with an exception, none."""
+        with _LOCK:
+            if self in _HOLDING:
+                return
+            owners = _owners(self.package)
+            prepared = {
+                target: _checked(target, owner)
+                for target, owner in owners.items()
+                if getattr(owner, target.attribute, None)
+                not in [done.replacement for done in _ACTIVE.get(target, ())]
+            }
+            places: list[str] = []
+            for target, new in prepared.items():
+                places += new.put(new.original, new.replacement)
+                _ACTIVE.setdefault(target, []).append(new)
+            self.places, self._targets = tuple(places), tuple(owners)
+            _HOLDING.append(self)
 
     def undo(self) -> None:
-        """Put the originals back; again without effect."""
-        for target in self._targets:
-            done = _ACTIVE.pop(target, None)
-            if done is not None:
-                done.put(done.replacement, done.original)
+        """Put the originals back that no other patch holds; again without effect."""
+        with _LOCK:
+            if self not in _HOLDING:
+                return
+            _HOLDING.remove(self)
+            held = {target for other in _HOLDING for target in other._targets}
+            for target in set(self._targets) - held:
+                for done in _ACTIVE.pop(target):
+                    done.put(done.replacement, done.original)
 
     def __enter__(self) -> Patch:
+        with _LOCK:
+            self._hold()
+            self._entered += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.undo()
+        with _LOCK:
+            self._entered -= 1
+            if not self._entered:
+                self.undo()
 
     def __repr__(self) -> str:
         return f"Patch({', '.join(self.places) or 'nothing'})"
@@ -102,8 +143,10 @@ def patch(package: str) -> Patch:
         package: one of the four names.
 
     Returns:
-        What was replaced: ``.places``, and ``.undo()``; or use it in a ``with`` statement.
-        :func:`unpatch` undoes all of a package. References that are no names of modules, such as
+        What was replaced: ``.places``, and ``.undo()``; or use it in a ``with`` statement. Of
+        several patches, nested or in several threads, the last to be undone puts the originals
+        back; :func:`unpatch` undoes all of a package. A module that `importlib.reload` loaded anew
+        is patched by a further call. References that are no names of modules, such as
         arguments bound by ``functools.partial`` before, keep the original.
 
     Raises:
@@ -117,32 +160,13 @@ def patch(package: str) -> Patch:
         >>> with patch("transformers") as patched:  # doctest: +SKIP
         ...     trainer.train()
     """
-    targets = [target for target in _targets(package) if target not in _ACTIVE]
-    prepared = {}
-    missing: ImportError | None = None
-    for target in targets:
-        try:
-            owner = target.owner()
-        except ImportError as error:  # what cannot be imported is not in use
-            missing = error
-            continue
-        prepared[target] = _checked(target, owner)
-    own = [target for target in targets if target.package == package]
-    if own and not any(target in prepared for target in own):
-        modules = ", ".join(dict.fromkeys(target.module for target in own))
-        raise ImportError(
-            f"patch({package!r}) found none of {modules}; install {package}, in a version that "
-            "has them"
-        ) from missing
-    places = []
-    for target, replacement in prepared.items():
-        places += replacement.put(replacement.original, replacement.replacement)
-        _ACTIVE[target] = replacement
-    return Patch(list(prepared), places)
+    return Patch(package)
 
 
 def unpatch(package: str) -> None:
-    """Put back all functions of a package that :func:`patch` replaced; none is no error.
+    """Undo all patches of a package; none is no error.
+
+    What a patch of another package holds as well stays: mmseg's holds `mmcv.ops.point_sample`.
 
     Raises:
         ValueError: the package is none of those that :func:`patch` knows.
@@ -151,7 +175,30 @@ def unpatch(package: str) -> None:
         >>> from pixelnet_triton.integrations import unpatch
         >>> unpatch("transformers")
     """
-    Patch(_targets(package), ()).undo()
+    _targets(package)
+    with _LOCK:
+        for held in [held for held in _HOLDING if held.package == package]:
+            held.undo()
+
+
+def _owners(package: str) -> dict[Target, Any]:
+    """The targets of a package with the modules or classes that hold them, as far as imported."""
+    targets = _targets(package)
+    owners = {}
+    missing: ImportError | None = None
+    for target in targets:
+        try:
+            owners[target] = target.owner()
+        except ImportError as error:  # what cannot be imported is not in use
+            missing = error
+    own = [target for target in targets if target.package == package]
+    if not any(target in owners for target in own):
+        modules = ", ".join(dict.fromkeys(target.module for target in own))
+        raise ImportError(
+            f"patch({package!r}) found none of {modules}; install {package}, in a version that "
+            "has them"
+        ) from missing
+    return owners
 
 
 def _targets(package: str) -> tuple[Target, ...]:

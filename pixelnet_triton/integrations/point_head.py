@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import sparse_hypercolumn
-from .linear import linear_parameters
+from ..modules import check_channels, listed_channels
+from ..tools.settings import whole_number
+from .linear import linear_parameters, warn_of_hooks
 from .point_sample import point_features
 
 __all__ = ["PointHead"]
@@ -37,8 +39,11 @@ class PointHead(nn.Module):
         coarse_pred_each_layer: whether the coarse logits enter every layer, or the first alone.
         align_corners: as for :func:`.point_sample`.
 
+    Forward hooks of the layers inside are not called: a warning says so. Those of the head are.
+
     Raises:
-        ValueError: num_fcs is less than 1.
+        TypeError, ValueError: channels or counts that are no integers of at least 1; when called,
+            maps with other channels, or in another order.
 
     Example:
         >>> import torch
@@ -59,12 +64,14 @@ class PointHead(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if num_fcs < 1:
-            raise ValueError(f"num_fcs={num_fcs}; expected at least one hidden layer")
+        self.in_channels = listed_channels(in_channels)
+        channels = whole_number("channels", channels)
+        num_classes = whole_number("num_classes", num_classes)
+        num_fcs = whole_number("num_fcs", num_fcs)
         self.coarse_pred_each_layer = coarse_pred_each_layer
         self.align_corners = align_corners
         later = channels + (num_classes if coarse_pred_each_layer else 0)
-        widths = [sum(in_channels) + num_classes, *[later] * (num_fcs - 1)]
+        widths = [sum(self.in_channels) + num_classes, *[later] * (num_fcs - 1)]
         self.fcs = nn.ModuleList(
             nn.ModuleDict({"conv": nn.Conv1d(width, channels, kernel_size=1)}) for width in widths
         )
@@ -89,7 +96,12 @@ class PointHead(nn.Module):
             features: maps ``(N, C_i, H_i, W_i)``. coarse_logits: ``(N, K, H', W')``.
             point_coords: ``(N, P, 2)`` of (x, y) in [0, 1].
         """
-        weight, bias = linear_parameters(self.fcs[0].get_submodule("conv"))
+        check_channels(features, self.in_channels)
+        first, *later = [fc.get_submodule("conv") for fc in self.fcs]
+        for i, conv in enumerate((first, *later)):
+            warn_of_hooks(conv, f"fcs.{i}.conv", self)
+        warn_of_hooks(self.fc_seg, "fc_seg", self)
+        weight, bias = linear_parameters(first)
         x = sparse_hypercolumn(
             [*features, coarse_logits],
             point_coords,
@@ -105,8 +117,8 @@ class PointHead(nn.Module):
         if self.coarse_pred_each_layer:
             coarse = point_features([coarse_logits], point_coords, self.align_corners)
             coarse = coarse.transpose(1, 2)  # (N, P, K)
-        for fc in list(self.fcs)[1:]:
-            weight, bias = linear_parameters(fc.get_submodule("conv"))
+        for conv in later:
+            weight, bias = linear_parameters(conv)
             x = F.relu(F.linear(_beside(x, coarse), weight, bias))
         logits = F.linear(_beside(x, coarse), *linear_parameters(self.fc_seg))
         return logits.transpose(1, 2)

@@ -8,13 +8,16 @@ for points p = (x, y) in [0, 1] x [0, 1] from edge to edge of the map: ``coordin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..call.checks import check_maps
 from ..functional import sparse_hypercolumn
 from ..op.prepare import autocast_dtype
 
@@ -35,7 +38,8 @@ def point_sample(
     """The features of one map at points in [0, 1], as `point_sample` of detectron2 and mmcv.
 
     Args:
-        input: ``(N, C, H, W)``, float32, float16, bfloat16, or float64 on the CPU.
+        input: ``(N, C, H, W)``, float32, float16, bfloat16, or float64 on the CPU; with
+            ``mode="nearest"`` integers and bool, too.
         point_coords: ``(N, P, 2)`` or ``(N, P_h, P_w, 2)`` of (x, y), 0 and 1 at the map's edges.
         align_corners, mode, padding_mode: as for :func:`torch.nn.functional.grid_sample`, with
             its defaults. ``mode="bicubic"`` and ``padding_mode="reflection"`` are computed by
@@ -45,8 +49,9 @@ def point_sample(
         ``(N, C, P)`` or ``(N, C, P_h, P_w)``, channels innermost in memory. Differentiable
         with respect to both tensors. Positions are float32 (float64 for a float64 map) even
         where `input` is half precision; `grid_sample` would ask for half-precision coordinates.
-        Under autocast the result has the wider dtype of the two, as `grid_sample`'s has; only the
-        result of a half map is copied to float32 for that, not the map.
+        Under autocast the result has the wider dtype of the two, on the CPU float32 at least, as
+        `grid_sample`'s has; only the result of a half map is copied for that, not the map. Labels
+        keep their dtype.
 
     Raises:
         TypeError, ValueError: a shape, dtype or name that cannot be served, or (on the CPU)
@@ -143,22 +148,27 @@ def point_sample_fine_grained_features(
         >>> point_sample_fine_grained_features(maps, scales, boxes, torch.rand(2, 5, 2))[0].shape
         torch.Size([2, 16, 5])
     """
+    if not isinstance(boxes, Iterable):
+        raise TypeError(
+            f"boxes is a {type(boxes).__name__}; expected a list, one (R_i, 4) tensor an image"
+        )
     per_image = [getattr(b, "tensor", b) for b in boxes]
     _check_boxes(features_list, feature_scales, per_image, point_coords)
     corners = torch.cat(per_image)[:, None, :]  # (R, 1, 4)
     with torch.no_grad():
         in_image = point_coords * (corners[..., 2:] - corners[..., :2]) + corners[..., :2]
-    counts = torch.tensor([len(b) for b in per_image], device=in_image.device)
-    image = torch.arange(len(per_image), device=in_image.device).repeat_interleave(counts)
-    points_per_box = in_image.shape[1]
+    count, points_per_box = in_image.shape[:2]
+    # Expanded, not repeated by counts in a tensor: those would have to be read to know the size.
+    images = torch.arange(len(per_image), device=in_image.device).unbind()
+    image = torch.cat([i.expand(b.shape[0]) for i, b in zip(images, per_image, strict=True)])
     rows = _as_grid_sample(
         features_list,
         in_image.flatten(0, 1) - 0.5,  # from the edge-based coordinate to pixel centres
-        batch_index=image.repeat_interleave(points_per_box),
+        batch_index=image[:, None].expand(count, points_per_box).reshape(-1),
         strides=[1 / scale for scale in feature_scales],
         padding_mode="zeros",
     )
-    return rows.unflatten(0, (-1, points_per_box)).transpose(1, 2), in_image
+    return rows.unflatten(0, (count, points_per_box)).transpose(1, 2), in_image
 
 
 def _sample(
@@ -187,13 +197,19 @@ def _as_grid_sample(features: Sequence[Tensor], points: Tensor, **options: Any) 
     device = points.device.type
     if autocast_dtype(device) is None:
         return sparse_hypercolumn(features, points, (1, 1), **options)
+    check_maps(features)
     with torch.autocast(device, enabled=False):
         # grid_sample and cat promote to the widest dtype under autocast
-        widest = torch.float16 if not features else features[0].dtype
+        widest = features[0].dtype
         for feature in features:
             widest = torch.promote_types(widest, feature.dtype)
         rows = sparse_hypercolumn([f.to(widest) for f in features], points, (1, 1), **options)
-    return rows.to(torch.promote_types(widest, points.dtype))
+    if not widest.is_floating_point:  # labels, which float32 may not hold
+        return rows
+    result = torch.promote_types(widest, points.dtype)
+    if device == "cpu":  # whose autocast has grid_sample compute in float32
+        result = torch.promote_types(result, torch.float32)
+    return rows.to(result)
 
 
 def _grid_sample(
@@ -255,13 +271,30 @@ def _check_boxes(
     boxes: Sequence[Tensor],
     point_coords: Tensor,
 ) -> None:
+    if not isinstance(features, (list, tuple)):
+        raise TypeError(
+            f"features_list is a {type(features).__name__}; expected a list of maps "
+            "(I, C_i, H_i, W_i). Of a dict pass list(features_list.values())"
+        )
+    for i, f in enumerate(features):
+        if not isinstance(f, Tensor):
+            raise TypeError(
+                f"features_list[{i}] is a {type(f).__name__}; expected a torch.Tensor "
+                "(I, C_i, H_i, W_i)"
+            )
     if len(scales) != len(features):
         raise ValueError(
             f"feature_scales has {len(scales)} entries for {len(features)} maps in features_list; "
             "expected one scale (cells per image pixel) for each"
         )
-    if not features or len(boxes) != len(features[0]):
-        images = len(features[0]) if features else 0
+    for i, scale in enumerate(scales):
+        if not isinstance(scale, (Real, Tensor)) or not 0 < scale < math.inf:
+            raise ValueError(
+                f"feature_scales[{i}]={scale!r}; expected a positive number of cells per image "
+                "pixel, such as 1/4"
+            )
+    images = features[0].shape[0] if features and features[0].dim() else 0
+    if not features or len(boxes) != images:
         raise ValueError(
             f"boxes has {len(boxes)} entries but features_list holds {images} images; expected "
             "one (R_i, 4) tensor for each image, (0, 4) for an image without boxes"
@@ -272,7 +305,12 @@ def _check_boxes(
                 f"boxes[{i}] is {tuple(b.shape) if isinstance(b, Tensor) else type(b).__name__}; "
                 "expected a tensor (R_i, 4) of (x0, y0, x1, y1), or detectron2's Boxes"
             )
-    total = sum(len(b) for b in boxes)
+    total = sum([b.shape[0] for b in boxes])
+    if not isinstance(point_coords, Tensor):
+        raise TypeError(
+            f"point_coords is a {type(point_coords).__name__}; expected a torch.Tensor "
+            f"({total}, P, 2)"
+        )
     if point_coords.dim() != 3 or point_coords.shape[0] != total or point_coords.shape[2] != 2:
         raise ValueError(
             f"point_coords has shape {tuple(point_coords.shape)}; expected ({total}, P, 2), "

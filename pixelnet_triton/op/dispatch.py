@@ -37,6 +37,17 @@ def _wanted(name: str, device: torch.device) -> list[str]:
     choice = os.environ.get("PIXELNET_TRITON_BACKEND", "auto")
     if choice not in ("auto", "torch", "triton"):
         raise ValueError(f"PIXELNET_TRITON_BACKEND={choice!r}; use auto, torch or triton")
+    interpreted = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+    if (
+        choice == "triton"
+        and device.type == "cpu"
+        and not (interpreted or torch.cuda.is_available())
+    ):
+        raise ValueError(
+            "PIXELNET_TRITON_BACKEND='triton' sends tensors on the CPU to Triton's kernels, which "
+            "without a GPU run in its interpreter alone: set TRITON_INTERPRET=1 before Python "
+            "starts, or unset PIXELNET_TRITON_BACKEND"
+        )
     if name == "cpu":
         if device.type != "cpu":
             return [f"computes on the CPU, and the tensors are on {device}"]

@@ -21,6 +21,7 @@ from ..call import Options
 from ..call.check_options import check_strides
 from ..call.checks import check_maps, check_values
 from ..tools.values import values_at_hand
+from .labels import SIGNED
 
 __all__ = ["within_extents"]
 
@@ -117,6 +118,9 @@ def _cells(sizes: Tensor, stride: Any, feature: Tensor) -> Tensor:
 
 def _without_padding(feature: Tensor, cells: Tensor, zeros: bool) -> Tensor:
     """The map with what lies beyond its `cells` (B, 2) made 0, or a copy of the last of them."""
+    signed = SIGNED.get(feature.dtype)
+    if signed is not None:
+        return _without_padding(feature.view(signed), cells, zeros).view(feature.dtype)
     for axis in (2, 3):
         count = cells[:, axis - 2]
         if values_at_hand(count) and bool((count == feature.shape[axis]).all()):
@@ -139,18 +143,19 @@ def _in_pixels(
     """Points of [0, 1] or [-1, 1] of each image in pixels; as they came if they are refused."""
     extent = sizes.flip(1)  # (B, 2): width, height
     if batch_index is None:
-        if points.dim() != 3 or points.shape[0] != len(sizes):
+        if points.dim() != 3 or points.shape[0] != sizes.shape[0]:
             return points
         extent = extent.unsqueeze(1)
     else:
         if not isinstance(batch_index, Tensor) or batch_index.is_floating_point():
             return points
-        if batch_index.shape != points.shape[:1] or len(sizes) == 0:
+        images = sizes.shape[0]
+        if batch_index.shape != points.shape[:1] or images == 0:
             return points
         if values_at_hand(batch_index):
-            check_values(points, batch_index, len(sizes))
+            check_values(points, batch_index, images)
         # Where the index cannot be looked at, the kernels mark what is out of range.
-        extent = extent[batch_index.long().clamp(0, len(sizes) - 1)]
+        extent = extent[batch_index.long().clamp(0, images - 1)]
     wide = points if points.dtype == torch.float64 else points.float()
     share = wide if coordinates == "unit" else (wide + 1) / 2
     near = torch.where(share.isfinite(), share.clamp(-FAR, FAR), share)

@@ -19,7 +19,11 @@ from ..call.checks import check_call, check_maps, check_values
 from ..call.geometry import quotient
 from ..tools.values import values_at_hand
 
-__all__ = ["are_labels", "labels_at"]
+__all__ = ["SIGNED", "are_labels", "labels_at"]
+
+#: torch does little with the former; as the latter their bits are moved alike.
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *SIGNED)
 
 
 def are_labels(features: Sequence[Tensor], weight: Tensor | None) -> bool:
@@ -27,7 +31,7 @@ def are_labels(features: Sequence[Tensor], weight: Tensor | None) -> bool:
     if weight is not None or not isinstance(features, (list, tuple)):
         return False
     dtypes = {f.dtype for f in features if isinstance(f, Tensor)}
-    return len(dtypes) == 1 and not any(t.is_floating_point or t.is_complex for t in dtypes)
+    return len(dtypes) == 1 and dtypes.pop() in _DTYPES
 
 
 def labels_at(
@@ -37,6 +41,10 @@ def labels_at(
     options = options.in_plain_numbers()
     check_names(options, None)
     check_maps(features)
+    dtype = features[0].dtype
+    if dtype in SIGNED:
+        bits = [f.view(SIGNED[dtype]) for f in features]
+        return labels_at(bits, points, batch_index, options).view(dtype)
     # All but the dtype is checked of numbers that take no memory.
     stand_ins = [torch.empty((), device=f.device).float().expand(f.shape) for f in features]
     check_call(stand_ins, points, batch_index, None, None, options)
@@ -54,7 +62,8 @@ def labels_at(
     if values_at_hand(rows):
         check_values(rows, batch_index, batch)
     if image is None:
-        image = torch.arange(batch, device=points.device).repeat_interleave(points.shape[1])
+        images = torch.arange(batch, device=points.device)[:, None]
+        image = images.expand(batch, points.shape[1]).reshape(-1)
     layers = zip(features, geometry.affine, strict=True)
     columns = [_nearest(f, rows, image.long(), affine, geometry.border) for f, affine in layers]
     value = torch.cat(columns, 1)

@@ -84,10 +84,9 @@ def profile_for(device: torch.device, *, shipped_only: bool = False) -> DevicePr
 
 
 def _calibrated(device: torch.device) -> DeviceProfile | None:
-    path = profile_path(device)
     try:
-        return load_profile(path)
-    except FileNotFoundError:
+        return load_profile(profile_path(device))
+    except FileNotFoundError:  # of the file, or of any place for one
         return None
     except (OSError, ValueError) as error:
         warnings.warn(

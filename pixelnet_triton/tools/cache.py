@@ -14,12 +14,19 @@ __all__ = ["cache_folder", "write_json"]
 
 
 def cache_folder() -> Path:
-    """Where files are kept. It need not exist."""
+    """Where files are kept. It need not exist.
+
+    Raises:
+        FileNotFoundError: neither variable is set, and the user has no home folder.
+    """
     chosen = os.environ.get("PIXELNET_TRITON_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "pixelnet_triton"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(chosen or Path(base, "pixelnet_triton")).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"no folder to keep files in: {error} Set PIXELNET_TRITON_CACHE to one"
+        ) from error
 
 
 def write_json(content: object, path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
+
+from .settings import switched_on
 
 __all__ = ["values_at_hand"]
 
@@ -24,4 +24,4 @@ def values_at_hand(tensor: Tensor) -> bool:
         return False
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.device.type == "meta":
         return False
-    return tensor.device.type == "cpu" or os.environ.get("PIXELNET_TRITON_STRICT") == "1"
+    return tensor.device.type == "cpu" or switched_on("PIXELNET_TRITON_STRICT")

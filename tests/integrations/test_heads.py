@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.integrations import FusedLinear, PointHead
@@ -42,7 +42,7 @@ LINEAR: dict[str, Any] = {
 @pytest.mark.parametrize("activation", [None, "relu"])
 def test_is_the_module_on_hypercolumns(make: Any, activation: str | None) -> None:
     """Value and gradients, of the module's own parameters."""
-    linear = make().eval()  # spectral norm iterates in training mode, once for each access
+    linear = make().eval()  # spectral norm iterates in training mode, and two layers are called
     layer = FusedLinear(linear, activation)
     h = sparse_hypercolumn(maps(), pixels(), SIZE)  # (B, N, C)
     if isinstance(linear, nn.Linear):
@@ -118,7 +118,7 @@ BAD_LINEAR = [
     (nn.Conv1d(8, 6, 1, stride=2), ValueError, r"Conv1d with stride=\(2,\); .*needs stride=1"),
     (nn.Conv2d(8, 6, 1, padding=1), ValueError, r"Conv2d with padding=\(1, 1\)"),
     (nn.Conv1d(8, 8, 1, groups=2), ValueError, r"Conv1d with groups=2; expected groups=1"),
-    (nn.Sequential(nn.Linear(8, 6)), TypeError, r"linear is a Sequential; expected nn.Linear"),
+    (nn.Sequential(nn.Linear(8, 6)), TypeError, r"container\.Sequential; expected torch\.nn\.L"),
     (nn.LazyLinear(6), ValueError, r"LazyLinear has no shape yet"),
     (_Adapted(8, 6), TypeError, r"linear is a _Adapted, whose forward is its own"),
     (_replaced(), TypeError, r"linear is a Linear, whose forward is its own"),
@@ -126,6 +126,11 @@ BAD_LINEAR = [
         prune.identity(nn.Linear(8, 6), "weight"),
         ValueError,
         r"Linear whose weight is made by a hook",
+    ),
+    (
+        prune.identity(nn.Linear(8, 6), "bias"),
+        ValueError,
+        r"Linear whose bias is made by a hook.*prune\.remove\(linear, 'bias'\)",
     ),
 ]
 
@@ -144,8 +149,51 @@ def test_hooks_of_the_layer_are_warned_of() -> None:
     layer, at = FusedLinear(linear), pixels()
     expected = layer(maps(), at, SIZE)
     linear.register_forward_hook(lambda *_: 0)
-    with pytest.warns(UserWarning, match="linear has 1 forward hooks, which are not called"):
+    with pytest.warns(UserWarning, match="linear has 1 forward hooks, which are not") as warned:
         assert torch.equal(layer(maps(), at, SIZE), expected)
+    assert warned[0].filename == __file__, "the line to mend is the caller's"
+
+
+def test_unknown_options_are_refused_at_once() -> None:
+    linear = nn.Linear(8, 6)
+    with pytest.raises(TypeError, match=r"FusedLinear has no option 'stride'; use one of \('strid"):
+        FusedLinear(linear, stride=[4])
+    with pytest.raises(TypeError, match="has no option 'weight'"):
+        FusedLinear(linear, weight=linear.weight)
+    with pytest.raises(ValueError, match=r"activation='tanh' is unknown; use one of"):
+        FusedLinear(linear, "tanh")
+    with pytest.raises(ValueError, match=r"padding_mode='wrap' is unknown; use one of"):
+        FusedLinear(linear, padding_mode="wrap")
+
+
+class _Counted(nn.Module):
+    """A parametrisation like spectral norm's, which changes with each evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        self.times += 1
+        return tensor * 1
+
+
+def test_a_parametrisation_is_evaluated_once_a_call() -> None:
+    linear, count = nn.Linear(sum(CHANNELS), 6), _Counted()
+    parametrize.register_parametrization(linear, "weight", count)
+    before = count.times
+    layer = FusedLinear(linear)
+    assert count.times == before, "not by wrapping it"
+    layer(maps(), pixels(), SIZE)
+    assert count.times == before + 1
+
+
+def test_spectral_norm_iterates_as_in_the_layer_itself() -> None:
+    plain = nn.utils.parametrizations.spectral_norm(nn.Linear(sum(CHANNELS), 6))
+    layer = FusedLinear(copy.deepcopy(plain))
+    h = sparse_hypercolumn(maps(), pixels(), SIZE)
+    for _ in range(3):
+        torch.testing.assert_close(layer(maps(), pixels(), SIZE), plain(h))
 
 
 def test_parametrisations_are_taken() -> None:
@@ -212,9 +260,39 @@ def test_point_head_is_that_of_mmsegmentation(coarse_each_layer: bool, align_cor
     )
 
 
-def test_point_head_needs_a_layer() -> None:
-    with pytest.raises(ValueError, match="num_fcs=0; expected at least one"):
-        PointHead(CHANNELS, 16, 4, num_fcs=0)
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"num_fcs": 0}, ValueError, "num_fcs=0; expected an integer of at least 1"),
+        ({"num_fcs": 2.0}, ValueError, "num_fcs=2.0; expected an integer"),
+        ({"in_channels": 5}, TypeError, r"in_channels=5; .*For a single map pass \[5\]"),
+        ({"in_channels": []}, ValueError, "in_channels is empty"),
+        ({"channels": "16"}, ValueError, "channels='16'; expected an integer"),
+        ({"num_classes": -1}, ValueError, "num_classes=-1; expected an integer"),
+    ],
+)
+def test_point_heads_of_no_size(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    good: dict[str, Any] = {"in_channels": CHANNELS, "channels": 16, "num_classes": 4}
+    with pytest.raises(error, match=message):
+        PointHead(**good | changes)
+
+
+def test_point_head_refuses_maps_in_another_order() -> None:
+    head = PointHead(CHANNELS, 16, 4)
+    said = r"features have \[3, 5\] channels but in_channels=\[5, 3\]"
+    with pytest.raises(ValueError, match=said):
+        head(maps()[::-1], torch.randn(2, 4, 3, 4), torch.rand(2, 9, 2))
+
+
+@pytest.mark.parametrize("name", ["fcs.1.conv", "fc_seg"])
+def test_hooks_of_layers_of_the_point_head_are_warned_of(name: str) -> None:
+    head = PointHead(CHANNELS, 16, 4)
+    head.get_submodule(name).register_forward_hook(lambda *_: 0)
+    with pytest.warns(UserWarning, match=f"{name} has 1 forward hooks, .*on the PointHead") as said:
+        head(maps(), torch.randn(2, 4, 3, 4), torch.rand(2, 9, 2))
+    assert said[0].filename == __file__
 
 
 def test_point_head_under_autocast() -> None:

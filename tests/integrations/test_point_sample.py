@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelnet_triton.integrations import (
     point_features,
     point_sample,
     point_sample_fine_grained_features,
 )
+from pixelnet_triton.integrations.export import export
 
 from ..conftest import takes_float64
 from ..tolerances import assert_close_to_reference
@@ -103,6 +104,29 @@ def test_autocast_gives_the_dtype_of_grid_sample() -> None:
     torch.testing.assert_close(mixed[:, :5], expected)
 
 
+@pytest.mark.filterwarnings("ignore:points is torch")  # half coordinates are imprecise
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_autocast_of_half_coordinates(dtype: torch.dtype) -> None:
+    feature, points = (tensor.to(dtype) for tensor in inputs(9))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = detectron2_point_sample(feature, points, align_corners=False)
+        assert point_sample(feature, points).dtype == expected.dtype
+        assert point_sample(feature.float(), points).dtype == expected.dtype
+
+
+def test_autocast_keeps_labels() -> None:
+    """2 ** 24 + 1 is no number of float32."""
+    labels, points = torch.full((2, 1, 4, 4), 2**24 + 1), torch.rand(2, 3, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        for value in (
+            point_sample(labels, points, mode="nearest"),
+            point_features([labels], points, mode="nearest"),
+        ):
+            assert value.dtype == torch.int64
+            assert (value == 2**24 + 1).all()
+        assert point_sample(labels > 0, points, mode="nearest").dtype == torch.bool
+
+
 def test_no_points() -> None:
     feature, _ = inputs(1)
     assert point_sample(feature, torch.rand(2, 0, 2)).shape == (2, 5, 0)
@@ -121,9 +145,10 @@ def test_features_of_a_list_of_maps(grid: tuple[int, ...], align_corners: bool) 
     torch.testing.assert_close(point_features(maps, points, align_corners), expected)
 
 
+@pytest.mark.parametrize("count", [11, 0], ids=["points", "no-points"])
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0, 0, 0]], ids=["some", "none"])
 @pytest.mark.parametrize("wrap", [Boxes, lambda tensor: tensor], ids=["Boxes", "tensors"])
-def test_fine_grained_features_of_boxes(wrap: Any, counts: list[int]) -> None:
+def test_fine_grained_features_of_boxes(wrap: Any, counts: list[int], count: int) -> None:
     """Boxes of unequal number, images without any, and a map padded beyond its scale."""
     random = torch.Generator().manual_seed(0)
     maps = [
@@ -134,7 +159,7 @@ def test_fine_grained_features_of_boxes(wrap: Any, counts: list[int]) -> None:
     corners = torch.rand(sum(counts), 4, generator=random) * 30
     corners[:, 2:] += corners[:, :2] + 1
     boxes = [Boxes(b) for b in corners.split(counts)]
-    points = torch.rand(sum(counts), 11, 2, generator=random)
+    points = torch.rand(sum(counts), count, 2, generator=random)
     expected, in_image = detectron2_fine_grained(maps, scales, boxes, points)
     actual, ours = point_sample_fine_grained_features(
         maps, scales, [wrap(b.tensor) for b in boxes], points
@@ -145,6 +170,23 @@ def test_fine_grained_features_of_boxes(wrap: Any, counts: list[int]) -> None:
     torch.testing.assert_close(
         torch.autograd.grad(actual, maps, upstream), torch.autograd.grad(expected, maps, upstream)
     )
+
+
+class _FineGrained(nn.Module):
+    def forward(self, maps: list[Tensor], boxes: list[Tensor], points: Tensor) -> Tensor:
+        return point_sample_fine_grained_features(maps, [1 / 4, 1 / 8], boxes, points)[0]
+
+
+def test_fine_grained_features_are_traced() -> None:
+    """The number of boxes of each image is no value that a graph would have to read."""
+    maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 3, 4, 4)]
+    boxes = [torch.tensor([[0.0, 0, 10, 10], [3, 3, 20, 20]]), torch.tensor([[1.0, 2, 13, 14]])]
+    module, arguments = _FineGrained(), (maps, boxes, torch.rand(3, 5, 2))
+    expected = module(*arguments)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*arguments), expected)
+    program = export(module, arguments)
+    torch.testing.assert_close(program.module()(*arguments), expected)
 
 
 BAD = [
@@ -159,17 +201,31 @@ BAD = [
     (lambda f, p: point_sample(f, p * float("nan")), ValueError, "coordinates must be finite"),
     (lambda f, p: point_features([f], p, mode="bicubic"), ValueError, "point_sample alone"),
     (lambda f, p: point_features(f, p), TypeError, r"features is a Tensor; expected a list"),
+    (lambda f, p: point_features({"f": f}, p), TypeError, r"features is a dict; expected a list"),
+    (lambda f, p: point_features((f for _ in "f"), p), TypeError, r"features is a generator"),
+    (lambda f, p: point_features([None], p), TypeError, r"features\[0\] is a NoneType"),
+    (lambda f, p: point_features([], p), ValueError, r"features is empty"),
 ]
 
 
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
 @pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[row[2][:30] for row in BAD])
-def test_bad_calls(call: Any, error: type[Exception], message: str) -> None:
+def test_bad_calls(call: Any, error: type[Exception], message: str, autocast: bool) -> None:
     feature, points = inputs(9)
-    with pytest.raises(error, match=message):
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+        pytest.raises(error, match=message),
+    ):
         call(feature, points)
 
 
-BAD_BOXES = [
+BAD_BOXES: list[tuple[dict[str, Any], str]] = [
+    ({"features_list": {"p2": None}}, "features_list is a dict; .*list of maps"),
+    ({"features_list": [None, None]}, r"features_list\[0\] is a NoneType; expected a torch"),
+    ({"feature_scales": [0.25, 0]}, r"feature_scales\[1\]=0; expected a positive number"),
+    ({"feature_scales": [0.25, "p3"]}, r"feature_scales\[1\]='p3'; expected a positive number"),
+    ({"boxes": None}, "boxes is a NoneType; expected a list, one"),
+    ({"point_coords": [[0.5, 0.5]]}, "point_coords is a list; expected a torch"),
     ({"feature_scales": [0.25]}, "feature_scales has 1 entries for 2 maps"),
     ({"boxes": [torch.zeros(2, 4)]}, "boxes has 1 entries but features_list holds 2 images"),
     ({"boxes": [torch.zeros(2, 4), torch.zeros(2, 5)]}, r"boxes\[1\] is \(2, 5\); expected"),
@@ -187,7 +243,7 @@ def test_bad_boxes(changes: dict[str, Any], message: str) -> None:
         "boxes": [torch.zeros(2, 4), torch.zeros(2, 4)],
         "point_coords": torch.rand(4, 5, 2),
     }
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         point_sample_fine_grained_features(**good | changes)
 
 

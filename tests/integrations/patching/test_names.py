@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from types import ModuleType
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelnet_triton.integrations import patch, unpatch
+from pixelnet_triton.integrations import patch, patching, unpatch
+
+from ..transcribed import mmcv_point_sample
+from .conftest import anew
 
 
 def test_detectron2_under_every_name(detectron2: dict[str, ModuleType]) -> None:
@@ -58,6 +63,75 @@ def test_a_patch_within_a_patch_undoes_nothing_of_the_outer_one(
         assert place.endswith("PointHead._get_fine_grained_point_feats")
     assert ops["point_sample"] is ours
     unpatch("mmcv")
+    assert ops["point_sample"] is original
+
+
+def test_the_last_of_several_patches_puts_back(mmseg: dict[str, ModuleType]) -> None:
+    ops = vars(mmseg["mmcv.ops"])
+    original = ops["point_sample"]
+    first, second = patch("mmcv"), patch("mmcv")
+    first.undo()
+    first.undo()  # again: it holds nothing that is the other's
+    assert ops["point_sample"] is not original
+    second.undo()
+    assert ops["point_sample"] is original
+
+
+def test_a_package_undoes_its_own_alone(mmseg: dict[str, ModuleType]) -> None:
+    """PointHead's samples stand on mmcv's function, which mmseg's patch holds, too."""
+    ops = vars(mmseg["mmcv.ops"])
+    original = ops["point_sample"]
+    patch("mmseg")
+    patch("mmcv")
+    unpatch("mmcv")
+    assert ops["point_sample"] is not original
+    unpatch("mmseg")
+    assert ops["point_sample"] is original
+
+
+def test_a_patch_is_entered_again_and_within_itself(mmseg: dict[str, ModuleType]) -> None:
+    ops = vars(mmseg["mmcv.ops"])
+    original = ops["point_sample"]
+    patched = patch("mmcv")
+    for _ in range(2):
+        with patched:
+            with patched:
+                pass
+            assert ops["point_sample"] is not original
+        assert ops["point_sample"] is original
+
+
+def test_a_module_that_was_loaded_anew_is_patched_again(mmseg: dict[str, ModuleType]) -> None:
+    defining, ops = vars(mmseg["mmcv.ops.point_sample"]), vars(mmseg["mmcv.ops"])
+    original = ops["point_sample"]
+    with patch("mmcv"):
+        defining["point_sample"] = loaded_anew = anew(mmcv_point_sample)
+        with patch("mmcv") as again:
+            assert again.places == ("mmcv.ops.point_sample.point_sample",)
+    assert defining["point_sample"] is loaded_anew
+    assert ops["point_sample"] is original
+
+
+def test_one_thread_patches_while_another_undoes(
+    mmseg: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops, put, undoing = vars(mmseg["mmcv.ops"]), patching._Replacement.put, threading.Event()
+    original = ops["point_sample"]
+    first = patch("mmcv")
+
+    def slowly(*args: Any) -> list[str]:
+        undoing.set()
+        time.sleep(0.05)  # in which the other would take the replacement for an original
+        return put(*args)
+
+    monkeypatch.setattr(patching._Replacement, "put", slowly)
+    thread = threading.Thread(target=first.undo)
+    thread.start()
+    undoing.wait()
+    second = patch("mmcv")
+    thread.join()
+    assert ops["point_sample"] is not original
+    second.undo()
     assert ops["point_sample"] is original
 
 
