@@ -21,6 +21,10 @@ __all__ = [
     "scale_invariant_log_loss",
 ]
 
+# The gradient of a direction grows as 1 / length. At length 0, where there is no direction, it is
+# 1e12, as F.normalize divides by 1e-12 there, and one such point would end a training.
+SHORTEST = 1e-6
+
 
 def cross_entropy(outputs: Tensor, targets: Tensor, *, ignore_index: int = 255) -> Tensor:
     r"""Softmax cross-entropy of semantic segmentation, over the points that have a label.
@@ -85,16 +89,16 @@ def balanced_sigmoid_cross_entropy(
     Args:
         outputs: ``(B, N, 1)``, or ``(P, 1)``, raw scores s.
         targets: ``(B, N)`` or ``(P,)`` integer: 1 positive, 0 negative, or `ignore_index`.
-        ignore_index: the target of points that do not count.
+        ignore_index: the target of points that do not count, neither 0 nor 1.
         reduction: ``"mean"`` is L, ``"sum"`` is S, as HED.
 
     Returns:
         Scalar, float32 (float64 for float64).
 
     Raises:
-        TypeError, ValueError: shapes, dtypes, `reduction` or (on the CPU) targets do not fit. On a
-            GPU, where looking at targets would wait for the device, strange ones give NaN;
-            ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
+        TypeError, ValueError: shapes, dtypes, `ignore_index`, `reduction` or (on the CPU) targets
+            do not fit. On a GPU, where looking at targets would wait for the device, strange ones
+            give NaN; ``PIXELNET_TRITON_STRICT=1`` asks for the exception.
 
     Example:
         >>> import torch
@@ -107,6 +111,12 @@ def balanced_sigmoid_cross_entropy(
     _check_integer(targets)
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction={reduction!r} is unknown; use 'mean' or 'sum'")
+    if ignore_index in (0, 1):
+        kind = ("negatives", "positives")[ignore_index]
+        raise ValueError(
+            f"ignore_index={ignore_index} is the target of {kind}, which would never be trained; "
+            "choose another value, such as 255, and map the targets to it"
+        )
     scores, targets = _wide(outputs).squeeze(-1), targets.long()
     positive, negative = targets == 1, targets == 0
     strange = ~(positive | negative | (targets == ignore_index)).all()
@@ -136,7 +146,7 @@ def normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     :func:`cosine_normal_loss`.
 
     Args:
-        outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o.
+        outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o; those shorter than 1e-6 get no gradient.
         targets: the same shape, normals n; points with a zero normal do not count.
 
     Returns:
@@ -152,7 +162,7 @@ def normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor(1.)
     """
     _check_shapes(outputs, targets, channels=3, vectors=True)
-    directions, normals = F.normalize(_wide(outputs), dim=-1), _wide(targets)
+    directions, normals = _directions(_wide(outputs)), _wide(targets)
     errors = (directions - normals).square().sum(-1) / 2
     return _mean(errors, (normals != 0).any(-1))
 
@@ -163,7 +173,7 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     .. math:: L = \frac{1}{|V|} \sum_{p \in V} 1 - \frac{o_p \cdot n_p}{\|o_p\| \|n_p\|}
 
     Args:
-        outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o.
+        outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o; those shorter than 1e-6 get no gradient.
         targets: the same shape, normals n; points with a zero normal do not count.
 
     Returns:
@@ -179,7 +189,7 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor(0.)
     """
     _check_shapes(outputs, targets, channels=3, vectors=True)
-    directions, normals = F.normalize(_wide(outputs), dim=-1), _wide(targets)
+    directions, normals = _directions(_wide(outputs)), _wide(targets)
     errors = 1 - (directions * F.normalize(normals, dim=-1)).sum(-1)
     return _mean(errors, (normals != 0).any(-1))
 
@@ -197,7 +207,8 @@ def scale_invariant_log_loss(
 
     Args:
         outputs: ``(B, N, 1)``, or ``(P, 1)`` for points of one image: log depth o.
-        targets: ``(B, N)`` or ``(P,)``, depth z in metres; points with z <= 0 do not count.
+        targets: ``(B, N)`` or ``(P,)``, depth z in metres; points with z <= 0, or z not finite, do
+            not count.
         invariance: lambda in [0, 1]. 0 is the squared error of log depth; at 1 an error of scale
             costs nothing.
 
@@ -221,7 +232,7 @@ def scale_invariant_log_loss(
     logs, depth = _wide(outputs).squeeze(-1), _wide(targets)
     if logs.dim() == 1:
         logs, depth = logs[None], depth[None]  # one image
-    known = depth > 0
+    known = (depth > 0) & depth.isfinite()
     d = (logs - torch.where(known, depth, 1).log()).masked_fill(~known, 0)  # (B, N)
     n = known.sum(1).clamp(min=1)
     # The mean of squares as variance + mean^2: with lambda 1 only the variance stays, which the
@@ -234,6 +245,13 @@ def scale_invariant_log_loss(
 def _mean(errors: Tensor, counts: Tensor) -> Tensor:
     """The mean of the errors that count; 0, with zero gradients, if none does."""
     return errors.masked_fill(~counts, 0).sum() / counts.sum().clamp(min=1)
+
+
+def _directions(outputs: Tensor) -> Tensor:
+    """Outputs at length 1. Those below `SHORTEST` get no gradient."""
+    directions = F.normalize(outputs, dim=-1)
+    short = torch.linalg.vector_norm(outputs.detach(), dim=-1, keepdim=True) < SHORTEST
+    return torch.where(short, directions.detach(), directions)
 
 
 def _wide(tensor: Tensor) -> Tensor:

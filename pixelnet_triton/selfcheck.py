@@ -17,8 +17,8 @@ Stages, each a pytest process of its own; those that only check share the GPU am
 All stay within a total time (--budget). Time that one stage leaves over goes to the next; a stage
 that runs out of its share is stopped. Failures are printed by name as they happen. The outcome,
 with what failed and what did not run, is written to bench/results/ as JSON after each stage: a
-machine may be taken away. Each figure of a benchmark is appended to bench/results/*.jsonl as soon as
-it is measured.
+machine may be taken away. Each figure of a benchmark is appended to bench/results/*.jsonl as soon
+as it is measured.
 """
 
 from __future__ import annotations

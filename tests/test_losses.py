@@ -190,6 +190,19 @@ def test_normal_losses_by_hand() -> None:
     assert cosine_normal_loss(one, two).item() == 0
 
 
+@pytest.mark.parametrize("loss", [normal_loss, cosine_normal_loss])
+@pytest.mark.parametrize("length", [0.0, 1e-10, 9e-7, 1.1e-6, 1.0])
+def test_an_output_without_a_direction_gives_no_gradient(loss: Loss, length: float) -> None:
+    """1 / length grows without bound; a black region under biases of 0 gives outputs of 0."""
+    outputs = torch.tensor([[length, 0.0, 0.0], [1.0, 2.0, 2.0]], requires_grad=True)
+    value = loss(outputs, torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    (gradient,) = torch.autograd.grad(value, outputs)
+    largest = float(gradient[0].abs().max())
+    assert largest == (0 if length < 1e-6 else pytest.approx(0.5 / length))
+    error = 0.5 if length == 0 and loss is normal_loss else 1.0  # the direction of 0 is 0
+    assert float(value.detach()) == pytest.approx((error + 1 / 3) / 2)
+
+
 def test_scale_invariant_loss_is_eigens() -> None:
     """The form of their equation 4, image by image, with the sum of squares and of errors."""
     outputs = torch.randn(3, 50, 1, dtype=torch.float64)
@@ -216,6 +229,19 @@ def test_scale_costs_nothing_at_full_invariance() -> None:
     )
 
 
+@pytest.mark.parametrize("unknown", [math.inf, math.nan, -1.0])
+def test_depths_that_are_no_depths_do_not_count(unknown: float) -> None:
+    targets = _depths((2, 50))
+    outputs = torch.randn(2, 50, 1, dtype=torch.float64, requires_grad=True)
+    expected = scale_invariant_log_loss(outputs, targets)
+    targets[targets == 0] = unknown
+    loss = scale_invariant_log_loss(outputs, targets)
+    assert loss.item() == expected.item()
+    loss.backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+
+
 BAD = {
     "wrong rank": (cross_entropy, (2, 5, 4, 4), torch.zeros(2, 4, 4).long(), ValueError, "flatten"),
     "targets shape": (cross_entropy, (2, 9, 5), torch.zeros(2, 8).long(), ValueError, r"\(2, 9\)"),
@@ -234,6 +260,13 @@ def test_bad_input(name: str) -> None:
     loss, shape, targets, error, message = BAD[name]
     with pytest.raises(error, match=message):
         loss(torch.zeros(shape), targets)
+
+
+@pytest.mark.parametrize(("label", "kind"), [(0, "negatives"), (1, "positives")])
+def test_neither_kind_of_edges_may_be_ignored(label: int, kind: str) -> None:
+    outputs, targets = torch.zeros(3, 1), torch.tensor([0, 1, 1])
+    with pytest.raises(ValueError, match=rf"ignore_index={label} is the target of {kind}"):
+        balanced_sigmoid_cross_entropy(outputs, targets, ignore_index=label)
 
 
 def test_bad_options() -> None:

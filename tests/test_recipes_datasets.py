@@ -226,6 +226,10 @@ class TestFind:
         (tmp_path / "camvid").mkdir()
         assert find("segmentation", "camvid")[1] == tmp_path / "camvid"
 
+    def test_a_folder_may_have_an_equals_sign_in_its_name(self, tmp_path: Path) -> None:
+        folder = small_camvid(tmp_path / "lr=1" / "camvid")
+        assert find("segmentation", str(folder)) == find("segmentation", f"camvid={folder}")
+
     def test_says_what_is_known(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"data is missing; expected one of .*'bsds500'"):
             find("edges", None)

@@ -129,6 +129,15 @@ class TestViews:
         assert normals.shape == (3, 48, 64)
         assert (normals.norm(dim=0) - 1).abs().max() < 1e-5
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+    def test_networks_of_every_precision_are_asked_in_their_own(self, dtype: torch.dtype) -> None:
+        """As training in bf16-true, 16-true and 64-true leaves them."""
+        model, image = tiny(), torch.rand(3, 20, 30)
+        expected = predict_image(model, image, View(scale=0.5))
+        outputs = predict_image(model.to(dtype), image, View(scale=0.5))
+        assert outputs.dtype == torch.float32
+        torch.testing.assert_close(outputs, expected, atol=0.02, rtol=0)
+
     def test_probabilities_stay_so(self) -> None:
         probabilities = predict_image(tiny(), torch.rand(3, 48, 64), View(scale=0.3))
         assert (probabilities.sum(0) - 1).abs().max() < 1e-5
@@ -176,6 +185,19 @@ class TestSegmentation:
         assert content["confusion"] == [[3, 1], [0, 0]]
         assert content["metrics"]["class_accuracy/sky"] is None
         assert content["split"] == "test"
+
+
+def test_json_has_finite_numbers_alone() -> None:
+    """What JSON has no numbers for: null where there was nothing, and "inf" for infinity."""
+    metrics = {"rmse": float("inf"), "abs_rel": float("nan"), "delta1": 1 / 3}
+    outcome = Evaluation(metrics, 1, curve={"precision": [1 / 3, float("nan")]})
+
+    def refused(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    content = json.loads(as_json(TaskCard("depth", "nyu"), outcome), parse_constant=refused)
+    assert content["metrics"] == {"rmse": "inf", "abs_rel": None, "delta1": 0.333333}
+    assert content["precision"] == [1 / 3, None]
 
 
 def test_the_human_point_is_the_papers() -> None:

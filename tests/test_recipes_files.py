@@ -133,12 +133,67 @@ class TestFindImages:
         with pytest.raises(FileNotFoundError, match=r"no images: expected files, or folders of"):
             find_images([tmp_path])
         write_image(tmp_path / "a" / "x.png", random_image(4, 4))
-        write_image(tmp_path / "b" / "x.png", random_image(4, 4))
-        with pytest.raises(ValueError, match="2 images are named 'x'"):
-            find_images([tmp_path / "a", tmp_path / "b"])
         names = write_lines(tmp_path / "list.txt", ["x", "y"])
         with pytest.raises(FileNotFoundError, match=r"no image 'y', which .* lists"):
             find_images([tmp_path / "a"], names)
+        write_image(tmp_path / "a" / "x.jpg", random_image(4, 4))
+        with pytest.raises(
+            ValueError, match=r"x\.jpg and x\.png; expected one file of the name 'x'"
+        ):
+            find_images([tmp_path / "a"])
+
+
+class TestNothingIsReplaced:
+    """Neither an image by its prediction, nor one prediction by another: all are refused first."""
+
+    def images(self, folder: Path, *names: str) -> list[Path]:
+        return [write_image(folder / name, random_image(30, 41)) for name in names]
+
+    def refused(
+        self, images: list[Path], out: Path, message: str, card: TaskCard = EDGES, **options: Any
+    ) -> None:
+        model: Any = Constant(0.8, "sigmoid")
+        before = {path: path.read_bytes() for path in images}
+        with pytest.raises(ValueError, match=message):
+            predict_files(model, card, images, out, progress=False, **options)
+        assert {path: path.read_bytes() for path in images} == before
+        assert not (out / "b.png").exists(), "refused in the middle"
+
+    def test_no_image_by_its_own_prediction(self, tmp_path: Path) -> None:
+        images = self.images(tmp_path, "b.jpg", "a.png")
+        self.refused(images, tmp_path, r"a\.png is one of the images.*write to another folder")
+
+    def test_no_image_by_that_of_another(self, tmp_path: Path) -> None:
+        images = self.images(tmp_path, "b.jpg", "a.jpg", "a_edges.jpg")
+        self.refused(images, tmp_path, r"a_edges\.jpg is one of the images")
+
+    def test_no_image_through_a_link(self, tmp_path: Path) -> None:
+        images = self.images(tmp_path / "there", "b.jpg", "a.png")
+        (tmp_path / "here").symlink_to(tmp_path / "there")
+        self.refused(images, tmp_path / "here", r"a\.png is one of the images")
+
+    def test_no_image_by_an_official_file(self, tmp_path: Path) -> None:
+        folder = tmp_path / "results" / "BSDS500" / "test"
+        images = self.images(folder, "b.jpg", "a.png")
+        self.refused(images, tmp_path, r"a\.png is one of the images", official="test")
+
+    @pytest.mark.parametrize("second", ["two/a.png", "one/a.bmp", "one/a.png"])
+    def test_no_prediction_by_that_of_another_image(self, second: str, tmp_path: Path) -> None:
+        images = self.images(tmp_path, "b.jpg", "one/a.png", second)
+        self.refused(images, tmp_path / "out", r"2 of the images would be written to .*a\.png")
+
+    def test_no_second_file_by_the_first_of_another(self, tmp_path: Path) -> None:
+        images = self.images(tmp_path, "b.jpg", "a.jpg", "a_thin.jpg")
+        self.refused(images, tmp_path / "out", r"2 of the images would be written to .*a_thin\.png")
+
+    def test_what_is_returned_is_what_was_written(self, tmp_path: Path) -> None:
+        for card, output in ((EDGES, "sigmoid"), (DEPTH, "depth")):
+            for official in (None, "test"):
+                out, model = tmp_path / f"{card.name}{official}", Constant(0.8, output)
+                images = self.images(tmp_path, "a.jpg", "b.jpg")
+                options: Any = {"official": official, "progress": False}
+                written = predict_files(model, card, images, out, **options)  # type: ignore
+                assert set(written) == {path for path in out.rglob("*") if path.is_file()}
 
 
 class TestNetwork:
@@ -178,6 +233,14 @@ class TestNetwork:
         setup = Setup(backbone="efficientnet-lite0", width=0.5)
         with pytest.raises(ValueError, match="width and batch_norm are VGG-16's, but backbone='e"):
             network(setup, DEPTH)
+
+    def test_vggs_statistics_are_not_fixed(self, tmp_path: Path) -> None:
+        fixed = dataclasses.replace(TINY, fixed_statistics=True)
+        with pytest.raises(ValueError, match=r"fixed_statistics=True, but .*--no-fixed-statistics"):
+            network(fixed, DEPTH)
+        network(TINY, DEPTH).save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"fixed_statistics=True, but"):
+            trained(tmp_path / "model.safetensors", fixed, DEPTH)
 
     def test_efficientnet_is_frozen_and_comes_back_without_its_package_of_weights(
         self, tmp_path: Path

@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.recipes import TaskCard, evaluate
-from pixelnet_triton.recipes.ranks import Batches, Share, first_process
+from pixelnet_triton.recipes.ranks import (
+    Batches,
+    Share,
+    expected_ranks,
+    first_process,
+    meeting_place,
+)
 from pixelnet_triton.sampling import SampledPixels, UniformSampler
 from pixelnet_triton.training import PixelNetModule, Segmentation, StepLoader
 
@@ -24,6 +31,7 @@ def as_rank(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(dist, "is_initialized", lambda: True)
         monkeypatch.setattr(dist, "get_rank", lambda: rank)
         monkeypatch.setattr(dist, "get_world_size", lambda: world)
+        monkeypatch.setattr(dist, "get_backend", lambda: "gloo")
 
     return become
 
@@ -133,11 +141,56 @@ def test_ranks_share_the_evaluation(world: int, as_rank: Any) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_fewer_images_than_ranks_leave_none_without(as_rank: Any) -> None:
-    as_rank(3, 4)
-    assert list(Share(2)) == [0, 1]
+def test_with_fewer_images_than_ranks_each_is_counted_once(as_rank: Any) -> None:
+    """But a validation is of all images on each rank: Lightning would wait for one without any."""
+    shares = []
+    for rank in range(4):
+        as_rank(rank, 4)
+        shares.append(list(Share(2)))
+        assert len(Batches(samples(2))) == len(list(Batches(samples(2)))) == 2
+    assert shares == [[0], [1], [], []]
 
 
+def test_ranks_meet_where_their_backend_takes_tensors(
+    as_rank: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL knows no tensors of the CPU. (A meta device stands for the GPU.)"""
+    model = torch.nn.Linear(2, 2, device="meta")
+    assert meeting_place(model).type == "cpu"
+    as_rank(0, 2)
+    assert meeting_place(model).type == "cpu"
+    monkeypatch.setattr(dist, "get_backend", lambda: "cpu:gloo,cuda:nccl")
+    assert meeting_place(model).type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "expected"),
+    [
+        ({}, {}, (1, True)),
+        ({}, {"devices": "2"}, (2, True)),
+        ({}, {"devices": 2, "num_nodes": 3}, (6, True)),
+        ({"LOCAL_RANK": "1"}, {"devices": 2}, (2, False)),  # started by Lightning's rank 0
+        (
+            {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0", "GROUP_RANK": "1"}
+            | {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1"},  # of torchrun
+            {"devices": 2, "num_nodes": 2, "strategy": "ddp"},
+            (4, False),
+        ),
+    ],
+)
+def test_the_ranks_of_a_training_are_known_before_it(
+    variables: dict[str, str],
+    options: dict[str, Any],
+    expected: tuple[int, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which Lightning sets for the whole process
+    assert expected_ranks({"accelerator": "cpu", **options}) == expected
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 def test_evaluation_sees_each_image_of_its_share(
     as_rank: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,5 +205,16 @@ def test_evaluation_sees_each_image_of_its_share(
     monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: False)
     evaluate(model, card, samples(5), keep=lambda name, _: kept.append(name), progress=False)
     assert kept == ["1", "3"]
+    as_rank(6, 7)  # one of more ranks than images counts nothing, and takes part in the exchange
+    assert evaluate(model, card, samples(5), progress=False).confusion == [[0] * 5] * 5
     as_rank(0, 2)
     assert first_process()
+
+
+def test_a_position_is_of_as_many_ranks(as_rank: Any) -> None:
+    loader = StepLoader(samples(12), 2)
+    next(iter(loader))
+    state = loader.state_dict()
+    as_rank(0, 2)
+    with pytest.raises(ValueError, match="world is 2, but 1 in the checkpoint: the rest of its"):
+        StepLoader(samples(12), 2).load_state_dict(state)

@@ -23,7 +23,7 @@ from .network import card_of, load
 from .options import NETWORK_FIELDS, PROGRAM, command_line, given, setup_of
 from .prediction import find_images, predict_files
 from .ranks import First, Samples, first_process
-from .refusal import Refused, refusing
+from .setup import Setup
 from .tables import as_json, as_text
 from .training import train
 from .view import View
@@ -44,21 +44,23 @@ def main(words: Sequence[str] | None = None) -> int:
     commands = {"train": _train, "evaluate": _evaluate, "predict": _predict}
     try:
         commands[arguments.command](arguments)
-    except (FileNotFoundError, FileExistsError, ImportError, Refused) as error:
+    except (ImportError, OSError, ValueError) as error:
+        # What the library and Lightning refuse, and files that cannot be read or written.
+        if sys.flags.dev_mode:
+            raise
         print(f"{PROGRAM} {arguments.command}: error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    with refusing():
-        data, root = find(arguments.task, arguments.data)
-        setup = setup_of(arguments, data.setup(arguments.preset))
+    data, root = find(arguments.task, arguments.data)
+    setup = setup_of(arguments, data.setup(arguments.preset))
     if arguments.init_from is not None and (named := given(arguments, NETWORK_FIELDS)):
         for free in ("frozen", "fixed_statistics"):
             named.pop(free, None)
         if named:
-            raise Refused(
+            raise ValueError(
                 f"--{next(iter(named)).replace('_', '-')} is a property of the network, which "
                 "--init-from takes from the checkpoint; leave one of them out"
             )
@@ -83,15 +85,14 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     model = _loaded(arguments)
-    with refusing():
-        card = card_of(model) if _described(model) else None
-        task = arguments.task if card is None else card.name
-        if task is None or (card is None and arguments.data is None):
-            raise Refused(
-                f"{arguments.checkpoint} does not say what its task is; give --task and --data"
-            )
-        usual = None if card is None else card.data
-        data, root = find(task, arguments.data or usual, usual)
+    card = card_of(model) if _described(model) else None
+    task = arguments.task if card is None else card.name
+    if task is None or (card is None and arguments.data is None):
+        raise ValueError(
+            f"{arguments.checkpoint} does not say what its task is; give --task and --data"
+        )
+    usual = None if card is None else card.data
+    data, root = find(task, arguments.data or usual, usual)
     out = arguments.out or arguments.checkpoint.parent
     _measure(
         arguments, model, data, root, split=arguments.split, out=out, official=arguments.official
@@ -99,10 +100,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    with refusing():
-        images = find_images(arguments.images, arguments.names)
-        model = _loaded(arguments)
-        card = card_of(model)
+    images = find_images(arguments.images, arguments.names)
+    model = _loaded(arguments)
+    card = card_of(model) if _described(model) else _card_by_hand(arguments, model)
     written = predict_files(
         model,
         card,
@@ -126,9 +126,8 @@ def _measure(
     official: bool = False,
 ) -> None:
     """Measure a split; print the table and write JSON, curve and predictions."""
-    with refusing():
-        samples = data.read(root, split)
-        card = _card_for(model, data, samples)
+    samples = data.read(root, split)
+    card = _card_for(model, data, samples)
     folder = out / official_folder(card, split)
     count = min(arguments.test_images or len(samples), len(samples))
     how: dict[str, Any] = {"scales": arguments.scales, "flip": arguments.flip}
@@ -176,7 +175,7 @@ def _card_for(model: PixelNet, data: DataSet, samples: Samples) -> TaskCard:
         return measured
     card = card_of(model)
     if card.classes != measured.classes:
-        raise Refused(
+        raise ValueError(
             f"the network knows the {len(card.classes)} classes of {card.data}, but {data.name} "
             f"has {len(measured.classes)} others; measure it on data of the same classes"
         )
@@ -187,14 +186,41 @@ def _loaded(arguments: argparse.Namespace) -> PixelNet:
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with refusing():
-        model = load(arguments.checkpoint, device)
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ValueError(
+            f"--device {device} is none that can be used here: {first_line}"
+        ) from error
+    model = load(arguments.checkpoint, device)
     if _described(model) and arguments.task not in (None, card_of(model).name):
-        raise Refused(
+        raise ValueError(
             f"--task {arguments.task}, but {arguments.checkpoint} was trained for "
             f"{card_of(model).name}; leave --task out"
         )
     return model
+
+
+def _card_by_hand(arguments: argparse.Namespace, model: PixelNet) -> TaskCard:
+    """The card of a network that says nothing of its task, for the task of the command line."""
+    if arguments.task is None:
+        raise ValueError(f"{arguments.checkpoint} does not say what its task is; give --task")
+    if arguments.task == "segmentation":
+        raise ValueError(
+            f"{arguments.checkpoint} does not name the classes of its segmentation. Save the "
+            "network with a NetworkConfig(..., task=TaskCard('segmentation', 'own', classes=..., "
+            "palette=...).as_dict())"
+        )
+    card = TaskCard(arguments.task, "own")
+    needed = card.task(Setup())
+    if (model.output, model.head.out_features) != (needed.output, needed.out_features):
+        raise ValueError(
+            f"--task {arguments.task} needs a network with output={needed.output!r} and "
+            f"{needed.out_features} values a pixel, but {arguments.checkpoint} has "
+            f"output={model.output!r} and {model.head.out_features}"
+        )
+    return card
 
 
 def _described(model: PixelNet) -> bool:

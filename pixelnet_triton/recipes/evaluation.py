@@ -14,7 +14,7 @@ from ..models import PixelNet
 from ..tools.progress import progress_bar
 from ..training import PixelEdgeMetrics
 from .card import TaskCard
-from .ranks import Samples, Share, first_process
+from .ranks import Samples, Share, first_process, meeting_place
 from .view import predict_image
 
 __all__ = ["Evaluation", "evaluate", "evaluate_boundaries"]
@@ -65,7 +65,8 @@ def evaluate(
         keep: called with the name and the output ``(K, H, W)`` of each image, to write it.
         progress: show a bar.
     """
-    metric = _metric(card)
+    place = meeting_place(model)
+    metric = _metric(card).to(place)
     share = Share(len(data))
     with progress_bar(
         len(share), progress and first_process(), unit="image", desc="evaluation", leave=False
@@ -73,7 +74,7 @@ def evaluate(
         for index in share:
             sample = data[index]
             output = predict_image(model, sample["image"], card.view, scales=scales, flip=flip)
-            metric.update(output[None], sample["target"][None])
+            metric.update(output[None].to(place), sample["target"][None].to(place))
             if keep is not None:
                 keep(sample.get("name", str(index)), output)
             done(1)
@@ -138,7 +139,7 @@ def evaluate_boundaries(
 
 
 def _metric(card: TaskCard) -> Any:
-    """On the CPU, where outputs at full size are."""
+    """A fresh one for the task."""
     if card.name == "segmentation":
         return SegmentationMetrics(len(card.classes), class_names=card.classes)
     return {"edges": PixelEdgeMetrics, "normals": NormalMetrics, "depth": DepthMetrics}[card.name]()

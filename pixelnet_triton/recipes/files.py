@@ -12,7 +12,7 @@ from ..data.voc import voc_palette
 from .card import TaskCard
 from .pictures import Picture
 
-__all__ = ["official_folder", "write_official", "write_picture"]
+__all__ = ["official_folder", "official_suffix", "write_official", "write_picture"]
 
 _CONTEXT = {"context59": 59, "context33": 33}
 
@@ -68,19 +68,22 @@ def write_official(folder: Path, card: TaskCard, name: str, output: Tensor) -> P
         the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}{official_suffix(card)}"
     if card.name == "segmentation":
         first = 1 if card.data in _CONTEXT else 0
-        path = folder / f"{name}.png"
         _write_indices(path, output.argmax(0) + first, card, first)
     elif card.name == "edges":
-        path = folder / f"{name}.png"
         write_picture(path, (output[0] * 255).round().clamp(0, 255).byte().numpy())
     else:
         scipy_io = needed("scipy.io", "writing .mat files", "SciPy", "pixelnet-triton[data]")
-        path = folder / f"{name}.mat"
         values = output.permute(1, 2, 0).numpy() if card.name == "normals" else output[0].numpy()
         scipy_io.savemat(path, {card.name: values.astype(np.float32)}, do_compression=True)
     return path
+
+
+def official_suffix(card: TaskCard) -> str:
+    """Of the files that :func:`write_official` writes."""
+    return ".png" if card.name in ("segmentation", "edges") else ".mat"
 
 
 def write_picture(path: Path, pixels: Picture) -> None:

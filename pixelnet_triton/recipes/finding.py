@@ -35,7 +35,7 @@ def find(task: str, data: str | None, usual: str | None = None) -> tuple[DataSet
     name, _, folder = data.partition("=")
     if name in rows:
         return rows[name], Path(folder) if folder else _usual_folder(rows[name])
-    if folder or not Path(data).is_dir():
+    if not Path(data).is_dir():  # which may have "=" in its name
         raise ValueError(
             f"data={data!r} is neither a folder nor a data set for {task}; expected one of "
             f"{tuple(rows)}, a folder that holds one, or NAME=FOLDER"

@@ -123,7 +123,12 @@ def _backbone_options(setup: Setup) -> dict[str, Any]:
 
 
 def _with_gradients(model: PixelNet, setup: Setup) -> PixelNet:
-    """VGG-16 has no option `frozen` of its own."""
+    """VGG-16 has no options `frozen` and `fixed_statistics` of its own."""
+    if setup.fixed_statistics and isinstance(model.backbone, VGG16):
+        raise ValueError(
+            "fixed_statistics=True, but batch normalisation of a VGG-16 has the statistics of its "
+            "mini-batches; give --no-fixed-statistics, or another --backbone"
+        )
     if setup.frozen:
         if isinstance(model.backbone, VGG16) and model.backbone.batch_norm:
             raise ValueError(

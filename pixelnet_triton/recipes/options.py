@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .datasets import DATASETS, TASKS
+from .numbers import COUNT, COUNT_FROM_0, FACTOR, folder
 from .setup import PRESETS, Setup
 
 __all__ = ["NETWORK_FIELDS", "PROGRAM", "command_line", "given", "setup_of"]
@@ -120,14 +121,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", choices=TASKS, required=True, help="what is predicted at each pixel")
     _add_data(parser, "the training's data set; rendered rooms for normals and depth if not given")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="for checkpoints and logs")
+    add("--out", type=folder, required=True, metavar="FOLDER", help="for checkpoints and logs")
     add("--preset", choices=PRESETS, default="paper", help="where options start from (paper)")
     add("--small", dest="preset", action="store_const", const="small", help="--preset small")
     add("--init-from", type=Path, metavar="CHECKPOINT", help="begin with its network and weights")
     add("--resume", action="store_true", help="go on from OUT/last.ckpt")
     add(
         "--features",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
         help="keep the maps of a frozen backbone there, so that they are computed once; GBs",
     )
@@ -139,13 +140,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         _add_field(network if field.name in NETWORK_FIELDS else training, field)
     every = "between checkpoints (200); there is one at the end too"
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS", help=every)
-    machine.add_argument("--workers", type=int, default=0, help="processes that read images (0)")
+    machine.add_argument("--checkpoint-every", type=COUNT, default=200, metavar="STEPS", help=every)
+    machine.add_argument(
+        "--workers", type=COUNT_FROM_0, default=0, help="processes that read images (0)"
+    )
     machine.add_argument("--accelerator", default="auto", help="cpu, gpu ... (Lightning)")
     machine.add_argument("--devices", default="auto", help="how many, or which (Lightning)")
     machine.add_argument("--strategy", default="auto", help="ddp ... (Lightning)")
     machine.add_argument("--precision", default="32-true", help="bf16-mixed, 16-mixed ...")
-    _add_measured(parser.add_argument_group("test, after the training"))
+    group = parser.add_argument_group("test, after the training")
+    _add_measured(group, COUNT_FROM_0, "measure the first N images only (all; 0: none)")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -153,21 +157,21 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_data(parser, "by default that of the training, in its usual folder")
     add = parser.add_argument
     add("--split", default="test", help="train, val, test, or a word of the reader's (test)")
-    add("--out", type=Path, metavar="FOLDER", help="for the results (the checkpoint's)")
+    add("--out", type=folder, metavar="FOLDER", help="for the results (the checkpoint's)")
     add(
         "--official",
         action="store_true",
         help="also write the predictions as the data set's own evaluation wants them",
     )
-    add("--workers", type=int, help="processes that count boundaries (all cores)")
-    _add_measured(parser)
+    add("--workers", type=COUNT, help="processes that count boundaries (all cores)")
+    _add_measured(parser, COUNT, "measure the first N images only (all)")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them")
     _add_checkpoint(parser)
-    add("--out", type=Path, required=True, metavar="FOLDER", help="for what is written")
+    add("--out", type=folder, required=True, metavar="FOLDER", help="for what is written")
     add("--names", type=Path, metavar="FILE", help="which images of the folders: one name a line")
     add(
         "--official",
@@ -183,7 +187,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add(
         "--task",
         choices=TASKS,
-        help="what a network predicts that was saved by PixelNet.save",
+        help="what a network predicts that was saved by PixelNet.save without a task",
     )
     add("--device", default="auto", help="cpu, cuda, cuda:1 ... (the GPU if there is one)")
 
@@ -192,15 +196,10 @@ def _add_data(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--data", metavar="NAME|FOLDER", help=text)
 
 
-def _add_measured(parser: Any) -> None:
+def _add_measured(parser: Any, count: Any, text: str) -> None:
+    parser.add_argument("--test-images", type=count, metavar="N", help=text)
     parser.add_argument(
-        "--test-images",
-        type=int,
-        metavar="N",
-        help="measure the first N images only (all; 0 after a training: none)",
-    )
-    parser.add_argument(
-        "--thresholds", type=int, default=99, metavar="N", help="of the boundary benchmark (99)"
+        "--thresholds", type=COUNT, default=99, metavar="N", help="of the boundary benchmark (99)"
     )
     _add_views(parser)
 
@@ -208,7 +207,7 @@ def _add_measured(parser: Any) -> None:
 def _add_views(parser: Any) -> None:
     parser.add_argument(
         "--scales",
-        type=float,
+        type=FACTOR,
         nargs="+",
         default=[1.0],
         metavar="FACTOR",
@@ -226,7 +225,7 @@ def _add_field(parser: Any, field: dataclasses.Field[Any]) -> None:
     elif isinstance(field.default, tuple):
         parser.add_argument(name, type=kind, nargs="*", metavar="N", help=text)
     else:
-        metavar = {str: "NAME", int: "N", float: "X"}[kind]
+        metavar = {"str": "NAME", "int": "N", "float": "X"}[kind.__name__]
         parser.add_argument(name, type=kind, help=text, metavar=metavar)
 
 

@@ -9,17 +9,25 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..data.folders import IMAGE_SUFFIXES, read_rgb
+from ..data.folders import IMAGE_SUFFIXES, files_by_stem, read_rgb
 from ..data.voc import listed_names
 from ..metrics import edge_nms
 from ..models import PixelNet
 from ..tools.progress import progress_bar
 from .card import TaskCard
-from .files import official_folder, write_official, write_picture
+from .files import official_folder, official_suffix, write_official, write_picture
 from .pictures import overlay, picture
 from .view import predict_image
 
 __all__ = ["find_images", "predict_files"]
+
+# Of the files of an image, by task.
+_ENDINGS = {
+    "segmentation": (".png", "_overlay.jpg"),
+    "edges": (".png", "_thin.png", "_edges.jpg"),
+    "normals": (".png",),
+    "depth": (".png", "_depth.jpg"),
+}
 
 
 def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
@@ -32,7 +40,7 @@ def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
 
     Raises:
         FileNotFoundError: a path is missing, or a name of the list, or there is no image.
-        ValueError: two images have the same name, so that one prediction would replace the other.
+        ValueError: two images of a folder differ in the suffix alone.
     """
     listed = None if names is None else listed_names(names)
     found: list[Path] = []
@@ -42,7 +50,7 @@ def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
                 raise FileNotFoundError(f"{path} is no file and no folder; expected images")
             found.append(path)
             continue
-        files = {f.stem: f for f in sorted(path.iterdir()) if f.suffix.lower() in IMAGE_SUFFIXES}
+        files = files_by_stem(path, IMAGE_SUFFIXES)
         missing = [name for name in listed or () if name not in files]
         if missing:
             raise FileNotFoundError(
@@ -52,12 +60,6 @@ def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
         found += files.values() if listed is None else [files[name] for name in listed]
     if not found:
         raise FileNotFoundError(f"no images: expected files, or folders of {IMAGE_SUFFIXES}")
-    name, count = Counter(path.stem for path in found).most_common(1)[0]
-    if count > 1:
-        raise ValueError(
-            f"{count} images are named {name!r}, so that one prediction would replace the other; "
-            "predict them into different folders"
-        )
     return found
 
 
@@ -93,42 +95,61 @@ def predict_files(
 
     Returns:
         the files written.
+
+    Raises:
+        OSError: an image cannot be read.
+        ValueError: a file would be written in the place of an image, or of that of another image.
     """
-    written = []
+    folder = out if official is None else out / official_folder(card, official)
+    outputs = _outputs(images, folder, card, official is not None)
     with progress_bar(len(images), progress, unit="image", desc="prediction") as done:
         for path in images:
             image = read_rgb(path).permute(2, 0, 1).float() / 255
             output = predict_image(model, image, card.view, scales=scales, flip=flip)
             if official is None:
-                written += _write(out, card, path.stem, image, output)
+                _write(out, card, path.stem, image, output)
             else:
                 if card.name == "edges":
                     output = edge_nms(output)
-                folder = out / official_folder(card, official)
-                written.append(write_official(folder, card, path.stem, output))
+                write_official(folder, card, path.stem, output)
             done(1)
-    return written
+    return outputs
 
 
-def _write(out: Path, card: TaskCard, name: str, image: Tensor, output: Tensor) -> list[Path]:
-    """The files of one image."""
-    main = out / f"{name}.png"
-    if card.name == "segmentation":
-        main = write_official(out, card, name, output)
-        second = out / f"{name}_overlay.jpg"
-        write_picture(second, overlay(image, picture(card, output)))
-        return [main, second]
-    if card.name == "edges":
-        thin, second = out / f"{name}_thin.png", out / f"{name}_edges.jpg"
+def _outputs(images: Sequence[Path], folder: Path, card: TaskCard, official: bool) -> list[Path]:
+    """What will be written, all of it new: no file is an image, or the output of two images."""
+    if official:
+        endings: tuple[str, ...] = (official_suffix(card),)
+    else:
+        endings = _ENDINGS[card.name]
+    outputs = [folder / f"{path.stem}{end}" for path in images for end in endings]
+    inputs = {path.resolve() for path in images}
+    for output, count in Counter(outputs).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} of the images would be written to {output}, so that one prediction would "
+                "replace the other; predict them into different folders, each of them once"
+            )
+        if output.resolve() in inputs:
+            raise ValueError(
+                f"{output} is one of the images, and the prediction would replace it; write to "
+                "another folder (out, --out)"
+            )
+    return outputs
+
+
+def _write(out: Path, card: TaskCard, name: str, image: Tensor, output: Tensor) -> None:
+    """The files of one image: `_ENDINGS`."""
+    if card.name in ("segmentation", "edges"):
         write_official(out, card, name, output)
+    if card.name == "segmentation":
+        write_picture(out / f"{name}_overlay.jpg", overlay(image, picture(card, output)))
+    elif card.name == "edges":
         write_official(out, card, f"{name}_thin", edge_nms(output))
-        write_picture(second, picture(card, output))
-        return [main, thin, second]
-    if card.name == "normals":
-        write_picture(main, picture(card, output))
-        return [main]
-    millimetres = (output[0] * 1000).round().clamp(0, 65535).numpy().astype(np.uint16)
-    second = out / f"{name}_depth.jpg"
-    write_picture(main, millimetres)
-    write_picture(second, picture(card, output))
-    return [main, second]
+        write_picture(out / f"{name}_edges.jpg", picture(card, output))
+    elif card.name == "normals":
+        write_picture(out / f"{name}.png", picture(card, output))
+    else:
+        millimetres = (output[0] * 1000).round().clamp(0, 65535).numpy().astype(np.uint16)
+        write_picture(out / f"{name}.png", millimetres)
+        write_picture(out / f"{name}_depth.jpg", picture(card, output))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..models.presets import CONV7_LAYERS
 from ..training import Recipe
 from ..training.presets import PRESETS as PAPERS
+from .numbers import COUNT, COUNT_FROM_0, FACTOR, FRACTION, RATE
 
 __all__ = ["PRESETS", "Setup"]
 
@@ -17,8 +19,8 @@ _MULTI_SCALE = PAPERS["segmentation-multi-scale"]
 _HEAD = _BASELINE.network.head
 
 
-def _option(default: Any, text: str, kind: type | None = None) -> Any:
-    """A field, its help, and the type of its values where the default does not have it."""
+def _option(default: Any, text: str, kind: Callable[[str], Any] | None = None) -> Any:
+    """A field, its help, and what reads its values where that is not the default's type."""
     kind = type(default) if kind is None else kind
     return dataclasses.field(default=default, metadata={"help": text, "type": kind})
 
@@ -47,42 +49,48 @@ class Setup:
     fixed_statistics: bool = _option(
         False, "batch normalisation of a pretrained backbone keeps its statistics"
     )
-    width: float = _option(1.0, "factor on VGG-16's numbers of channels")
+    width: float = _option(1.0, "factor on VGG-16's numbers of channels", FACTOR)
     batch_norm: bool = _option(False, "VGG-16 with batch normalisation after every convolution")
     hidden: tuple[int, ...] = _option(
-        tuple(_HEAD["hidden_features"]), "widths of the head's hidden layers", int
+        tuple(_HEAD["hidden_features"]), "widths of the head's hidden layers", COUNT
     )
     head_batch_norm: bool = _option(False, "batch normalisation of the hypercolumns")
-    dropout: float = _option(_HEAD["dropout"], "probability, after each hidden layer")
+    dropout: float = _option(_HEAD["dropout"], "probability, after each hidden layer", FRACTION)
     init: str = _option(_HEAD["init"], "of the head: gaussian, normals or kaiming")
     # The mini-batches.
-    points: int = _option(2000, "pixels drawn from each image")
-    images: int = _option(_BASELINE.images, "images of a mini-batch, on each rank")
-    positives: float = _option(0.5, "fraction of edges among the drawn pixels (edges only)")
+    points: int = _option(2000, "pixels drawn from each image", COUNT)
+    images: int = _option(_BASELINE.images, "images of a mini-batch, on each rank", COUNT)
+    positives: float = _option(
+        0.5, "fraction of edges among the drawn pixels (edges only)", FRACTION
+    )
     reduced: bool = _option(False, "images of the reduced size that the data set's row names")
     scale: float | None = _option(
-        None, "factor on the size of images, instead of the data set's", float
+        None, "factor on the size of images, instead of the data set's", FACTOR
     )
     random_scales: tuple[float, ...] = _option(
-        (), "training images are resized by one of these factors, drawn anew each time", float
+        (), "training images are resized by one of these factors, drawn anew each time", FACTOR
     )
     turned: bool = _option(False, "training images turned by 16 angles and mirrored, as HED's")
-    crop: tuple[int, ...] = _option((), "height and width of crops of training images", int)
+    crop: tuple[int, ...] = _option((), "height and width of crops of training images", COUNT)
     mirror: bool = _option(True, "training images are mirrored every other time")
     colours: bool = _option(True, "their colours are scaled at random")
     # The optimiser.
-    epochs: float = _option(float(_BASELINE.epochs), "length of the training in passes")
-    steps: int | None = _option(None, "its length in optimiser steps, instead of epochs", int)
-    lr: float = _option(_BASELINE.recipe.lr, "learning rate of weights; of biases twice as much")
-    backbone_lr: float = _option(1.0, "that of the backbone, as a multiple of the head's")
+    epochs: float = _option(
+        float(_BASELINE.epochs), "length of the training in passes of all ranks together", FACTOR
+    )
+    steps: int | None = _option(None, "its length in optimiser steps, instead of epochs", COUNT)
+    lr: float = _option(
+        _BASELINE.recipe.lr, "learning rate of weights; of biases twice as much", RATE
+    )
+    backbone_lr: float = _option(1.0, "that of the backbone, as a multiple of the head's", RATE)
     schedule: str = _option("step", "of the rate: step, as the paper's, or cosine")
     decay_at: tuple[float, ...] = _option(
         _BASELINE.recipe.decay_at,
         "fractions of the training after which step lowers the rate to a tenth",
-        float,
+        FRACTION,
     )
-    warmup: float = _option(0.0, "fraction of the training in which the rate rises")
-    seed: int = _option(1989, "of everything random")
+    warmup: float = _option(0.0, "fraction of the training in which the rate rises", FRACTION)
+    seed: int = _option(1989, "of everything random", COUNT_FROM_0)
 
     def recipe(self) -> Recipe:
         """The optimiser."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from .card import TaskCard
@@ -50,7 +51,10 @@ def as_text(card: TaskCard, evaluation: Evaluation) -> str:
 
 
 def as_json(card: TaskCard, evaluation: Evaluation, **more: Any) -> str:
-    """Everything that was measured, and `more`: how. NaN, where nothing was there, is null."""
+    """Everything that was measured, and `more`: how.
+
+    JSON has finite numbers alone: NaN, where nothing was there, is null, and infinity "inf".
+    """
     content = {
         "task": card.name,
         "data": card.data,
@@ -60,12 +64,15 @@ def as_json(card: TaskCard, evaluation: Evaluation, **more: Any) -> str:
     }
     if evaluation.confusion is not None:
         content |= {"classes": list(card.classes), "confusion": evaluation.confusion}
-    content |= evaluation.curve
-    return json.dumps(content, indent=1) + "\n"
+    for name, values in evaluation.curve.items():
+        content[name] = [value if math.isfinite(value) else _number(value) for value in values]
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)
+def _number(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return str(value) if math.isinf(value) else round(value, 6)
 
 
 def _of_classes(card: TaskCard, metrics: dict[str, float]) -> list[str]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..models import PixelNet
+from ..tools.settings import whole_number
 from ..training import CachedFeatures, PixelNetModule, StepLoader, Transform, fit
 from .card import TaskCard
 from .datasets import DataSet
 from .network import network, trained
-from .ranks import Batches, Samples, first_process, share_statistics
-from .refusal import refusing
+from .ranks import Batches, Samples, expected_ranks, first_process, share_statistics
 from .setup import Setup
 
 __all__ = ["train"]
@@ -54,20 +54,20 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a checkpoint, and `resume` is False.
-        FileNotFoundError, ValueError: of the data, the setup or the checkpoint.
+        FileNotFoundError, ValueError: of the data, the setup, the machine or the checkpoint.
         ModuleNotFoundError: the backbone's package is missing.
     """
-    with refusing():
-        samples, transform = data.training(root, setup)
-        card = TaskCard.of(data.task, data.name, data.seen(setup), samples)
-        model = network(setup, card) if init_from is None else trained(init_from, setup, card)
-        module = PixelNetModule(model, card.task(setup), recipe=setup.recipe(), seed=setup.seed)
-        steps = setup.steps or round(setup.epochs * (len(samples) // setup.images))
-        if first_process():
-            print(f"{data.task} on {data.name}: {len(samples)} images, {steps} steps\n{setup}")
-        loader = _loader(model, samples, transform, setup, workers, features)
-        validation = data.validation(root, setup)
-        log_every = min(10, len(loader))  # Lightning's logs end with an epoch
+    world, first = expected_ranks(options)
+    samples, transform = data.training(root, setup)
+    card = TaskCard.of(data.task, data.name, data.seen(setup), samples)
+    model = network(setup, card) if init_from is None else trained(init_from, setup, card)
+    module = PixelNetModule(model, card.task(setup), recipe=setup.recipe(), seed=setup.seed)
+    steps = _steps(setup, len(samples), world)
+    if first:
+        print(f"{data.task} on {data.name}: {len(samples)} images, {steps} steps\n{setup}")
+    loader = _loader(model, samples, transform, setup, workers, features, progress=first)
+    validation = data.validation(root, setup)
+    log_every = max(1, min(10, len(loader) // world))  # Lightning's logs end with an epoch
     trainer = fit(
         module,
         loader,
@@ -89,6 +89,19 @@ def train(
     return model
 
 
+def _steps(setup: Setup, images: int, world: int) -> int:
+    """Of the whole training: an epoch is a pass of all ranks together."""
+    if setup.steps is not None:
+        return whole_number("steps", setup.steps)
+    steps = round(setup.epochs * (images // (whole_number("images", setup.images) * world)))
+    if steps < 1:
+        raise ValueError(
+            f"epochs={setup.epochs:g} of {images} images are no step of {setup.images} images on "
+            f"each of {world} ranks; give more --epochs, or --steps, or fewer --images"
+        )
+    return steps
+
+
 def _loader(
     model: PixelNet,
     samples: Samples,
@@ -96,6 +109,8 @@ def _loader(
     setup: Setup,
     workers: int,
     features: Path | None,
+    *,
+    progress: bool,
 ) -> StepLoader:
     """Mini-batches of images, or of their features."""
     if features is None:
@@ -109,5 +124,5 @@ def _loader(
                 "changes them at each step; give --no-colours, and --crop and --random-scales "
                 "without numbers, or leave --features out"
             )
-    kept = CachedFeatures(samples, model, features, flip=setup.mirror, progress=first_process())
+    kept = CachedFeatures(samples, model, features, flip=setup.mirror, progress=progress)
     return StepLoader(kept, setup.images, seed=setup.seed, workers=workers)

@@ -99,15 +99,17 @@ def predict_image(
     """
     height, width = image.shape[-2:]
     size = view.of(height, width)
-    images = image[None].to(next(model.parameters()).device)
+    weight = next(model.parameters())
+    images = image[None].to(weight.device)
     if size != (height, width):
         shrinks = size[0] < height or size[1] < width
         images = F.interpolate(
             images, size, mode="bilinear", align_corners=False, antialias=shrinks
         )
-    outputs = model.predict(images, scales=scales, flip=flip)
+    # Weights are in the precision of the training, bf16-true or another; sizes change in float32.
+    outputs = model.predict(images.to(weight.dtype), scales=scales, flip=flip).float()
     if size != (height, width):
         outputs = F.interpolate(outputs, (height, width), mode="bilinear", align_corners=False)
         if model.output == "normals":
             outputs = OUTPUTS["normals"](outputs)
-    return outputs[0].float().cpu()
+    return outputs[0].cpu()

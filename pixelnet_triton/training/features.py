@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +35,7 @@ __all__ = ["CachedFeatures"]
 
 Sample = dict[str, Any]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_NAME = re.compile(r"\d{6,}\.safetensors")  # what the cache's own files are called
 # Of a map's largest value: what another device's convolutions may differ by, beyond `dtype`.
 AGREEMENT = 0.01
 
@@ -71,13 +74,15 @@ class CachedFeatures(Dataset[Sample]):
             2 i + 1 is the mirror image of 2 i.
         dtype: of the files. float16 (the default) rounds to 11 bits, bfloat16 to 8 and reaches as
             far as float32, which loses nothing and takes twice the space. Mini-batches are float32.
-        overwrite: compute everything anew where the folder was made from something else.
+        overwrite: compute everything anew where the folder was made from something else. Of its
+            files, those named by six digits, as the cache's are, are removed, and no others.
         progress: whether to show a bar (needs tqdm).
 
     Raises:
         TypeError: `model` is no PixelNet, or `dtype` not one of the three.
-        ValueError: the backbone is not frozen; the folder was made from something else; a map has
-            values that are beyond float16 or not finite.
+        ValueError: the backbone is not frozen; the folder was made from something else, or holds
+            files of a cache's names that no cache has recorded; a map has values that are beyond
+            float16 or not finite.
 
     Example:
         >>> import tempfile, torch
@@ -154,18 +159,20 @@ class CachedFeatures(Dataset[Sample]):
             "names": list(getattr(self.dataset, "names", [])),
         }
         record = self.folder / "origin.json"
+        # Files before the record: another rank that begins the same cache writes the record first.
+        old = [path for path in self.folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
         there = [entry for entry in range(len(self)) if self._file(entry).exists()]
-        stale = _difference(record, origin) if record.exists() else None
-        if stale is None and record.exists():
-            stale = self._difference_of_maps(model, there)
+        stale = f"{old[0].name} is there, but no {record.name}" if old else None
+        if record.exists():
+            stale = _difference(record, origin) or self._difference_of_maps(model, there)
         if stale is not None and not overwrite:
             raise ValueError(
                 f"folder={str(self.folder)!r} holds features of something else: {stale}. Pass "
-                "overwrite=True to compute them anew, or another folder"
+                "overwrite=True to compute them anew, or another folder (--features)"
             )
         if stale is not None or not record.exists():
-            for old in self.folder.glob("*.safetensors"):
-                old.unlink()
+            for path in old:
+                path.unlink()
             write_json(origin, record)
             there = []
         missing = sorted(set(range(len(self))) - set(there))
@@ -175,7 +182,7 @@ class CachedFeatures(Dataset[Sample]):
                 done(1)
 
     def _write(self, entry: int, model: PixelNet) -> None:
-        """One file, complete or not at all."""
+        """One file, complete or not at all, whoever else writes it at the same time."""
         image = self._sample(entry)["image"]
         maps = {}
         for number, one in enumerate(_maps(model, image)):
@@ -187,9 +194,13 @@ class CachedFeatures(Dataset[Sample]):
                     "torch.float32"
                 )
             maps[f"{number:03d}"] = stored
-        part = self._file(entry).with_suffix(".part")
-        part.write_bytes(save(maps, {"image": _digest(image)}))  # `save_file` closes it to others
-        os.replace(part, self._file(entry))
+        part = self._file(entry).with_suffix(f".{uuid.uuid4().hex}.part")
+        try:
+            # As bytes: `save_file`, as `tempfile`, closes the file to others.
+            part.write_bytes(save(maps, {"image": _digest(image)}))
+            os.replace(part, self._file(entry))
+        finally:
+            part.unlink(missing_ok=True)
 
     def _difference_of_maps(self, model: PixelNet, there: list[int]) -> str | None:
         """What is wrong with the first, the middle and the last file, or None."""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .lightning import Callback, CSVLogger, LearningRateMonitor, ModelCheckpoint, Trainer
+import torch
+
+from ..tools.settings import whole_number
+from .lightning import (
+    Callback,
+    CSVLogger,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TorchCheckpointIO,
+    Trainer,
+)
+from .loader import FirstEpoch, StepLoader
 from .module import PixelNetModule
+from .saved import check_continues
 
 __all__ = ["fit"]
 
@@ -30,32 +43,42 @@ def fit(
     ``folder/last.ckpt`` is replaced, atomically, every `checkpoint_every` steps and at the end.
     A run that is killed loses no more than that: the same call with ``resume=True`` goes on from
     there, with weights, momenta, schedule, the position in the data and every random draw, so
-    that the outcome is the same as without the interruption.
+    that the outcome is the same as without the interruption. `steps`, and how it is computed
+    (workers, precision, the kind of device), may be others then; network, task, recipe, seed and
+    mini-batches may not.
 
     Args:
         module: what to train.
         train: mini-batches, usually a :class:`StepLoader`; another loader works, but does not
             resume in mid-epoch unless it has a ``state_dict`` of its own.
-        validation: mini-batches for `PixelNetModule.validation_step`, or None.
+        validation: mini-batches for `PixelNetModule.validation_step`, or None. Of a
+            :class:`StepLoader` each validation takes the first epoch.
         folder: made if it is missing. Logs go to ``folder/logs/version_N/metrics.csv``, one
             version a start.
         steps: of the whole training, those before an interruption included.
         resume: go on from ``folder/last.ckpt``; without one, begin.
         checkpoint_every: steps.
         callbacks: further ones.
-        **options: of ``lightning.Trainer``: accelerator, devices, strategy, precision,
-            accumulate_grad_batches, val_check_interval, enable_progress_bar ...
+        **options: of ``lightning.Trainer``: accelerator, devices, strategy, precision, logger,
+            accumulate_grad_batches, val_check_interval, enable_progress_bar ..., but for max_steps
+            and max_epochs, in whose place there is `steps`.
 
     Returns:
         The trainer, done.
 
     Raises:
-        ValueError: `steps` or `checkpoint_every` is not positive.
+        ValueError: `steps` or `checkpoint_every` is not positive; the checkpoint to go on from is
+            damaged, or of a run with other settings; two epochs had no mini-batch.
         FileExistsError: there is a checkpoint in `folder`, and `resume` is False.
     """
-    for name, value in (("steps", steps), ("checkpoint_every", checkpoint_every)):
-        if value < 1:
-            raise ValueError(f"{name}={value}; expected at least 1")
+    steps = whole_number("steps", steps)
+    checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
+    for name in ("max_steps", "max_epochs"):
+        if name in options:
+            raise ValueError(
+                f"{name}={options[name]!r}: the length of the training is steps={steps}, in "
+                f"optimiser steps; leave {name} out"
+            )
     folder = Path(folder)
     last = folder / "last.ckpt"
     if last.exists() and not resume:
@@ -64,6 +87,16 @@ def fit(
             "from it, or another folder to begin anew"
         )
     last_one = str(last) if last.exists() else None
+    if last_one is not None:
+        check_continues(last, module)
+    if isinstance(validation, StepLoader):
+        validation = FirstEpoch(validation)
+    # StepLoader gives each rank its own images.
+    options = {
+        "logger": CSVLogger(folder, name="logs"),
+        "use_distributed_sampler": False,
+        **options,
+    }
     checkpoints = ModelCheckpoint(
         dirpath=folder,
         filename="last",
@@ -78,14 +111,49 @@ def fit(
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start")
         # Lightning's own use of torch.utils._pytree causes this one.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        rates = [LearningRateMonitor("step")] if options["logger"] else []
         trainer = Trainer(
             max_steps=steps,
             max_epochs=-1,
-            logger=CSVLogger(folder, name="logs"),
-            callbacks=[checkpoints, LearningRateMonitor("step"), *callbacks],
-            use_distributed_sampler=False,  # StepLoader gives each rank its own images
+            callbacks=[checkpoints, *rates, _NoEmptyEpochs(), *callbacks],
             **options,
         )
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = _Replacing()
         trainer.fit(module, train, validation, ckpt_path=last_one)
         trainer.save_checkpoint(last)
     return trainer
+
+
+class _Replacing(TorchCheckpointIO):
+    """Files that replace the old ones at once, or not at all.
+
+    Lightning's own are written below TMPDIR, and put in place by a copy where that is another file
+    system: a run killed meanwhile would leave half of one.
+    """
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        if "://" in str(path):  # not a file of this machine
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        part = Path(f"{path}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, part)
+        os.replace(part, path)
+
+
+class _NoEmptyEpochs(Callback):
+    """Raises where epochs have no mini-batch: Lightning would begin epochs for ever."""
+
+    _empty = 0  # the epochs without one since the last mini-batch
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._empty = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._empty += 1
+        if self._empty > 2:  # an epoch that a resumed run only ends has none, and may
+            raise ValueError(
+                "train gave no mini-batch in two epochs, and the training would never end; "
+                "expected a StepLoader, or an iterable that begins anew whenever it is gone through"
+            )

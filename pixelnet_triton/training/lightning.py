@@ -6,6 +6,8 @@ try:
     from lightning import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.plugins import TorchCheckpointIO
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 except ImportError as error:
     raise ImportError(
@@ -18,7 +20,9 @@ __all__ = [
     "Callback",
     "LearningRateMonitor",
     "LightningModule",
+    "MisconfigurationException",
     "ModelCheckpoint",
     "OptimizerLRSchedulerConfig",
+    "TorchCheckpointIO",
     "Trainer",
 ]

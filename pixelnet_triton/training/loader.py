@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -11,8 +12,9 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import collate as pad_and_stack
+from ..tools.settings import whole_number
 
-__all__ = ["Sample", "StepLoader", "Transform", "derived_seed"]
+__all__ = ["FirstEpoch", "Sample", "StepLoader", "Transform", "derived_seed"]
 
 Sample = dict[str, Any]
 
@@ -47,8 +49,9 @@ class StepLoader:
     world-size'th group of M images of the same permutation. The last, incomplete mini-batch of
     an epoch is dropped.
 
-    Its ``state_dict`` is the position of the next mini-batch. Lightning stores it in
-    checkpoints, so a resumed run goes on with the images that the killed one would have seen.
+    Its ``state_dict`` is the position of the next mini-batch, and what the mini-batches are.
+    Lightning stores it in checkpoints, so a resumed run goes on with the images that the killed one
+    would have seen.
 
     Args:
         dataset: items as :class:`pixelnet_triton.data.folders.PixelDataset` gives them.
@@ -62,7 +65,7 @@ class StepLoader:
             that the samplers do not choose.
 
     Raises:
-        ValueError: `images_per_batch` or `workers` out of range, or fewer images than one
+        ValueError: `images_per_batch`, `seed` or `workers` out of range, or fewer images than one
             mini-batch of all ranks needs.
 
     Example:
@@ -85,15 +88,11 @@ class StepLoader:
         workers: int = 0,
         collate: Callable[[Sequence[Sample]], dict[str, Any]] | None = None,
     ) -> None:
-        if images_per_batch < 1:
-            raise ValueError(f"images_per_batch={images_per_batch}; expected at least 1")
-        if workers < 0:
-            raise ValueError(f"workers={workers}; expected 0 (this process) or more")
         self.dataset = dataset
-        self.images_per_batch = images_per_batch
-        self.seed = seed
+        self.images_per_batch = whole_number("images_per_batch", images_per_batch)
+        self.seed = whole_number("seed", seed, least=0)
         self.transform = transform
-        self.workers = workers
+        self.workers = whole_number("workers", workers, least=0)  # 0 is this process
         self.collate = getattr(dataset, "collate", pad_and_stack) if collate is None else collate
         self._epoch = 0
         self._batch = 0  # of the next mini-batch
@@ -129,12 +128,32 @@ class StepLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The position of the next mini-batch."""
-        return {"epoch": self._epoch, "batch": self._batch}
+        """The position of the next mini-batch, and the mini-batches that it counts."""
+        return {"epoch": self._epoch, "batch": self._batch, **self._order()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken."""
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: the mini-batches were others there, and the position is of other images.
+        """
+        for name, here in self._order().items():
+            if state.get(name, here) != here:
+                raise ValueError(
+                    f"{name} is {here}, but {state[name]} in the checkpoint: the rest of its epoch "
+                    "would be of other images. Go on with the same images in mini-batches of the "
+                    "same size on as many processes, or begin anew in another folder"
+                )
         self._epoch, self._batch = state["epoch"], state["batch"]
+
+    def _order(self) -> dict[str, int]:
+        """What the images of a mini-batch depend on, besides its position."""
+        return {
+            "images_per_batch": self.images_per_batch,
+            "world": _rank_and_world()[1],
+            "length": len(self.dataset),
+            "seed": self.seed,
+        }
 
     def _indices(self, epoch: int) -> list[list[tuple[int, int]]]:
         """This rank's mini-batches of an epoch, as (image, seed of its transform)."""
@@ -148,6 +167,25 @@ class StepLoader:
             images = order[start : start + self.images_per_batch]
             batches.append([(image, derived_seed(self.seed, epoch, image)) for image in images])
         return batches
+
+
+class FirstEpoch:
+    """The first epoch of a loader, as often as it is gone through: for validations.
+
+    All of them then measure the same images, whole, whether or not Lightning's check before the
+    training has taken a few mini-batches.
+    """
+
+    def __init__(self, loader: StepLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        loader = copy.copy(self._loader)
+        loader.load_state_dict({"epoch": 0, "batch": 0})
+        return iter(loader)
 
 
 class _Keyed(Dataset[Sample]):

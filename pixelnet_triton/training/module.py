@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models import PixelNet
 from ..models.checkpoint import KEY, read_lightning
+from ..tools.settings import whole_number
 from .feature_batches import check_frozen, predict_features
 from .lightning import LightningModule, OptimizerLRSchedulerConfig
 from .loader import derived_seed
@@ -44,7 +45,7 @@ class PixelNetModule(LightningModule):
             layer and for convolutions on GPUs with tensor cores.
 
     Raises:
-        ValueError: the model's output is not the task's.
+        ValueError: the model's output is not the task's, or the seed no integer >= 0.
 
     Example:
         >>> from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
@@ -74,7 +75,7 @@ class PixelNetModule(LightningModule):
         self.model = model
         self.task = task
         self.recipe = recipe
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.metrics = task.metrics()
@@ -105,6 +106,13 @@ class PixelNetModule(LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=target.shape[0])
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin with a new metric: bf16-true and 16-true make the states of one half precision.
+
+        Sums over pixels would stop growing there, and the thresholds of a curve coincide.
+        """
+        self.metrics = self.task.metrics().to(self.device)
+
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Update the task's metrics with the dense prediction, of images or of their features."""
         target = batch["target"]
@@ -113,7 +121,7 @@ class PixelNetModule(LightningModule):
             prediction = predict_features(self.model, batch["features"], size)
         else:
             prediction = self(batch["image"])
-        self.metrics.update(prediction, target)
+        self.metrics.update(_single(prediction), _single(target))
 
     def on_validation_epoch_end(self) -> None:
         """Log each scalar of the metrics as ``val/NAME``, over all ranks."""
@@ -166,3 +174,8 @@ class PixelNetModule(LightningModule):
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
         return module if map_location is None else module.to(map_location)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Floating values as float32, in which metrics count, whatever the run's precision."""
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,10 +69,10 @@ class Recipe:
             "bias_lr_multiplier",
             "decay",
             "backbone_lr_multiplier",
+            "warmup",
         ):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise ValueError(f"{name}={value!r} is negative; expected a number >= 0")
+            object.__setattr__(self, name, _plain(name, getattr(self, name)))
+        object.__setattr__(self, "decay_at", tuple(_plain("decay_at", f) for f in self.decay_at))
         ascending = list(self.decay_at) == sorted(self.decay_at)
         if not ascending or not all(0 < at <= 1 for at in self.decay_at):
             raise ValueError(
@@ -84,6 +85,14 @@ class Recipe:
             raise ValueError(
                 f"warmup={self.warmup!r}; expected a fraction of the training in [0, 1)"
             )
+
+
+def _plain(name: str, came: Any) -> float:
+    """Python's own number: with NumPy's a checkpoint cannot be loaded again."""
+    number = float(came) if isinstance(came, numbers.Real) else math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name}={came!r}; expected a finite number >= 0, of Python or NumPy")
+    return number
 
 
 # Section 4.3: a tenth of the rate after 15 epochs, again after 20, the end after 25.

@@ -18,6 +18,7 @@ from ..losses import (
 )
 from ..metrics import DepthMetrics, NormalMetrics, SegmentationMetrics
 from ..sampling import BiasedSampler, SampledPixels, UniformSampler
+from ..tools.settings import whole_number
 from ..tools.values import values_at_hand
 from .edge_metrics import PixelEdgeMetrics
 
@@ -92,7 +93,7 @@ class Segmentation:
         sampler: of :mod:`pixelnet_triton.sampling`; the paper draws 2,000 pixels uniformly.
 
     Raises:
-        ValueError: the ignored label is one of the K classes.
+        ValueError: `classes` is no integer of at least 1, or the ignored label is one of the K.
 
     Example:
         >>> import torch
@@ -113,6 +114,7 @@ class Segmentation:
     sampler: Sampler = _UNIFORM
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", whole_number("classes", self.classes))
         ignored = _ignored_label(self.sampler)
         if 0 <= ignored < self.classes:
             raise ValueError(
@@ -150,12 +152,24 @@ class Edges:
 
     Args:
         sampler: by default half of the 2,000 pixels are edges (Table 6, 50%).
+
+    Raises:
+        ValueError: the sampler's ignored label is 0 or 1.
     """
 
     output: ClassVar[str] = "sigmoid"
     monitor: ClassVar[str] = "average_precision"
 
     sampler: Sampler = _HALF_EDGES
+
+    def __post_init__(self) -> None:
+        ignored = _ignored_label(self.sampler)
+        if ignored in (0, 1):
+            raise ValueError(
+                f"sampler.ignore_index={ignored} is the label of {('no edge', 'edges')[ignored]}, "
+                "which would never be trained; pass a sampler with another, such as "
+                "BiasedSampler(2000, ignore_index=255), and map the labels to it"
+            )
 
     @property
     def out_features(self) -> int:

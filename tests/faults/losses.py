@@ -57,6 +57,27 @@ FAULTS = (
         _SEEN,
     ),
     Fault(
+        "gradients-of-outputs-of-length-0",
+        _LOSSES,
+        "torch.where(short, directions.detach(), directions)",
+        "directions",
+        _SEEN,
+    ),
+    Fault(
+        "edges-may-be-ignored",
+        _LOSSES,
+        "    if ignore_index in (0, 1):\n",
+        "    if False:\n",
+        _SEEN,
+    ),
+    Fault(
+        "infinite-depths-counted-in-the-loss",
+        _LOSSES,
+        "known = (depth > 0) & depth.isfinite()",
+        "known = depth > 0",
+        _SEEN,
+    ),
+    Fault(
         "half-precision-not-widened",
         _LOSSES,
         "return tensor if tensor.dtype == torch.float64 else tensor.float()",

@@ -9,6 +9,7 @@ _OPTIONS = ("tests/test_recipes_options.py",)
 _FILES = ("tests/test_recipes_files.py",)
 _PAPER = ("tests/test_training_paper.py",)
 _RANKS = ("tests/test_training_ranks.py",)
+_REQUESTS = ("tests/test_recipes_requests.py",)
 
 
 def _in(module: str) -> str:
@@ -47,8 +48,8 @@ FAULTS = (
     Fault(
         "preset-rate",
         _in("setup"),
-        "lr: float = _option(_BASELINE.recipe.lr",
-        "lr: float = _option(0.01",
+        '_BASELINE.recipe.lr, "learning rate of weights',
+        '0.01, "learning rate of weights',
         _PAPER,
     ),
     Fault(
@@ -61,8 +62,8 @@ FAULTS = (
     Fault(
         "preset-of-quarter-edges",
         _in("setup"),
-        "positives: float = _option(0.5,",
-        "positives: float = _option(0.25,",
+        '0.5, "fraction of edges',
+        '0.25, "fraction of edges',
         _PAPER,
     ),
     Fault(
@@ -194,8 +195,8 @@ FAULTS = (
     Fault(
         "scales-forgotten",
         _in("view"),
-        "model.predict(images, scales=scales, flip=flip)",
-        "model.predict(images)",
+        "model.predict(images.to(weight.dtype), scales=scales, flip=flip)",
+        "model.predict(images.to(weight.dtype))",
         _EVALUATION,
     ),
     Fault(
@@ -208,7 +209,7 @@ FAULTS = (
     Fault(
         "every-rank-evaluates-all",
         _in("ranks"),
-        "range(rank, count, world) if count >= world else range(count)",
+        "range(dist.get_rank() if _has_ranks() else 0, count, _world())",
         "range(count)",
         _RANKS,
     ),
@@ -260,6 +261,104 @@ FAULTS = (
         'changes.setdefault("steps", None)',
         "pass",
         _OPTIONS,
+    ),
+    Fault(
+        "few-images-on-every-rank",
+        _in("ranks"),
+        "range(dist.get_rank() if _has_ranks() else 0, count, _world())",
+        "range(0, count, 1) if count < _world() else range(dist.get_rank(), count, _world())",
+        _RANKS,
+    ),
+    Fault(
+        "ranks-without-validation",
+        _in("ranks"),
+        "return range(count) if count < _world() else list(Share(count))",
+        "return list(Share(count))",
+        _RANKS,
+    ),
+    Fault(
+        "nccl-gathers-from-the-cpu",
+        _in("ranks"),
+        'if _has_ranks() and "nccl" in dist.get_backend():',
+        "if False:",
+        _RANKS,
+    ),
+    Fault(
+        "epochs-of-each-rank",
+        _in("training"),
+        '(whole_number("images", setup.images) * world)',
+        'whole_number("images", setup.images)',
+        _REQUESTS,
+    ),
+    Fault(
+        "no-steps-are-the-epochs",
+        _in("training"),
+        "if setup.steps is not None:",
+        "if setup.steps:",
+        _REQUESTS,
+    ),
+    Fault(
+        "images-replaced-by-predictions",
+        _in("prediction"),
+        "if output.resolve() in inputs:",
+        "if False:",
+        _FILES,
+    ),
+    Fault(
+        "images-known-by-their-words",
+        _in("prediction"),
+        "if output.resolve() in inputs:",
+        "if output in images:",
+        _FILES,
+    ),
+    Fault(
+        "predictions-replaced-by-others",
+        _in("prediction"),
+        "        if count > 1:\n",
+        "        if False:\n",
+        _FILES,
+    ),
+    Fault(
+        "images-of-a-folder-hide-each-other",
+        _in("prediction"),
+        "files = files_by_stem(path, IMAGE_SUFFIXES)",
+        "files = {f.stem: f for f in sorted(path.iterdir()) if f.suffix in IMAGE_SUFFIXES}",
+        _FILES,
+    ),
+    Fault(
+        "networks-asked-in-float32-alone",
+        _in("view"),
+        "images.to(weight.dtype)",
+        "images",
+        _EVALUATION,
+    ),
+    Fault(
+        "vgg-with-fixed-statistics",
+        _in("network"),
+        "if setup.fixed_statistics and isinstance(model.backbone, VGG16):",
+        "if False:",
+        _FILES,
+    ),
+    Fault(
+        "json-of-infinity",
+        _in("tables"),
+        "return str(value) if math.isinf(value) else round(value, 6)",
+        "return None if math.isinf(value) else round(value, 6)",
+        _EVALUATION,
+    ),
+    Fault(
+        "by-hand-for-any-task",
+        _in("command"),
+        "(model.output, model.head.out_features) != (needed.output, needed.out_features)",
+        "model.head.out_features != needed.out_features",
+        _REQUESTS,
+    ),
+    Fault(
+        "lightnings-refusals-as-tracebacks",
+        _in("ranks"),
+        "except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:",
+        "except RuntimeError as error:",
+        _REQUESTS,
     ),
     Fault("demo-ignores-help", "examples/demo.py", "    ).parse_args()\n", "    )\n", _OPTIONS),
 )

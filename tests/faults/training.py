@@ -11,6 +11,10 @@ _LOADER = "pixelnet_triton/training/loader.py"
 _CACHE = "pixelnet_triton/training/features.py"
 _BATCHES = "pixelnet_triton/training/feature_batches.py"
 _FEATURES = ("tests/test_training_features.py",)
+_FEATURE_FILES = ("tests/test_training_feature_files.py",)
+_RUNS = ("tests/test_training_runs.py",)
+_FIT = "pixelnet_triton/training/fit.py"
+_SAVED = "pixelnet_triton/training/saved.py"
 _RECIPE_TESTS = ("tests/test_training.py::TestRecipe",)
 _TASKS = "pixelnet_triton/training/tasks.py"
 
@@ -63,6 +67,111 @@ FAULTS = (
         "            check_frozen(self.model)\n",
         "",
         _FEATURES,
+    ),
+    Fault(
+        "files-of-others-removed",
+        _CACHE,
+        'glob("*.safetensors") if _NAME.fullmatch(path.name)]',
+        'glob("*.safetensors")]',
+        _FEATURE_FILES,
+    ),
+    Fault(
+        "stray-features-removed-unasked",
+        _CACHE,
+        'stale = f"{old[0].name} is there, but no {record.name}" if old else None',
+        "stale = None",
+        _FEATURE_FILES,
+    ),
+    Fault(
+        "ranks-write-one-part",
+        _CACHE,
+        'with_suffix(f".{uuid.uuid4().hex}.part")',
+        'with_suffix(".part")',
+        _FEATURE_FILES,
+    ),
+    Fault(
+        "metric-in-the-runs-precision",
+        _MODULE,
+        "        self.metrics = self.task.metrics().to(self.device)\n",
+        "        pass\n",
+        _RUNS,
+    ),
+    Fault(
+        "half-precision-is-measured",
+        _MODULE,
+        "self.metrics.update(_single(prediction), _single(target))",
+        "self.metrics.update(prediction, target)",
+        _RUNS,
+    ),
+    Fault(
+        "checkpoints-put-in-place-by-a-copy",
+        _FIT,
+        "            trainer.strategy.checkpoint_io = _Replacing()\n",
+        "            pass\n",
+        _RUNS,
+    ),
+    Fault(
+        "checkpoints-written-in-place",
+        _FIT,
+        'part = Path(f"{path}.part")\n',
+        "part = Path(path)\n",
+        _RUNS,
+    ),
+    Fault(
+        "resumed-with-any-settings",
+        _FIT,
+        "        check_continues(last, module)\n",
+        "        pass\n",
+        _RUNS,
+    ),
+    Fault(
+        "resumed-where-weights-are-named-alike",
+        _SAVED,
+        'or place == "network.backbone_options.weights"',
+        "",
+        _RUNS,
+    ),
+    Fault(
+        "numpys-numbers-in-samplers",
+        _SAVED,
+        "value = _plain(getattr(task, one.name))",
+        "value = getattr(task, one.name)",
+        _RUNS,
+    ),
+    Fault(
+        "numpys-numbers-in-recipes",
+        _RECIPE,
+        "    return number\n",
+        "    return came\n",
+        _RUNS,
+    ),
+    Fault(
+        "epochs-without-end",
+        _FIT,
+        "callbacks=[checkpoints, *rates, _NoEmptyEpochs(), *callbacks]",
+        "callbacks=[checkpoints, *rates, *callbacks]",
+        _RUNS,
+    ),
+    Fault(
+        "first-validation-of-a-part",
+        _FIT,
+        "        validation = FirstEpoch(validation)\n",
+        "        pass\n",
+        _RUNS,
+    ),
+    Fault(
+        "position-among-other-mini-batches",
+        _LOADER,
+        "if state.get(name, here) != here:",
+        "if False:",
+        (*_RUNS, *_RANKS),
+    ),
+    Fault(
+        "edges-ignored-by-the-sampler",
+        _TASKS,
+        "        if ignored in (0, 1):\n",
+        "        if False:\n",
+        _RUNS,
     ),
     Fault("momentum-half", _MODULE, "momentum=self.recipe.momentum", "momentum=0.5", _PAPER),
     Fault("momentum-none", _MODULE, "            momentum=self.recipe.momentum,\n", "", _PAPER),

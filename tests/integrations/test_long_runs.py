@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pixelnet_triton import HypercolumnLinear, sparse_hypercolumn
+from pixelnet_triton.env_report import VARIABLES
 from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.planner.store import load_profile, save_profile
 
@@ -23,6 +24,7 @@ from .launch import ROOT, python
 
 # The long version: HYPOTHESIS_PROFILE=explore, as for the fuzz tests.
 CALLS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "explore" else 3_000
+assert "HYPOTHESIS_PROFILE" in VARIABLES, "the report of the environment lacks it"
 
 MANY_SHAPES = """
 import gc, random, sys

@@ -23,13 +23,16 @@ TINY = ["--small", "--accelerator", "cpu", "--width", "0.0625", "--points", "50"
 
 def test_metrics_are_printed_once_and_are_those_of_all_images(tmp_path: Path) -> None:
     data, out = small_camvid(tmp_path / "camvid"), tmp_path / "out"
-    options = ["--data", str(data), "--out", str(out), "--steps", "1"]
+    options = ["--data", str(data), "--out", str(out), "--epochs", "1"]
     ranks = ["--strategy", "ddp", "--devices", "2"]
     printed = torchrun("-m", "examples.train_segmentation", *TINY, *options, *ranks)
     assert printed.count("IU, mean") == 1
+    assert printed.count("segmentation on camvid: 2 images, 1 steps") == 1, "the header"
     metrics = json.loads((out / "evaluation.json").read_text())["metrics"]
 
     # One process with the same weights and all images.
+    state = torch.load(out / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 1, "an epoch is a pass of both ranks: an image on each"
     model = load(out / "model.safetensors")
     row, root = find("segmentation", str(data))
     test = row.read(root, "test")
