@@ -156,6 +156,20 @@ def test_is_refused_by_name(bad: Bad) -> None:
     bad.check()
 
 
+@pytest.mark.parametrize("count", [7, 3000])
+@pytest.mark.parametrize("plan", ["auto", "gather", "project"])
+def test_values_are_looked_at_on_every_route(plan: str, count: int) -> None:
+    points = torch.rand(2, count, 2)
+    points[1, 2, 0] = torch.nan
+    with pytest.raises(ValueError, match=rf"points\[{count + 2}\] .* must be finite"):
+        sparse_hypercolumn(**good_call() | {"points": points, "plan": plan})
+    image = torch.arange(2 * count) % 2
+    image[3] = 2
+    wrong = ragged(points=torch.rand(2 * count, 2), batch_index=image, plan=plan)
+    with pytest.raises(ValueError, match=r"batch_index ranges over \[0, 2\] but .* hold 2 images"):
+        sparse_hypercolumn(**good_call() | wrong)
+
+
 def test_what_is_remembered_of_a_good_call_does_not_help_a_bad_one() -> None:
     """The same numbers in the same order, but divided otherwise among the arguments."""
     maps, points = [torch.randn(1, 3, 8, 8)], torch.zeros(1, 2, 2)

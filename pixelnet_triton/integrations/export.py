@@ -266,7 +266,7 @@ def _axis(
         t = t.clamp(lowest, highest).to(dtype)
     if not geometry.bilinear:
         return [(t.clamp(lowest, highest).round(), None)]
-    low, upper = place(t, lowest, highest, None)
+    low, upper = place(t, lowest, highest)
     return [(low, 1 - upper), (low + 1, upper)]
 
 
