@@ -233,7 +233,8 @@ def names_for(case: Case, device: torch.device) -> list[str]:
     """Which peers a case is measured with, the library's choice first.
 
     On the CPU every plan has two steps. Compiling takes 15 to 30 seconds,
-    so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass.
+    so it is done for W1 alone, and on a GPU for W4. The fused epilogue has no backward pass. On a
+    GPU PyTorch enlarges no maps to 2^31 values and more, as W4's would have.
     """
     on_cpu, workload = device.type == "cpu", case.workload
     if workload.family == "ensemble":
@@ -245,6 +246,9 @@ def names_for(case: Case, device: torch.device) -> list[str]:
         more = ["masked", "dense"] * dense + ["grid_sample_half"] * half
         return ["auto", "product", "grid_sample", *more]
     on_gpu = not on_cpu
+    height, width = workload.image_size
+    largest = workload.images * height * width * max(c for c, _, _ in workload.layers)
+    dense = on_cpu or largest < 2**31
     compiled = workload.name == "W1" or (on_gpu and workload.name == "W4")
     return [
         "auto",
@@ -252,7 +256,8 @@ def names_for(case: Case, device: torch.device) -> list[str]:
         *("two_step", "project"),
         "product",
         *["product_fused"] * (not case.training),
-        *("grid_sample", "point_sample", "masked", "dense"),
+        *("grid_sample", "point_sample"),
+        *["masked", "dense"] * dense,
         *["grid_sample_compiled"] * (compiled and case.training),
     ]
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from . import poison
+
 _run = JITFunction.run
 
 
@@ -36,10 +38,16 @@ def _empty(*size: Any, memory_format: torch.memory_format | None = None, **optio
     return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
 
 
+def _zeroed(allocate: Any) -> Any:
+    return lambda *args, **options: allocate(*args, **options).zero_()
+
+
 def pytest_configure() -> None:
     JITFunction.run = _compile
     # What no kernel has written may be an index into other tensors.
     torch.empty = _empty
+    Tensor.new_empty = _zeroed(Tensor.new_empty)  # type: ignore[method-assign]
+    poison._poisoning = _zeroed
     if _stands_in():
         os.environ["PIXELNET_TRITON_BACKEND"] = "triton"
 

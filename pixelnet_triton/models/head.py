@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..call import ImageSize, Plan, Stride
 from ..functional import sparse_hypercolumn
-from ..modules import HypercolumnLinear
+from ..modules import HypercolumnLinear, listed_channels
+from ..tools.settings import whole_number
 
 __all__ = ["GaussianInit", "PixelMLP"]
 
@@ -94,15 +95,17 @@ class PixelMLP(nn.Module):
         plan: str | Plan = "auto",
     ) -> None:
         super().__init__()
-        _check_options(in_channels, hidden_features, out_features, dropout, init, strides)
-        widths = (*hidden_features, out_features)
-        self.in_channels = tuple(in_channels)
-        self.hidden_features = tuple(hidden_features)
-        self.out_features = out_features
+        self.in_channels = listed_channels(in_channels)
+        _check_options(self.in_channels, hidden_features, dropout, init, strides)
+        self.hidden_features = tuple(
+            [whole_number(f"hidden_features[{i}]", n) for i, n in enumerate(hidden_features)]
+        )
+        self.out_features = whole_number("out_features", out_features)
+        widths = (*self.hidden_features, self.out_features)
         self.init = init
-        self.norm = nn.BatchNorm1d(sum(in_channels)) if batch_norm else None
+        self.norm = nn.BatchNorm1d(sum(self.in_channels)) if batch_norm else None
         self.first = HypercolumnLinear(
-            in_channels,
+            self.in_channels,
             widths[0],
             activation="relu" if hidden_features else None,
             strides=strides,
@@ -204,24 +207,18 @@ class PixelMLP(nn.Module):
 def _check_options(
     in_channels: Sequence[int],
     hidden_features: Sequence[int],
-    out_features: int,
     dropout: float,
     init: str | GaussianInit,
     strides: Sequence[Stride] | None,
 ) -> None:
-    for name, listed in (("in_channels", in_channels), ("hidden_features", hidden_features)):
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise TypeError(f"{name}={listed!r}; expected a list or tuple of integers")
-    if len(in_channels) == 0:
-        raise ValueError("in_channels is empty; expected the channels of at least one map")
+    if not isinstance(hidden_features, Sequence):
+        raise TypeError(
+            f"hidden_features={hidden_features!r}; expected a list or tuple of integers"
+        )
     if strides is not None and len(strides) != len(in_channels):
         raise ValueError(
             f"strides={strides!r}; expected one for each of the {len(in_channels)} maps"
         )
-    widths = (("in_channels", in_channels), ("hidden_features", hidden_features))
-    for name, numbers in (*widths, ("out_features", (out_features,))):
-        if any(not isinstance(n, int) or n < 1 for n in numbers):
-            raise ValueError(f"{name}={numbers!r}; expected integers of at least 1")
     if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r}; expected a probability in [0, 1)")
     if not isinstance(init, GaussianInit) and (not isinstance(init, str) or init not in _INITS):

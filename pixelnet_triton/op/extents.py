@@ -56,13 +56,13 @@ def within_extents(
     check_strides(options.strides, len(features), options.align_corners)
     if any(f.dim() != 4 or f.shape[0] != batch or 0 in f.shape[1:] for f in features):
         return list(features), points, options
-    sizes = sizes.to(features[0].device)
     zeros = options.padding_mode == "zeros"
     maps = [
         _without_padding(feature, _cells(sizes, stride, feature), zeros)
         for feature, stride in zip(features, options.strides, strict=True)
     ]
     if options.coordinates in ("unit", "normalized") and isinstance(points, Tensor):
+        sizes = sizes.to(features[0].device)
         points = _in_pixels(points, batch_index, sizes, options.coordinates)
         options = options.placed(options.image_size, "pixel")
     return maps, points, options
@@ -125,6 +125,7 @@ def _without_padding(feature: Tensor, cells: Tensor, zeros: bool) -> Tensor:
         count = cells[:, axis - 2]
         if values_at_hand(count) and bool((count == feature.shape[axis]).all()):
             continue
+        count = count.to(feature.device)  # lists of sizes are looked at on the CPU
         along = [-1 if dim == axis else 1 for dim in range(4)]
         place = torch.arange(feature.shape[axis], device=feature.device).reshape(along)
         inside = place < count.reshape(-1, 1, 1, 1)
