@@ -92,21 +92,21 @@ def locate(points, p, MODE: tl.constexpr):
     """The points p (BLOCK_P,) as `Located`.
 
     Rows past the end repeat the last point, so that loads need no mask. The mark is NaN for a
-    point that is not finite or whose image does not exist: added to the result, it shows the
-    fault without a host synchronisation, while all indices stay inside the maps.
+    point that is not finite or whose image does not exist: added to a weight or a result, it shows
+    the fault without a host synchronisation, while all indices stay inside the maps.
     """
-    p = tl.minimum(p, points.total - 1).to(tl.int64)
-    x, y, finite = load_points(points, p)
+    p = tl.minimum(p, points.total - 1)
+    x, y, finite = load_points(points, p.to(tl.int64))
     if MODE.ragged:
-        image = tl.load(points.image + p).to(tl.int64)
+        image = tl.load(points.image + p.to(tl.int64)).to(tl.int64)
     else:
-        image = p // points.per_image
+        image = p // points.per_image  # in 32 bits, where a division of 64 is a function call
     valid = finite & (image >= 0) & (image < points.batch)
     image = tl.minimum(tl.maximum(image, 0), points.batch - 1)
     return Located(
         tl.where(valid, x, 0.0),
         tl.where(valid, y, 0.0),
-        image,
+        image.to(tl.int64),
         tl.where(valid, 0.0, float("nan")),
     )
 
@@ -185,6 +185,8 @@ def axis_slope(x, scale, offset, cells, MODE: tl.constexpr):
 def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
     """Element offsets (int64) of the four corner cells, and their weights, all (BLOCK_P,).
 
+    The first weight carries the mark: NaN times whatever is read makes the whole row NaN.
+
     Offsets are widened before they are multiplied: maps may exceed 2^31 elements. Strides count in
     VECTOR elements, and the product with it is how the compiler sees that loads may be 16 bytes
     wide: of the strides themselves it knows nothing.
@@ -205,7 +207,7 @@ def layer_corners(at, layer, VECTOR: tl.constexpr, MODE: tl.constexpr):
             (bottom + left) * VECTOR,
             (bottom + right) * VECTOR,
         ),
-        (wy0 * wx0, wy0 * wx1, wy1 * wx0, wy1 * wx1),
+        (wy0 * wx0 + at.mark, wy0 * wx1, wy1 * wx0, wy1 * wx1),
     )
 
 

@@ -30,6 +30,17 @@ def _touched(at, layer, MODE: tl.constexpr):
 
 
 @triton.jit
+def _divided(k, n):
+    """k // n and k % n of whole numbers in float32, for 0 <= k < 2^21 and n > 0.
+
+    Integers would take some twenty instructions for it. (k + 1/2) / n is 1 / (2 n) away from the
+    next integer, which is more than the rounding of two operations.
+    """
+    quotient = tl.floor((k + 0.5) * (1.0 / n))
+    return quotient, k - quotient * n
+
+
+@triton.jit
 def write_bands(
     place,
     line,
@@ -46,21 +57,25 @@ def write_bands(
     """S of the points `at`, on the rows that the points `every` of their tile touch."""
     column = WIDTH
     for i in tl.static_range(len(bands)):
-        size = size_of(bands[i])
+        height, width = size_of(bands[i])
         tx, ty = layer_position(at.x, at.y, bands[i], MODE)
         low, high = _touched(every, bands[i], MODE)
-        steps = tl.cdiv((high + 1 - low) * size[1], STEP)
+        steps = tl.cdiv((high + 1 - low) * width, STEP)
         end = column + steps * STEP
+        # Images and rows count from the band's first on, of which there are few.
+        before = low // height
+        top = (low - before * height).to(tl.float32)
+        image = (at.image.to(tl.int32) - before).to(tl.float32)
         for step in range(steps):
             k = step * STEP + tl.arange(0, STEP)
-            row = low + k // size[1]
-            s = hat(tx[:, None], (k % size[1]).to(tl.float32)[None, :], MODE)
-            s *= hat(ty[:, None], (row % size[0]).to(tl.float32)[None, :], MODE)
-            s = tl.where((row // size[0])[None, :] == at.image[:, None], s, 0.0)
+            down, across = _divided(k.to(tl.float32), width.to(tl.float32))
+            own, down = _divided(top + down, height.to(tl.float32))
+            s = hat(tx[:, None], across[None, :], MODE) * hat(ty[:, None], down[None, :], MODE)
+            s = tl.where(own[None, :] == image[:, None], s, 0.0)
             value = (s + at.mark[:, None]).to(place.dtype.element_ty)
             tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
         if is_first:
-            start = low * size[1]
+            start = low * width
             tl.store(line + 2 * i, end)
             tl.store(line + 2 * i + 1, number(rows[i]) + start - column)
         column = end

@@ -21,7 +21,6 @@ from .bilinear import (
     axis_corners,
     axis_slope,
     corner_tile,
-    gather_corners,
     layer_corners,
     layer_position,
     locate,
@@ -29,7 +28,7 @@ from .bilinear import (
     stride_across,
     weighed,
 )
-from .blocks import block_of, channels_of
+from .blocks import block_of
 from .direct import Launch
 from .launch import (
     Layers,
@@ -41,12 +40,23 @@ from .launch import (
     points_of,
     starts,
 )
+from .pieces import piece_of, write_gathered
 from .select import Key, Tile, tile_for
 
-__all__ = ["TILES", "coordinate_gradient", "gather", "gather_like"]
+__all__ = ["GRADIENT_TILES", "TILES", "coordinate_gradient", "gather", "gather_like"]
 
-# Points times channels, of all kernels that move rows.
+# Points times channels of a program that moves rows, in pieces (pieces.py). Up to this limit of
+# registers the compiler reads all corners before it waits for one; by itself it aims at more
+# programs at a time, of which each waits several times.
 TILES = (
+    Tile(16, 256, num_warps=4, maxnreg=128),
+    Tile(16, 128, num_warps=4, maxnreg=128),
+    Tile(16, 64, num_warps=4, maxnreg=128),
+    Tile(32, 128, num_warps=4, maxnreg=128),
+    Tile(32, 64, num_warps=4, maxnreg=128),
+)
+# Points, and channels at a time.
+GRADIENT_TILES = (
     Tile(16, 64, num_warps=4),
     Tile(16, 128, num_warps=4),
     Tile(32, 32, num_warps=4),
@@ -74,6 +84,7 @@ def _gather_kernel(
     MODE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    PIECE: tl.constexpr,
 ):
     """h[p, column_i + c] = sum_j w_j(p) X_i[c, cell_j(p)] for one block of one layer."""
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -81,12 +92,19 @@ def _gather_kernel(
     for i in tl.static_range(len(layers)):
         block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
         if inside:
-            corners = layer_corners(at, layers[i], VECTORS[i], MODE)
-            c, c_mask = channels_of(block, CHANNELS[i], BLOCK_C)
-            h = gather_corners(layers[i], corners, c, c_mask, CHANNELS[i] % BLOCK_C != 0, MODE)
-            address = out + p.to(tl.int64)[:, None] * row + (COLUMNS[i] + c)[None, :]
-            value = (h + at.mark[:, None]).to(out.dtype.element_ty)
-            tl.store(address, value, mask=(p < points.total)[:, None] & c_mask[None, :])
+            write_gathered(
+                out + p.to(tl.int64)[:, None] * row + COLUMNS[i],
+                p < points.total,
+                at,
+                layers[i],
+                block * BLOCK_C,
+                VECTORS[i],
+                CHANNELS[i],
+                CHANNELS[i],
+                MODE,
+                BLOCK_C,
+                PIECE,
+            )
 
 
 def gather(s: Sampling, tile: Tile | None = None) -> Tensor:
@@ -117,6 +135,7 @@ def gather_like(
         MODE=mode_of(s),
         BLOCK_P=tile.rows,
         BLOCK_C=tile.columns,
+        PIECE=piece_of(tile, s.features[0].itemsize),
         **options(tile),
     )
 
@@ -207,7 +226,7 @@ def _coordinate_gradient_like(
     if tile is None:
         key = Key(s.features[0].dtype, s.total, channels=min(s.channels))
         trial = partial(coordinate_gradient, grad, columns, s)
-        tile = tile_for("coordinate_gradient", TILES, key, s, trial)
+        tile = tile_for("coordinate_gradient", GRADIENT_TILES, key, s, trial)
     layers = Layers(s.features, s.geometry.affine)
     launch = Launch(
         _coordinate_gradient_kernel,

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..call.linear import Linear
 from ..call.sampling import Sampling
 from .bands import ROWS, STEP, band_columns, whole_steps
-from .bilinear import gather_corners, layer_corners, locate
+from .bilinear import locate
 from .direct import Launch
 from .entries import write_bands
 from .launch import (
@@ -41,12 +41,14 @@ from .launch import (
     row_vector,
     starts,
 )
+from .pieces import piece_of, write_gathered
 from .select import Tile
 
 __all__ = ["Operands", "operands"]
 
-# Points and channels of a program, the best of seven on an H200.
-TILE = Tile(32, 64, num_warps=4, maxnreg=64)
+# Points and channels of a program that gathers; points of one that writes bands.
+TILE = Tile(16, 256, num_warps=4, maxnreg=128)
+STRIP = 32
 
 
 class Operands(NamedTuple):
@@ -72,25 +74,6 @@ def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     band = sum([2 * decoded(layer.size[1]) for layer in a["bands"]])
     moved = total * (corners * channels + width + band) + 2 * channels * a["D"]
     return 2.0 * total * (corners * channels + band), float(moved * left.itemsize), left.dtype
-
-
-@triton.jit
-def _write_gathered(
-    place,
-    at,
-    p_mask,
-    layer,
-    c,
-    VECTOR: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    FILLED: tl.constexpr,
-    MODE: tl.constexpr,
-):
-    """h of some channels; 0 for those that fill up the last step."""
-    corners = layer_corners(at, layer, VECTOR, MODE)
-    h = gather_corners(layer, corners, c, c < CHANNELS, True, MODE)
-    value = (h + at.mark[:, None]).to(place.dtype.element_ty)
-    tl.store(place + c[None, :], value, mask=p_mask[:, None] & (c < FILLED)[None, :])
 
 
 @triton.jit
@@ -133,6 +116,7 @@ def _left_kernel(
     D,
     weight,
     points,
+    strips,  # of STRIP points, each with its bands
     groups,  # of BLOCK_P points
     layers,  # gathered
     bands,  # projected
@@ -149,8 +133,10 @@ def _left_kernel(
     ROWS: tl.constexpr,
     STEP: tl.constexpr,
     MODE: tl.constexpr,
+    STRIP: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    PIECE: tl.constexpr,
 ):
     """A program writes a block of channels of some points, or their bands, or a square of W^T.
 
@@ -158,43 +144,42 @@ def _left_kernel(
     """
     program = tl.program_id(0)
     # Bands take the longest, and so come first.
-    is_band = program < groups
-    group = tl.where(is_band, program, (program - groups) // max(BLOCKS, 1))
-    if group < groups:
-        p = group * BLOCK_P + tl.arange(0, BLOCK_P)
-        p_mask = p < points.total
+    square = program - strips - groups * BLOCKS
+    if program < strips:
+        p = program * STRIP + tl.arange(0, STRIP)
+        # Located in each branch: before them, Triton 3.6 fails to compile some modes.
+        at = locate(points, p, MODE)
+        tile = program // (ROWS // STRIP)
+        every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
         place = left + p.to(tl.int64)[:, None] * row
-        if is_band:
-            # Located in either branch: before them, Triton 3.6 fails to compile some modes.
-            at = locate(points, p, MODE)
-            tile = group // (ROWS // BLOCK_P)
-            every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
-            line = table + tile.to(tl.int64) * (2 * len(bands))
-            is_first = group % (ROWS // BLOCK_P) == 0
-            write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
-        else:
-            at = locate(points, p, MODE)
-            block = (program - groups) % max(BLOCKS, 1)
-            for i in tl.static_range(len(layers)):
-                own = block - FIRSTS[i]
-                if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
-                    c = own * BLOCK_C + tl.arange(0, BLOCK_C)
-                    _write_gathered(
-                        place + COLUMNS[i],
-                        at,
-                        p_mask,
-                        layers[i],
-                        c,
-                        VECTORS[i],
-                        CHANNELS[i],
-                        FILLED[i],
-                        MODE,
-                    )
+        line = table + tile.to(tl.int64) * (2 * len(bands))
+        is_first = program % (ROWS // STRIP) == 0
+        p_mask = p < points.total
+        write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
+    elif square < 0:
+        local = program - strips
+        p = local // max(BLOCKS, 1) * BLOCK_P + tl.arange(0, BLOCK_P)
+        at = locate(points, p, MODE)
+        place = left + p.to(tl.int64)[:, None] * row
+        block = local % max(BLOCKS, 1)
+        for i in tl.static_range(len(layers)):
+            own = block - FIRSTS[i]
+            if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
+                write_gathered(
+                    place + COLUMNS[i],
+                    p < points.total,
+                    at,
+                    layers[i],
+                    own * BLOCK_C,
+                    VECTORS[i],
+                    CHANNELS[i],
+                    FILLED[i],
+                    MODE,
+                    BLOCK_C,
+                    PIECE,
+                )
     elif WIDTH > 0:
-        first = groups * (BLOCKS + 1)
-        _write_weight(
-            right, weight, program - first, D, CHANNELS, COLUMNS, FROM, WEIGHT_VECTOR, WIDTH, STEP
-        )
+        _write_weight(right, weight, square, D, CHANNELS, COLUMNS, FROM, WEIGHT_VECTOR, WIDTH, STEP)
 
 
 def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
@@ -225,16 +210,17 @@ def _operands_like(
         filled[-1] += width - sum(filled)
     sources = tuple([columns[i].start for i in gathered])
     firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
-    groups = -(-s.total // TILE.rows)
+    strips, groups = -(-s.total // STRIP), -(-s.total // TILE.rows)
     squares = width // STEP * -(-outputs // STEP)
     layers = Layers(fine.features, fine.geometry.affine)
     bands = Layers(coarse.features, coarse.geometry.affine)
     launch = Launch(
         _left_kernel,
-        (groups * (blocks + 1) + squares,),
+        (strips + groups * blocks + squares,),
         "left table right weight points layers bands",
         row=shape[1],
         D=outputs,
+        strips=strips,
         groups=groups,
         rows=tuple(map(coded, rows[:-1])),
         VECTORS=layers.vectors,
@@ -249,8 +235,10 @@ def _operands_like(
         ROWS=ROWS,
         STEP=STEP,
         MODE=mode_of(s),
+        STRIP=STRIP,
         BLOCK_P=TILE.rows,
         BLOCK_C=TILE.columns,
+        PIECE=piece_of(TILE, weight.itemsize),
         **options(TILE),
     )
     slices = [slice(*ends) for ends in pairwise(rows)]

@@ -39,6 +39,18 @@ def _account(a: dict[str, Any]) -> tuple[float, float, torch.dtype]:
     return float(a["grad"].numel()), moved, a["grad"].dtype
 
 
+@triton.jit
+def _rows_of(grad, output, p, p_mask, d, d_mask, D: tl.constexpr, MASKED: tl.constexpr):
+    """The rows p of grad and, with MASKED, of output."""
+    offset = p[:, None] * D + d[None, :]
+    mask = p_mask[:, None] & d_mask[None, :]
+    g = tl.load(grad + offset, mask=mask, other=0.0)
+    y = g
+    if MASKED:
+        y = tl.load(output + offset, mask=mask, other=0.0)
+    return g, y
+
+
 @triton.jit(launch_metadata=_account)
 def _mask_kernel(
     out,  # (P, D)
@@ -58,18 +70,23 @@ def _mask_kernel(
     share = tl.program_id(0).to(tl.int64)
     d, d_mask = channels_of(tl.program_id(1), D, BLOCK_D)
     acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
+    k = share * SHARE + tl.arange(0, BLOCK_P)
+    g, y = _rows_of(grad, output, tl.load(place + k, k < total, 0), k < total, d, d_mask, D, MASKED)
+    p = tl.load(place + k + BLOCK_P, k + BLOCK_P < total, 0)
+    # The next rows are read before these are written: no load passes a store.
     for start in tl.static_range(0, SHARE, BLOCK_P):
         k = share * SHARE + start + tl.arange(0, BLOCK_P)
-        mask = (k < total)[:, None] & d_mask[None, :]
-        p = tl.load(place + k, mask=k < total, other=0)
-        offset = p[:, None] * D + d[None, :]
-        g = tl.load(grad + offset, mask=mask, other=0.0)
+        value = g
         if MASKED:
-            y = tl.load(output + offset, mask=mask, other=0.0).to(tl.float32)
-            g = tl.where(y <= 0.0, 0.0, g)
-        tl.store(out + k[:, None] * D + d[None, :], g, mask=mask)
+            value = tl.where(y.to(tl.float32) <= 0.0, 0.0, g)
+        if start + BLOCK_P < SHARE:
+            after = k + BLOCK_P
+            g, y = _rows_of(grad, output, p, after < total, d, d_mask, D, MASKED)
+            p = tl.load(place + after + BLOCK_P, after + BLOCK_P < total, 0)
+        mask = (k < total)[:, None] & d_mask[None, :]
+        tl.store(out + k[:, None] * D + d[None, :], value, mask=mask)
         if SUMMED:
-            acc += g.to(tl.float32)
+            acc += value.to(tl.float32)
     if SUMMED:
         tl.store(sums + share * D + d, tl.sum(acc, axis=0), mask=d_mask)
 

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 from .bilinear import gather_corners, layer_corners, locate
-from .blocks import channels_of, finish
+from .blocks import finish
 from .direct import Launch
 from .gather import TILES
 from .launch import Layers, accounted, mode_of, options, points_of
+from .pieces import piece_of
 from .select import Key, Tile, tile_for
 
 __all__ = ["add_rows"]
@@ -55,21 +56,35 @@ def _rows_kernel(
     MODE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    PIECE: tl.constexpr,
 ):
     """y[p, d] = act(z[p, d] + sum_k (S_k Z_k)[p, d] + b[d]) for one tile."""
+    PIECES: tl.constexpr = (min(BLOCK_D, D) + PIECE - 1) // PIECE
+    WHOLE: tl.constexpr = D % (PIECES * PIECE) == 0
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
-    d, d_mask = channels_of(tl.program_id(1), D, BLOCK_D)
+    first = tl.program_id(1) * BLOCK_D
     at = locate(points, p, MODE)
-    mask = (p < points.total)[:, None] & d_mask[None, :]
-    address = out + p.to(tl.int64)[:, None] * D + d[None, :]
-    acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
-    if ADDS:
-        acc += tl.load(address, mask=mask, other=0.0).to(tl.float32)
+    p_mask = (p < points.total)[:, None]
+    place = out + p.to(tl.int64)[:, None] * D
+    sums = ()
+    for i in tl.static_range(PIECES):
+        d = first + i * PIECE + tl.arange(0, PIECE)
+        acc = tl.zeros((BLOCK_P, PIECE), tl.float32)
+        if ADDS:
+            acc += tl.load(place + d[None, :], p_mask & (d < D)[None, :], 0.0).to(tl.float32)
+        sums = sums + (acc,)  # type: ignore[assignment]
     for k in tl.static_range(len(layers)):
         corners = layer_corners(at, layers[k], VECTORS[k], MODE)
-        acc += gather_corners(layers[k], corners, d, d_mask, D % BLOCK_D != 0, MODE)
-    y = finish(acc, bias, d, d_mask, HAS_BIAS, ACTIVATION) + at.mark[:, None]
-    tl.store(address, y.to(out.dtype.element_ty), mask=mask)
+        further = ()
+        for i in tl.static_range(PIECES):
+            d = first + i * PIECE + tl.arange(0, PIECE)
+            acc = sums[i] + gather_corners(layers[k], corners, d, d < D, not WHOLE, MODE)
+            further = further + (acc,)  # type: ignore[assignment]
+        sums = further
+    for i in tl.static_range(PIECES):
+        d = first + i * PIECE + tl.arange(0, PIECE)
+        y = finish(sums[i], bias, d, d < D, HAS_BIAS, ACTIVATION)
+        tl.store(place + d[None, :], y.to(out.dtype.element_ty), p_mask & (d < D)[None, :])
 
 
 def add_rows(
@@ -120,6 +135,7 @@ def _rows_like(
         MODE=mode_of(s),
         BLOCK_P=tile.rows,
         BLOCK_D=tile.columns,
+        PIECE=piece_of(tile, dtype.itemsize),
         **options(tile),
     )
 

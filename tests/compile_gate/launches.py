@@ -146,7 +146,7 @@ _ANY_ACTIVATION = [tile for tile in fused_linear.TILES if tile is not fused_line
 
 KERNELS = {
     "gather": Kernel(_gather, gather.TILES, gathers=5),
-    "coordinate_gradient": Kernel(_coordinate_gradient, gather.TILES, gathers=5),
+    "coordinate_gradient": Kernel(_coordinate_gradient, gather.GRADIENT_TILES, gathers=5),
     "order": Kernel(_order, [order.TILE]),
     "mask": Kernel(_mask, [mask.TILE]),
     "scatter": Kernel(_scatter, band.TILES, products=True, careful=True),

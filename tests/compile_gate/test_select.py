@@ -10,7 +10,7 @@ from pixelnet_triton.kernels.select import RULES, Key, choose
 
 TABLES = {
     "gather": gather.TILES,
-    "coordinate_gradient": gather.TILES,
+    "coordinate_gradient": gather.GRADIENT_TILES,
     "scatter": band.TILES,
     "collect": band.SHARED_TILES,
     "banded": banded.CHOICES,

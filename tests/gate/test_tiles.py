@@ -131,7 +131,7 @@ def test_gather(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     problem.check(actual, expected, torch.cat(problem.rows(dtype), dim=1), "hypercolumns")
 
 
-@parametrize(gather.TILES)
+@parametrize(gather.GRADIENT_TILES)
 def test_coordinate_gradient(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
         actual = gather.coordinate_gradient(
