@@ -89,6 +89,7 @@ def results_block() -> str:
     lines, parts = measured("first_layer"), []
     variants = runs(lines, "family", ("dtype", "layout"))
     hosts, table4 = runs(measured("overhead"), "peer", LABELS), latest_rows(measured("table4"))
+    kernels = runs(measured("kernels"), "case", WANTED)
     for device, run in runs(lines, "case", WANTED).items():
         parts += [f"## {device}", _header(run), _roofs(run), _figures(run)]
         parts += ["### W1 to W5: time", table(run, "median"), _note(run)]
@@ -103,6 +104,8 @@ def results_block() -> str:
         if device in hosts:
             times = table(hosts[device], "median", rows=["direction"])
             parts += ["### Host time of a call", times, _sizes(hosts[device])]
+        if device in kernels:
+            parts += ["### Kernels of a pass, cold", _kernels(kernels[device])]
         if device in table4:
             rows = table4[device]
             parts += ["### Table 4 of the paper", table4_table(rows), table4_claims(rows)]
@@ -154,6 +157,18 @@ def _header(run: pd.DataFrame) -> str:
     missing = ", ".join(sorted(WANTED - set(run.case)))
     cut = f" The run was cut short: {missing} did not run." if missing else ""
     return identity(run.iloc[0]) + cut
+
+
+def _kernels(run: pd.DataFrame) -> str:
+    """What each kernel takes of a pass of this library."""
+    shares = run[run.peer == "auto"].explode("kernels").dropna(subset="kernels")
+    cells = {
+        "kernel": shares.kernels.str[0].map("`{}`".format),
+        "launches": shares.kernels.str[1].map("{:g}".format),
+        "us": shares.kernels.str[2].map("{:.1f}".format),
+    }
+    table = markdown(pd.DataFrame(cells).set_index([shares.case, shares.direction]))
+    return paragraphs(table, f"{identity(run.iloc[0])} Means; gaps between kernels are left out.")
 
 
 def _note(run: pd.DataFrame) -> str:

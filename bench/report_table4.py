@@ -11,6 +11,8 @@ PRINTED = pd.DataFrame.from_dict(PAPER, orient="index", columns=Paper._fields)
 COUNT, SPEED, TIMES = "{:,.0f}".format, "{:.3g}".format, "{:.1f}x".format
 #: What section 3 of the paper says of the memory beyond the backbone's.
 CLAIMED = pd.Series({"dense fc-3": "more than 20x", "masked fc-3": "16x"})
+#: What rows are compared with.
+SPARSE = dict.fromkeys(CLAIMED.index, "sparse fc-3") | {"dense fc-3 TF32": "sparse fc-3 TF32"}
 
 
 def latest_rows(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -56,21 +58,27 @@ def table4_table(rows: pd.DataFrame) -> str:
 
 def table4_claims(rows: pd.DataFrame) -> str:
     """How many times as much as sparse fc-3 the others take, here and in the paper."""
-    sparse, head, rows = "sparse fc-3", rows.iloc[0], rows.reindex(ROWS)
-    memory, speed, paper = rows.memory_bytes, rows.updates_per_second, PRINTED.updates_per_second
-    slowest, fastest = rows.spread.str[0], rows.spread.str[1]
+    head, rows = rows.iloc[0], rows.reindex(ROWS)
+    memory, paper = rows.memory_bytes, PRINTED.reindex(ROWS)
     beyond = memory - memory["backbone"]
+    speed, slowest, fastest = rows.updates_per_second, rows.spread.str[0], rows.spread.str[1]
+
+    def of(column: pd.Series, sparse: bool = False) -> pd.Series:
+        """Of the rows that are compared, or of those that they are compared with."""
+        return column.loc[[*(SPARSE.values() if sparse else SPARSE)]].set_axis([*SPARSE])
+
     cells = {
-        "memory": memory / memory[sparse],
-        "the paper's memory": PRINTED.memory_mb / PRINTED.memory_mb[sparse],
-        "memory beyond the backbone's": beyond / beyond[sparse],
+        "memory": of(memory) / of(memory, sparse=True),
+        "the paper's memory": of(paper.memory_mb) / of(paper.memory_mb, sparse=True),
+        "memory beyond the backbone's": of(beyond) / of(beyond, sparse=True),
         "section 3 of the paper": CLAIMED,
-        "time of an update": speed[sparse] / speed,
-        "at least": slowest[sparse] / fastest,
-        "at most": fastest[sparse] / slowest,
-        "the paper's time": paper[sparse] / paper,
+        "time of an update": of(speed, sparse=True) / of(speed),
+        "at least": of(slowest, sparse=True) / of(fastest),
+        "at most": of(fastest, sparse=True) / of(slowest),
+        "the paper's time": of(paper.updates_per_second, sparse=True)
+        / of(paper.updates_per_second),
     }
-    ratios = pd.DataFrame(cells).loc[CLAIMED.index].dropna(subset="memory")
+    ratios = pd.DataFrame(cells).loc[[*SPARSE]].dropna(subset="memory")
     if ratios.empty:
         return ""
     dates = ", ".join(sorted(set(rows.date.dropna().str[:10])))
@@ -78,5 +86,19 @@ def table4_claims(rows: pd.DataFrame) -> str:
     return (
         f"Table 4 of the paper (VGG-16, {head.side} x {head.side}, {head.samples_per_image:,} "
         "samples): memory of training and time of an update, in multiples of sparse fc-3's. "
-        f"{head.device}, {dates}.\n\n{markdown(ratios, formats)}"
+        f"{head.device}, {dates}.{_arithmetic(rows)}\n\n{markdown(ratios, formats)}"
+    )
+
+
+def _arithmetic(rows: pd.DataFrame) -> str:
+    """What is to be known of lines that were measured with PyTorch's defaults, on a GPU."""
+    measured = rows.dropna(subset="memory_bytes")
+    if measured.get("kind", pd.Series()).ne("cuda").all() or (
+        "tf32" in rows and measured.tf32.notna().all()
+    ):
+        return ""
+    return (
+        " These rows were measured with PyTorch's defaults: convolutions in TF32, which the dense "
+        "rows' fully connected layers are, and products in float32, which the others' are. The "
+        "benchmark has since treated all alike."
     )

@@ -2,6 +2,7 @@
 
     first_layer.jsonl      a peer on a case: a workload, forward or training
     roofs.jsonl            what the machine reached in that run
+    kernels.jsonl          what each kernel takes of a pass, on a GPU
     overhead.jsonl         host time of a call whose work is next to nothing
     every_plan.jsonl       a call by all its plans
     table4.jsonl           rows of the paper's Table 4

@@ -13,10 +13,15 @@ a CPU the high-water mark of a process of its own beyond that of the idle proces
 
 They share one set of parameters, those of :class:`pixelnet_triton.models.PixelNet`. The paper gives
 1,056 features for these layers; their channels are 64 + 256 + 512 = 832.
+
+All arithmetic of a row is alike: float32, as the paper's was, or TF32. PyTorch's own defaults are
+not: on a GPU convolutions take TF32, and the MLP is made of convolutions in the dense rows alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +32,6 @@ from torch import Tensor, nn
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
-from .accuracy import full_float32
 from .memory import high_water_mark
 from .results import Line
 
@@ -48,11 +52,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Network:
-    """A mode of training, with `fc` fully connected layers on conv-{1_2, 3_3, 5_3}, and conv-7."""
+    """A mode of training, with `fc` fully connected layers on conv-{1_2, 3_3, 5_3}, and conv-7.
+
+    `tf32`: convolutions and products round their operands to TF32, where the device has it.
+    """
 
     mode: str
     fc: int
     conv7: bool = False
+    tf32: bool = False
 
 
 #: By kind of device: among other benchmarks a CPU takes a quarter of everything.
@@ -80,7 +88,28 @@ _TABLE = (
     ("sparse conv-7 fc-3", Network("sparse", 3, conv7=True), Paper(1024, 686, 8.8)),
 )
 PAPER = {name: paper for name, _, paper in _TABLE}
-ROWS = {name: network for name, network, _ in _TABLE} | {"backbone": Network("backbone", 1)}
+ROWS = {name: network for name, network, _ in _TABLE} | {
+    "backbone": Network("backbone", 1),
+    "dense fc-3 TF32": Network("dense", 3, tf32=True),
+    "sparse fc-3 TF32": Network("sparse", 3, tf32=True),
+}
+
+
+def rows_on(device: torch.device) -> list[str]:
+    """The rows of a device: a CPU has no TF32."""
+    return [name for name, network in ROWS.items() if device.type == "cuda" or not network.tf32]
+
+
+@contextlib.contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """All float32 convolutions and products with TF32, or none."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Training:
@@ -108,8 +137,9 @@ class Training:
 
     def update(self) -> None:
         """Gradients are cleared first."""
-        self._model.zero_grad(set_to_none=True)
-        self._loss().backward()
+        with arithmetic(self._network.tf32):
+            self._model.zero_grad(set_to_none=True)
+            self._loss().backward()
 
     def _loss(self) -> Tensor:
         if self._network.mode == "backbone":
@@ -191,7 +221,7 @@ def error_of(network: Network, device: torch.device) -> float:
     sizes = Sizes(side=64, samples_per_image=100, hidden=32, classes=7, width=1 / 16)
     model = _model(network, sizes, device).eval()
     image, pixels, points = _drawn(sizes, device)
-    with full_float32():
+    with arithmetic(tf32=False):
         expected, scores = (SCORES[mode](model, image, points) for mode in ("sparse", network.mode))
     if network.mode == "dense":
         scores = scores[pixels]

@@ -26,12 +26,19 @@ from ..call.sampling import Sampling
 from .bilinear import gather_corners, layer_corners, locate
 from .blocks import finish
 from .direct import Launch
-from .gather import TILES
 from .launch import Layers, accounted, mode_of, options, points_of
 from .pieces import piece_of
 from .select import Key, Tile, tile_for
 
-__all__ = ["add_rows"]
+__all__ = ["TILES", "add_rows"]
+
+# Points times outputs, in pieces (pieces.py). The limits of registers are the least that five
+# layers, whose corners are read ahead, take without spilling.
+TILES = (
+    Tile(16, 128, num_warps=4, maxnreg=160),
+    Tile(16, 64, num_warps=4, maxnreg=128),
+    Tile(32, 64, num_warps=4, maxnreg=160),
+)
 
 
 @accounted

@@ -91,26 +91,29 @@ def _sparse(key: Key) -> bool:
     return key.points < 1024
 
 
-def _moved(narrow: str, is_narrow: Callable[[Key], bool]) -> tuple[Rule, ...]:
-    """Of kernels that move rows; `narrow` says what `is_narrow` asks."""
-    return (
-        Rule(32, 64, 4, f"{narrow}, and few points", lambda key: is_narrow(key) and _sparse(key)),
-        Rule(32, 64, 4, f"{narrow}, in float32", lambda key: is_narrow(key) and _float32(key)),
-        Rule(32, 128, 4, narrow, is_narrow),
-        Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
-        Rule(16, 128, 4, "in float32 corners of more channels take too many registers", _float32),
-        Rule(16, 256, 4, "a point's place is worked out once for as many channels", _always),
-    )
+def _narrow(key: Key) -> bool:
+    return key.channels < 64
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "gather": _moved("a layer has less than 64 channels", lambda key: key.channels < 64),
+    "gather": (
+        Rule(32, 64, 4, "narrow layers, few points", lambda key: _narrow(key) and _sparse(key)),
+        Rule(32, 64, 4, "narrow layers, float32", lambda key: _narrow(key) and _float32(key)),
+        Rule(32, 128, 4, "a layer has less than 64 channels", _narrow),
+        Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
+        Rule(16, 128, 4, "corners of more channels in float32 take too many registers", _float32),
+        Rule(16, 256, 4, "a point's place is worked out once for as many channels", _always),
+    ),
     "coordinate_gradient": (
         Rule(16, 128, 4, "every layer has 128 channels", lambda key: key.channels >= 128),
         Rule(16, 64, 4, "every layer has 64 channels", lambda key: key.channels >= 64),
         Rule(32, 32, 4, "a layer has less than 64 channels", _always),
     ),
-    "rows": _moved("less than 64 outputs", lambda key: key.outputs < 64),
+    "rows": (
+        Rule(32, 64, 4, "less than 64 outputs", lambda key: key.outputs < 64),
+        Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
+        Rule(16, 128, 4, "a point's place is worked out once for as many outputs", _always),
+    ),
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "float32 products take more registers", _float32),

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 from bench import compare_side, machine
 from bench.accuracy import full_float32
 from bench.compare import selected
+from bench.kernels import shares
 from bench.measure import Preparation
 from bench.memory import peak_bytes
 from bench.peers import names_for
@@ -97,6 +100,27 @@ def test_a_row_of_table4(cuda: FakeCuda, mode: str) -> None:
     assert cuda.calls["reset_peak_memory_stats"] == 1
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_row_of_table4_has_one_arithmetic(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    """Convolutions, of which the dense rows' hidden layers are made, and products alike."""
+    sizes, seen = Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16), []
+
+    def loss(self: Training) -> torch.Tensor:
+        precision = torch.get_float32_matmul_precision()
+        seen.append((torch.backends.cudnn.allow_tf32, precision))
+        return torch.zeros((), requires_grad=True)
+
+    monkeypatch.setattr(Training, "_loss", loss)
+    for default in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", default)
+        Training(Network("sparse", 1, tf32=tf32), sizes, GPU).update()
+        assert torch.backends.cudnn.allow_tf32 == default
+        assert torch.get_float32_matmul_precision() == "highest", "as it was"
+    assert seen == [(tf32, "high" if tf32 else "highest")] * 2
+
+
 def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     with full_float32():
@@ -111,3 +135,19 @@ def test_a_side_of_a_comparison(cuda: FakeCuda, word: str) -> None:
     for case in selected([word], on_cpu=False):
         assert side.prepare(case)[0] > 0
         assert len(side.time(4)) == 4
+
+
+def test_shares_of_kernels_are_those_of_one_pass() -> None:
+    def event(name: str, us: float, device: DeviceType = DeviceType.CUDA) -> SimpleNamespace:
+        time_range = SimpleNamespace(elapsed_us=lambda: us)
+        return SimpleNamespace(name=name, device_type=device, time_range=time_range)
+
+    launch = event("cudaLaunchKernel", 90.0, DeviceType.CPU)
+    events = [
+        launch,
+        event("gather", 3.0),
+        event("mm", 8.0),
+        event("gather", 5.0),
+        event("mm", 9.0),
+    ]
+    assert shares([*events, event("gather", 4.0)], passes=2) == [("mm", 1, 8.5), ("gather", 1.5, 6)]

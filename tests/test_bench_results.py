@@ -80,6 +80,18 @@ def test_claims_are_ratios_of_rows() -> None:
     assert claims(table4(rows)) == []
 
 
+def test_rows_with_tf32_are_compared_with_their_own() -> None:
+    rows = {"sparse fc-3": (200, 8), "dense fc-3 TF32": (900, 2), "sparse fc-3 TF32": (300, 20)}
+    assert claims(table4(rows)) == ["| dense fc-3 TF32 | 3.0x |  |  |  | 10.0x |  |  |  |"]
+
+
+def test_of_rows_of_mixed_arithmetic_it_is_said() -> None:
+    rows = table4({"dense fc-3": (1100, 1), "sparse fc-3": (200, 8)}, kind="cuda")
+    old, new = (table4_claims(latest_rows(r)["X"]) for r in (rows, rows.assign(tf32=False)))
+    assert "convolutions in TF32" in old
+    assert "TF32" not in new
+
+
 def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
     lines = table4({"dense fc-3": (400, 2), "masked fc-3": (400, 4), "sparse fc-3": (200, 8)})
     lines["spread"] = [[1.0, 4.0], None, [8.0, 8.0]]

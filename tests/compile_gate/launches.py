@@ -153,7 +153,7 @@ KERNELS = {
     "collect": Kernel(_collect, band.SHARED_TILES, products=True, careful=True),
     "one_pass": Kernel(_one_pass("gelu"), _ANY_ACTIVATION, products=True, gathers=5),
     "one_pass+relu": Kernel(_one_pass("relu"), fused_linear.TILES, products=True, gathers=5),
-    "rows": Kernel(_rows("gelu"), gather.TILES, gathers=2),
-    "rows+relu": Kernel(_rows("relu"), gather.TILES, gathers=2),
-    "rows+alone": Kernel(_rows(None, gathered=False), gather.TILES, gathers=5),
+    "rows": Kernel(_rows("gelu"), rows.TILES, gathers=2),
+    "rows+relu": Kernel(_rows("relu"), rows.TILES, gathers=2),
+    "rows+alone": Kernel(_rows(None, gathered=False), rows.TILES, gathers=5),
 }

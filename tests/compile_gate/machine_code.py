@@ -16,7 +16,11 @@ from functools import lru_cache
 from triton import knobs
 from triton.compiler import CompiledKernel
 
-__all__ = ["Instructions", "Resources", "instructions", "resources"]
+__all__ = ["Instructions", "Resources", "instructions", "length", "loads_in_flight", "resources"]
+
+
+#: A line of a listing: the opcode behind a predicate, and its operands.
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)(.*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,34 @@ def instructions(compiled: CompiledKernel) -> Instructions:
     return counts
 
 
+def length(compiled: CompiledKernel) -> int:
+    """How many instructions the code has."""
+    return len(_opcodes(compiled.asm["cubin"]))
+
+
+def loads_in_flight(compiled: CompiledKernel) -> int:
+    """The most 16-byte loads that a thread has issued before it waits for one of them.
+
+    It waits where it reads a register that a load writes. Loads and what reads them are looked for
+    between two labels or branches.
+    """
+    most, pending = 0, set[int]()
+    for line in _listing(compiled.asm["cubin"]).splitlines():
+        instruction = _INSTRUCTION.match(line)
+        if instruction is None:
+            pending = set() if line.startswith(".L_") else pending
+            continue
+        opcode = instruction[1].split(".")
+        registers = [int(number) for number in re.findall(r"\bR(\d+)", instruction[2])]
+        is_load = opcode[0] == "LDG" and _width(opcode) == 16
+        if pending.intersection(registers[1:] if is_load else registers):
+            pending = set()
+        if is_load:
+            pending.update(range(registers[0], registers[0] + 4))
+            most = max(most, len(pending) // 4)
+    return most
+
+
 def _amd_instructions(assembly: str) -> Instructions:
     """The same counts for AMD's assembly, where the width stands in the name."""
     widths = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4}
@@ -108,9 +140,11 @@ def _amd_instructions(assembly: str) -> Instructions:
 @lru_cache(maxsize=8)  # disassembling takes half a second, and everyone asks about one binary
 def _opcodes(cubin: bytes) -> list[list[str]]:
     """The opcodes of a binary in order, split at their dots: ``["LDG", "E", "128"]``."""
-    listing = _tool(knobs.nvidia.nvdisasm.path, "-c", cubin)
-    opcode = r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)"
-    return [mnemonic.split(".") for mnemonic in re.findall(opcode, listing, re.MULTILINE)]
+    return [found[1].split(".") for found in _INSTRUCTION.finditer(_listing(cubin))]
+
+
+def _listing(cubin: bytes) -> str:
+    return _tool(knobs.nvidia.nvdisasm.path, "-c", cubin)
 
 
 def _width(opcode: list[str]) -> int:

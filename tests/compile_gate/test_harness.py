@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .machine_code import instructions, resources
+from .machine_code import instructions, length, loads_in_flight, resources
 from .offsets import narrow_products
 from .targets import PRODUCTS, TARGETS, Launch, compiling_for
 
@@ -25,6 +25,18 @@ def _copy_kernel(
         rows = rows.to(tl.int64)
     offsets = rows[:, None] * stride + tl.arange(0, BLOCK_C)[None, :] * step
     tl.store(out + offsets, tl.load(x + offsets))
+
+
+@triton.jit
+def _copy_two_kernel(out, x, FIRST_ALL: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    first = tl.load(x + i)
+    if not FIRST_ALL:
+        tl.store(out + i, first)
+    second = tl.load(x + BLOCK + i)
+    if FIRST_ALL:
+        tl.store(out + i, first)
+    tl.store(out + BLOCK + i, second)
 
 
 @triton.jit
@@ -71,6 +83,15 @@ def test_one_process_compiles_for_every_target(target: str) -> None:
     assert resources(compiled).registers > 0
     assert instructions(compiled).loads
     assert instructions(compiled).stores
+
+
+@pytest.mark.parametrize("first_all", [False, True])
+def test_loads_in_flight_are_those_before_a_store(first_all: bool) -> None:
+    x = torch.zeros(2048, dtype=torch.bfloat16)
+    with compiling_for("sm_90") as launches:
+        _copy_two_kernel[(1,)](x.clone(), x, first_all, 1024, num_warps=4, enable_fp_fusion=True)
+    assert loads_in_flight(launches[0].compiled) == 1 + first_all
+    assert length(launches[0].compiled) > 8
 
 
 def test_a_spill_is_seen() -> None:

@@ -18,10 +18,12 @@ import pytest
 import torch
 
 from pixelnet_triton import kernels
+from pixelnet_triton.kernels import gather
+from pixelnet_triton.kernels.pieces import piece_of
 from pixelnet_triton.kernels.select import Tile
 
 from .launches import ACTIVATED, IMAGES, KERNELS, Problem
-from .machine_code import instructions, resources
+from .machine_code import instructions, length, loads_in_flight, resources
 from .offsets import narrow_products
 from .targets import PRODUCTS, TARGETS, Launch, compiling_for
 
@@ -81,6 +83,28 @@ def test_every_tile_on_sm_90(name: str, tile: Tile, record_launch: Record) -> No
         assert few or kernel.careful, f"loads of single elements: {counts}"
         if kernel.products:
             assert counts.wgmma if tile.rows >= WGMMA_ROWS else counts.products, counts
+
+
+@pytest.mark.parametrize("tile", gather.TILES, ids=str)
+def test_every_corner_is_under_way_before_one_is_waited_for(tile: Tile) -> None:
+    with compiling_for("sm_90") as launches:
+        KERNELS["gather"].launch(Problem(torch.bfloat16), tile)
+    pieces = tile.columns // piece_of(tile, 2)
+    assert loads_in_flight(launches[0].compiled) >= 4 * pieces
+
+
+def test_a_program_works_out_its_corners_once() -> None:
+    """Instructions for each 16 bytes of results: here none are jumped over."""
+
+    def spent(tile: Tile) -> float:
+        with compiling_for("sm_90") as launches:
+            KERNELS["gather"].launch(
+                Problem(torch.bfloat16, channels=(512,), sizes=((7, 7),)), tile
+            )
+        return length(launches[0].compiled) * piece_of(tile, 2) / tile.columns
+
+    long, short = (spent(Tile(16, columns, num_warps=4, maxnreg=128)) for columns in (256, 64))
+    assert long < 0.65 * short
 
 
 @pytest.mark.parametrize("name", ["gather", "coordinate_gradient", "one_pass", "rows"])

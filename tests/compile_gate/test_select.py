@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelnet_triton.kernels import band, banded, fused_linear, gather
+from pixelnet_triton.kernels import band, banded, fused_linear, gather, rows
 from pixelnet_triton.kernels.select import RULES, Key, choose
 
 TABLES = {
@@ -15,7 +15,7 @@ TABLES = {
     "collect": band.SHARED_TILES,
     "banded": banded.CHOICES,
     "fused_linear": fused_linear.TILES,
-    "rows": gather.TILES,
+    "rows": rows.TILES,
 }
 KEYS = [
     Key(dtype, points, outputs, channels, capability, activation)

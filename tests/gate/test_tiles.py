@@ -32,6 +32,7 @@ from pixelnet_triton.kernels import (  # noqa: E402
 )
 from pixelnet_triton.kernels.mask import masked  # noqa: E402
 from pixelnet_triton.kernels.order import order_points  # noqa: E402
+from pixelnet_triton.kernels.rows import TILES as ROW_TILES  # noqa: E402
 from pixelnet_triton.kernels.rows import add_rows  # noqa: E402
 from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
@@ -227,7 +228,7 @@ def test_one_pass(problem: Problem, dtype: torch.dtype, tile: Tile, activation: 
     check_first_layer(problem, dtype, activation, actual)
 
 
-@parametrize(gather.TILES)
+@parametrize(ROW_TILES)
 @pytest.mark.parametrize(
     ("gathered", "activation"),
     [((), "relu"), ((0, 1), "gelu"), ((0, 3), None)],
