@@ -83,6 +83,11 @@ def _few(key: Key) -> bool:
     return key.outputs <= 64 or key.points < 512
 
 
+def _wide(key: Key) -> bool:
+    """On Hopper, whose registers hold so many sums without spilling."""
+    return key.capability == 90 and key.channels >= 256 and key.points >= 4096
+
+
 def _lean(key: Key) -> bool:
     return key.capability == 90 and key.activation != "gelu"
 
@@ -117,13 +122,15 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "scatter": (
         Rule(32, 32, 4, "a layer has 32 channels or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "float32 products take more registers", _float32),
+        Rule(64, 256, 4, "on Hopper, every layer has 256 channels: fewest instructions", _wide),
         Rule(64, 128, 4, "every layer has 128 channels", lambda key: key.channels >= 128),
         Rule(128, 64, 4, "a layer has less than 128 channels", _always),
     ),
     "collect": (
         Rule(32, 32, 4, "32 outputs or less", lambda key: key.channels <= 32),
         Rule(64, 64, 4, "float32 products take more registers", _float32),
-        Rule(64, 128, 4, "half precision: measured fastest", _always),
+        Rule(64, 256, 4, "on Hopper, 256 outputs or more: fewest instructions", _wide),
+        Rule(64, 128, 4, "half precision", _always),
     ),
     "fused_linear": (
         Rule(64, 64, 4, "float32, and 99 KB of shared memory", _small_float32),

@@ -22,7 +22,7 @@ KEYS = [
     for dtype in (torch.float32, torch.bfloat16)
     for points in (100, 10_000)
     for outputs in (16, 64, 128, 512)
-    for channels in (3, 64, 128)
+    for channels in (3, 64, 128, 256)
     for capability in (80, 86, 90, None)
     for activation in (None, "gelu")
 ]

@@ -37,8 +37,9 @@ from pixelnet_triton.kernels.rows import add_rows  # noqa: E402
 from pixelnet_triton.kernels.select import Tile  # noqa: E402
 
 IMAGE = (33, 37)
-# Channels that are not a multiple of any block, a 1x1 map, odd sizes, one map of whole blocks.
-LAYERS = ((3, 1, 1), (24, 5, 7), (100, 6, 9), (64, 5, 4))
+# Channels that are not a multiple of any block, a 1x1 map, odd sizes, one map of whole blocks. What
+# is written beyond the last layer's channels falls on the first layer's of the next row.
+LAYERS = ((3, 1, 1), (24, 5, 7), (64, 5, 4), (100, 6, 9))
 OUTPUTS = 72
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -198,12 +199,16 @@ def test_masked(problem: Problem, dtype: torch.dtype, bias: bool) -> None:
         problem.check(summed, expected.double().sum(0), expected.sum(0), "gradient of the bias")
 
 
-def test_the_bias_gradient_sums_every_share_of_many_points(device: torch.device) -> None:
-    points = torch.rand(1100, 2, device=device)
-    grad = torch.randint(-8, 9, (1100, 8), device=device).float()  # whose sums are exact
-    geometry = layer_geometry([(1, 1)], IMAGE)
-    s = Sampling([torch.zeros(1, 8, 1, 1, device=device)], points, None, geometry)
-    _, summed = masked(grad, None, s, order_points(s), True)
+@pytest.mark.parametrize("outputs", [8, 1024])  # in shares of 32 and of 64 points
+def test_every_share_of_many_points(device: torch.device, outputs: int) -> None:
+    points = 30 * torch.rand(1100, 2, device=device)
+    grad = torch.randint(-8, 9, (1100, outputs), device=device).float()  # whose sums are exact
+    geometry = layer_geometry([(7, 7)], IMAGE)
+    s = Sampling([torch.zeros(1, 8, 7, 7, device=device)], points, None, geometry)
+    order = order_points(s)
+    with poisoned_memory():
+        ordered, summed = masked(grad, None, s, order, True)
+    assert torch.equal(ordered, grad[order.place])
     assert summed is not None
     assert torch.equal(summed, grad.sum(0))
 
