@@ -40,7 +40,8 @@ def write_gathered(
 
     `first` is a multiple of BLOCK_C. Nothing is written from FILLED on.
     """
-    PIECES: tl.constexpr = (min(BLOCK_C, FILLED) + PIECE - 1) // PIECE
+    # Triton 3.4 takes no `min` here.
+    PIECES: tl.constexpr = ((BLOCK_C if BLOCK_C < FILLED else FILLED) + PIECE - 1) // PIECE
     # Is every channel of every piece of every program there?
     WHOLE: tl.constexpr = FILLED % (PIECES * PIECE) == 0
     MASKED: tl.constexpr = not WHOLE or CHANNELS != FILLED

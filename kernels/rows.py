@@ -36,7 +36,7 @@ __all__ = ["TILES", "add_rows"]
 # layers, whose corners are read ahead, take without spilling.
 TILES = (
     Tile(16, 128, num_warps=4, maxnreg=160),
-    Tile(16, 64, num_warps=4, maxnreg=128),
+    Tile(16, 64, num_warps=4, maxnreg=160),
     Tile(32, 64, num_warps=4, maxnreg=160),
 )
 
@@ -66,7 +66,7 @@ def _rows_kernel(
     PIECE: tl.constexpr,
 ):
     """y[p, d] = act(z[p, d] + sum_k (S_k Z_k)[p, d] + b[d]) for one tile."""
-    PIECES: tl.constexpr = (min(BLOCK_D, D) + PIECE - 1) // PIECE
+    PIECES: tl.constexpr = ((BLOCK_D if BLOCK_D < D else D) + PIECE - 1) // PIECE
     WHOLE: tl.constexpr = D % (PIECES * PIECE) == 0
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     first = tl.program_id(1) * BLOCK_D

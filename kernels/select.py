@@ -117,6 +117,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "rows": (
         Rule(32, 64, 4, "less than 64 outputs", lambda key: key.outputs < 64),
         Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
+        Rule(16, 64, 4, "corners of more outputs in float32 take too many registers", _float32),
         Rule(16, 128, 4, "a point's place is worked out once for as many outputs", _always),
     ),
     "scatter": (

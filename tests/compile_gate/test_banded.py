@@ -19,8 +19,8 @@ from .offsets import narrow_products
 from .targets import TARGETS, Launch, compiling_for
 
 PROBLEM = Problem(torch.bfloat16)
-# What may be 32 bits wide: numbers of points, tiles, steps and columns, rows of maps and of R, which
-# TMA takes so, and a bit.
+# What may be 32 bits wide: numbers of points, tiles, steps and columns, rows of maps and of R (TMA
+# takes them so), and a bit.
 NARROW = {
     "_left_kernel": {"image", "top", "steps", "start", "end", "k", "first", "d", "p", "square"},
     "_banded_kernel": {"count", "stride", "t", "first", "r", "n", "bad"},

@@ -262,8 +262,8 @@ FAULTS = (
     Fault(
         "pieces-but-for-the-last",
         "kernels/pieces.py",
-        "(min(BLOCK_C, FILLED) + PIECE - 1) // PIECE",
-        "max(1, min(BLOCK_C, FILLED) // PIECE)",
+        "FILLED) + PIECE - 1) // PIECE",
+        "FILLED) + 1) // PIECE",
         (_GATE + "tiles.py::test_gather",),
     ),
     Fault(
