@@ -32,8 +32,8 @@ from .select import Key, Tile, tile_for
 
 __all__ = ["TILES", "add_rows"]
 
-# Points times outputs, in pieces (pieces.py). The limits of registers are the least that five
-# layers, whose corners are read ahead, take without spilling.
+# Points times outputs, in pieces (pieces.py). With this limit of registers corners are read ahead,
+# and those of five layers do not spill.
 TILES = (
     Tile(16, 128, num_warps=4, maxnreg=160),
     Tile(16, 64, num_warps=4, maxnreg=160),
