@@ -117,12 +117,13 @@ def gather_like(
     s: Sampling, tile: Tile | None = None
 ) -> Callable[[Sequence[Tensor], Points], Tensor]:
     """The gather of maps and points that are laid out as those of `s`."""
-    channels = s.channels
+    channels, layers = s.channels, Layers(s.features, s.geometry.affine)
     if tile is None:
         key = Key(s.features[0].dtype, s.total, channels=min(channels))
+        key = key._replace(contiguous=layers.contiguous)
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
-    shape, layers = (s.total, sum(channels)), Layers(s.features, s.geometry.affine)
+    shape = s.total, sum(channels)
     launch = Launch(
         _gather_kernel,
         (-(-s.total // tile.rows), blocks),

@@ -133,6 +133,7 @@ class Layers:
     Args:
         vectors: the constant VECTORS: how many elements, at most 16 bytes, each cell's offset
             divides by.
+        contiguous: channels of every map lie side by side.
     """
 
     def __init__(self, maps: Sequence[Tensor], affine: Sequence[LayerAffine]) -> None:
@@ -145,6 +146,7 @@ class Layers:
         ]
         self._across = [2 * channel - 1 for _, (_, channel, _, _), _ in layouts]
         self._affine = affine
+        self.contiguous = max(self._across, default=1) <= 1
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
         return tuple(map(Layer, maps, self._sizes, self._strides, self._across, self._affine))

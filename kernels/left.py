@@ -46,8 +46,10 @@ from .select import Tile
 
 __all__ = ["Operands", "operands"]
 
-# Points and channels of a program that gathers; points of one that writes bands.
+# Points and channels of a program that gathers, also from maps whose channels do not lie side by
+# side; points of one that writes bands.
 TILE = Tile(16, 256, num_warps=4, maxnreg=128)
+STRIDED_TILE = Tile(16, 64, num_warps=4, maxnreg=128)
 STRIP = 32
 
 
@@ -209,11 +211,12 @@ def _operands_like(
     if filled:
         filled[-1] += width - sum(filled)
     sources = tuple([columns[i].start for i in gathered])
-    firsts, blocks = channel_blocks(tuple(filled), TILE.columns)
-    strips, groups = -(-s.total // STRIP), -(-s.total // TILE.rows)
-    squares = width // STEP * -(-outputs // STEP)
     layers = Layers(fine.features, fine.geometry.affine)
     bands = Layers(coarse.features, coarse.geometry.affine)
+    tile = TILE if layers.contiguous else STRIDED_TILE
+    firsts, blocks = channel_blocks(tuple(filled), tile.columns)
+    strips, groups = -(-s.total // STRIP), -(-s.total // tile.rows)
+    squares = width // STEP * -(-outputs // STEP)
     launch = Launch(
         _left_kernel,
         (strips + groups * blocks + squares,),
@@ -236,10 +239,10 @@ def _operands_like(
         STEP=STEP,
         MODE=mode_of(s),
         STRIP=STRIP,
-        BLOCK_P=TILE.rows,
-        BLOCK_C=TILE.columns,
-        PIECE=piece_of(TILE, weight.itemsize),
-        **options(TILE),
+        BLOCK_P=tile.rows,
+        BLOCK_C=tile.columns,
+        PIECE=piece_of(tile, weight.itemsize),
+        **options(tile),
     )
     slices = [slice(*ends) for ends in pairwise(rows)]
     chosen = [columns[i] for i in projected]

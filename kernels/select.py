@@ -47,6 +47,7 @@ class Key(NamedTuple):
         capability: of the device, ten times the major version and the minor one: 80, 90, 100;
             None if it is unknown or no NVIDIA GPU.
         activation: None, "relu" or "gelu".
+        contiguous: channels of every map that is read lie side by side, as in channels_last ones.
     """
 
     dtype: torch.dtype
@@ -55,6 +56,7 @@ class Key(NamedTuple):
     channels: int = 0
     capability: int | None = None
     activation: str | None = None
+    contiguous: bool = True
 
 
 class Rule(NamedTuple):
@@ -96,12 +98,17 @@ def _sparse(key: Key) -> bool:
     return key.points < 1024
 
 
+def _strided(key: Key) -> bool:
+    return not key.contiguous
+
+
 def _narrow(key: Key) -> bool:
     return key.channels < 64
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "gather": (
+        Rule(16, 64, 4, "corners of more channels, one by one, take too many registers", _strided),
         Rule(32, 64, 4, "narrow layers, few points", lambda key: _narrow(key) and _sparse(key)),
         Rule(32, 64, 4, "narrow layers, float32", lambda key: _narrow(key) and _float32(key)),
         Rule(32, 128, 4, "a layer has less than 64 channels", _narrow),

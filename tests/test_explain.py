@@ -41,6 +41,15 @@ def test_the_tile_is_that_of_the_device(capability: int, why: str) -> None:
     assert why in note
 
 
+@pytest.mark.parametrize(("layout", "why"), [(1, "worked out once"), (0, "one by one")])
+def test_the_tile_is_that_of_the_layout(layout: int, why: str) -> None:
+    memory_format = (torch.contiguous_format, torch.channels_last)[layout]
+    maps = [torch.empty(2, 64, 56, 56, dtype=torch.bfloat16).to(memory_format=memory_format)]
+    plan = plan_hypercolumn(maps, 2000, 256, plan="two_step", profile="H200")
+    (note,) = [n for n in plan.estimate.notes if "gather" in n]
+    assert why in note
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

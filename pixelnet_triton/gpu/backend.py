@@ -92,6 +92,7 @@ class GpuBackend:
         channels = [shape.layers[i].channels for i in gathered or range(len(shape.layers))]
         dtype, outputs = DTYPES[shape.itemsize], shape.out_features
         key = Key(dtype, shape.points, outputs, min(channels), shape.capability)
+        key = key._replace(contiguous=all(shape.layers[i].channels_last for i in gathered))
         collected = key._replace(channels=outputs)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []

@@ -28,10 +28,16 @@ NARROW = {
 
 
 def compiled(
-    target: str, ordered: bool, tile: Tile | None, activation: str | None = "relu"
+    target: str,
+    ordered: bool,
+    tile: Tile | None,
+    activation: str | None = "relu",
+    channels_last: bool = True,
 ) -> list[Launch]:
     """The left operand's launch, and the product's."""
     s, order = PROBLEM.sampling, None
+    if not channels_last:
+        s = s._replace(features=[m.contiguous() for m in s.features])
     if ordered:
         ruler = ruler_of(s.sizes, s.geometry.affine)
         place = torch.zeros(POINTS, dtype=torch.int64)
@@ -84,6 +90,11 @@ def test_on_sm_90(
     code = launches[1].compiled.asm["ptx"]
     if activation == "relu":
         assert set(re.findall(r"max[.\w]*\.f32", code)) == {"max.NaN.f32"}
+
+
+def test_channels_one_by_one_do_not_spill() -> None:
+    left, _ = compiled("sm_90", True, None, channels_last=False)
+    assert resources(left.compiled).spills == 0
 
 
 @pytest.mark.parametrize("ordered", [False, True], ids=["as they come", "ordered"])

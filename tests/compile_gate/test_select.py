@@ -18,13 +18,14 @@ TABLES = {
     "rows": rows.TILES,
 }
 KEYS = [
-    Key(dtype, points, outputs, channels, capability, activation)
+    Key(dtype, points, outputs, channels, capability, activation, contiguous)
     for dtype in (torch.float32, torch.bfloat16)
     for points in (100, 10_000)
     for outputs in (16, 64, 128, 512)
     for channels in (3, 64, 128, 256)
     for capability in (80, 86, 90, None)
     for activation in (None, "gelu")
+    for contiguous in (True, False)
 ]
 
 

@@ -86,6 +86,14 @@ def test_modes(bilinear: bool, border: bool, ragged: bool) -> None:
     assert set(counts.loads) == {16, 8}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_corners_that_come_one_by_one_do_not_spill(dtype: torch.dtype) -> None:
+    maps = [m.contiguous() for m in Problem(dtype).sampling.features]
+    with compiling_for("sm_90") as launches:
+        gather(Sampling(maps, POINTS, None, Geometry((AFFINE,) * len(maps))))
+    assert resources(launches[0].compiled).spills == 0
+
+
 def test_an_nchw_map_is_read_by_single_elements() -> None:
     """The counter-example: where there are no such loads, they are found missing."""
     counts = compile_gather([torch.empty(IMAGES, 64, 7, 7, dtype=torch.bfloat16)])
