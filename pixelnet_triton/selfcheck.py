@@ -11,6 +11,7 @@ Stages, each a pytest process of its own; those that only check share the GPU am
     gate        every tile of every kernel against float64
     tests       the core of the test suite, with its tensors on the GPU
     benchmarks  W1 to W5 and the paper's Table 4
+    kernels     what each kernel takes of W1 to W5
     sweeps      the other benchmarks
     sanitize    a part of the gate under compute-sanitizer (memcheck), only if asked for
 

@@ -54,10 +54,17 @@ STAGES = (
     Stage("tests", (), share=3, dry=(*ON_A_GPU, "-k", "is_the_function or bench_gpu or on_a_gpu")),
     Stage(
         "benchmarks",
-        ("bench", "--benchmark-only", "-k", f"{WORKLOADS} or table4"),
+        ("bench", "--benchmark-only", "-k", f"({WORKLOADS} or table4) and not test_kernels"),
         share=5,
         parallel=False,
-        dry=(*FAKE_GPU, "-k", "W1- or (table4 and fc-1)"),
+        dry=(*FAKE_GPU, "-k", "(W1- or (table4 and fc-1)) and not test_kernels"),
+    ),
+    Stage(
+        "kernels",
+        ("bench/test_kernels.py", "--benchmark-only"),
+        share=1,
+        parallel=False,
+        dry=(*FAKE_GPU, "-k", "W1-"),
     ),
     Stage(
         "sweeps",
