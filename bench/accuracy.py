@@ -9,7 +9,8 @@ convolutions take; what is timed has it as its users have.
 
 from __future__ import annotations
 
-from functools import partial
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,8 +22,17 @@ from tests.tolerances import TOLERANCES, assert_close_to_reference
 from .inputs import Inputs
 from .peers import Peer, prepare
 
-#: What a GPU makes of float32 convolutions otherwise, TF32, has ten bits of fraction.
-full_float32 = partial(torch.backends.cudnn.flags, enabled=True, allow_tf32=False)
+
+@contextlib.contextmanager
+def arithmetic(tf32: bool) -> Iterator[None]:
+    """All float32 convolutions and products with TF32, or none."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Expected:
@@ -44,7 +54,7 @@ class Expected:
         tolerance = TOLERANCES[inputs.weight.dtype]
         band = tolerance.ratio * (rounded - z).abs().max() + tolerance.floor * z.abs().max()
         self._upstream = torch.where(z.abs() <= band, 0, upstream)
-        with full_float32():
+        with arithmetic(tf32=False):
             self._reference, self._plain = (
                 self._results(f(**at.sampling(), **at.linear(), activation="relu"), at.leaves())
                 for f, at in both
@@ -60,7 +70,7 @@ class Expected:
             AssertionError: it breaks that rule.
         """
         call = prepare(peer, self._inputs)
-        with full_float32():
+        with arithmetic(tf32=False):
             rows = peer.rows_of(call.forward(), self._inputs.points)
             actual = self._results(rows, call.leaves)
         dtype, errors = self._inputs.weight.dtype, []

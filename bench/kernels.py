@@ -10,7 +10,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from .timing import Function, make_cold
+from .timing import Function
 
 __all__ = ["Share", "profiled", "shares"]
 
@@ -26,15 +26,12 @@ class Share(NamedTuple):
     us: float
 
 
-def profiled(calls: Sequence[Function], device: torch.device, host: float) -> list[Share]:
+def profiled(calls: Sequence[Function], device: torch.device) -> list[Share]:
     """The kernels of a pass, the mean over `calls`, those that take longest first.
 
-    Args:
-        calls: passes of one kind, on copies of the inputs that are not in the caches.
-        host: seconds that the host needs to issue one.
+    `calls` are passes of one kind, on copies of the inputs that are not in the caches.
     """
-    make_cold(device, host * len(calls))
-    torch.cuda.synchronize(device)  # the work that fills the queue is none of the passes'
+    torch.cuda.synchronize(device)  # what is under way is none of the passes'
     # A stand-in for a GPU (tests/fake_cuda.py) comes with a PyTorch that knows of none.
     seen = {ProfilerActivity.CUDA} & supported_activities() or {ProfilerActivity.CPU}
     with profile(activities=[*seen]) as profiler:

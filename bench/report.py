@@ -161,7 +161,7 @@ def _header(run: pd.DataFrame) -> str:
 
 def _kernels(run: pd.DataFrame) -> str:
     """What each kernel takes of a pass of this library."""
-    shares = run[run.peer == "auto"].explode("kernels").dropna(subset="kernels")
+    shares = run.explode("kernels").dropna(subset="kernels")
     cells = {
         "kernel": shares.kernels.str[0].map("`{}`".format),
         "launches": shares.kernels.str[1].map("{:g}".format),

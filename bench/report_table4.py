@@ -58,25 +58,19 @@ def table4_table(rows: pd.DataFrame) -> str:
 
 def table4_claims(rows: pd.DataFrame) -> str:
     """How many times as much as sparse fc-3 the others take, here and in the paper."""
-    head, rows = rows.iloc[0], rows.reindex(ROWS)
-    memory, paper = rows.memory_bytes, PRINTED.reindex(ROWS)
-    beyond = memory - memory["backbone"]
-    speed, slowest, fastest = rows.updates_per_second, rows.spread.str[0], rows.spread.str[1]
-
-    def of(column: pd.Series, sparse: bool = False) -> pd.Series:
-        """Of the rows that are compared, or of those that they are compared with."""
-        return column.loc[[*(SPARSE.values() if sparse else SPARSE)]].set_axis([*SPARSE])
-
+    head, rows = rows.iloc[0], rows.reindex(ROWS).join(PRINTED.add_prefix("paper_"))
+    rows["beyond"] = rows.memory_bytes - rows.memory_bytes["backbone"]
+    rows["slowest"], rows["fastest"] = rows.spread.str[0], rows.spread.str[1]
+    others, sparse = rows.loc[[*SPARSE]], rows.loc[[*SPARSE.values()]].set_axis([*SPARSE])
     cells = {
-        "memory": of(memory) / of(memory, sparse=True),
-        "the paper's memory": of(paper.memory_mb) / of(paper.memory_mb, sparse=True),
-        "memory beyond the backbone's": of(beyond) / of(beyond, sparse=True),
+        "memory": others.memory_bytes / sparse.memory_bytes,
+        "the paper's memory": others.paper_memory_mb / sparse.paper_memory_mb,
+        "memory beyond the backbone's": others.beyond / sparse.beyond,
         "section 3 of the paper": CLAIMED,
-        "time of an update": of(speed, sparse=True) / of(speed),
-        "at least": of(slowest, sparse=True) / of(fastest),
-        "at most": of(fastest, sparse=True) / of(slowest),
-        "the paper's time": of(paper.updates_per_second, sparse=True)
-        / of(paper.updates_per_second),
+        "time of an update": sparse.updates_per_second / others.updates_per_second,
+        "at least": sparse.slowest / others.fastest,
+        "at most": sparse.fastest / others.slowest,
+        "the paper's time": sparse.paper_updates_per_second / others.paper_updates_per_second,
     }
     ratios = pd.DataFrame(cells).loc[[*SPARSE]].dropna(subset="memory")
     if ratios.empty:
@@ -93,12 +87,11 @@ def table4_claims(rows: pd.DataFrame) -> str:
 def _arithmetic(rows: pd.DataFrame) -> str:
     """What is to be known of lines that were measured with PyTorch's defaults, on a GPU."""
     measured = rows.dropna(subset="memory_bytes")
-    if measured.get("kind", pd.Series()).ne("cuda").all() or (
-        "tf32" in rows and measured.tf32.notna().all()
-    ):
+    old = measured[measured.get("tf32", pd.Series(index=measured.index)).isna()]
+    if not old.kind.eq("cuda").any():
         return ""
     return (
-        " These rows were measured with PyTorch's defaults: convolutions in TF32, which the dense "
-        "rows' fully connected layers are, and products in float32, which the others' are. The "
-        "benchmark has since treated all alike."
+        f" Rows of {', '.join(sorted(set(old.date.str[:10])))} were measured with PyTorch's "
+        "defaults: convolutions in TF32, which the dense rows' fully connected layers are, and "
+        "products in float32, which the others' are. The benchmark has since treated all alike."
     )

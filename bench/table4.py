@@ -20,8 +20,6 @@ not: on a GPU convolutions take TF32, and the MLP is made of convolutions in the
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +30,7 @@ from torch import Tensor, nn
 from pixelnet_triton.models import VGG16, PixelMLP, PixelNet
 from pixelnet_triton.reference import dense_hypercolumn, dense_linear
 
+from .accuracy import arithmetic
 from .memory import high_water_mark
 from .results import Line
 
@@ -98,18 +97,6 @@ ROWS = {name: network for name, network, _ in _TABLE} | {
 def rows_on(device: torch.device) -> list[str]:
     """The rows of a device: a CPU has no TF32."""
     return [name for name, network in ROWS.items() if device.type == "cuda" or not network.tf32]
-
-
-@contextlib.contextmanager
-def arithmetic(tf32: bool) -> Iterator[None]:
-    """All float32 convolutions and products with TF32, or none."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Training:

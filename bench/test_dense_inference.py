@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.accuracy import full_float32
+from bench.accuracy import arithmetic
 from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.timing import clock
@@ -58,7 +58,7 @@ def test_every_pixel(benchmark: Any, side: int, hidden: tuple[int, ...], method:
     head = head.eval().to(DEVICE)
     benchmark.group = f"head at every pixel: {side} x {side}, {hidden}"
     exact = dense(deepcopy(head).double(), [m.double() for m in maps], size)
-    with full_float32():
+    with arithmetic(tf32=False):
         error = (method(head, maps, size) - exact).abs().max() / exact.abs().max()
     assert error < 16 * torch.finfo(torch.float32).eps, f"relative error {error:.2g}"
     benchmark.pedantic(method, args=(head, maps, size), rounds=5, warmup_rounds=1)

@@ -54,25 +54,23 @@ from .launch import (
 from .order import Order, windows_of
 from .select import Key, Tile, tile_for
 
-__all__ = ["SHARED_TILES", "TILES", "WIDE_SHARED_TILE", "WIDE_TILE", "band", "band_like"]
+__all__ = ["SHARED_TILES", "TILES", "band", "band_like"]
 
 # Cells times channels, points a step. On an H200 the gathered layers of the benchmarks' W4 (256
 # channels and more) took 119 us with the second and 137 with the third, of W2 (64) 44 and 39. The
 # limits on registers let four programs share a multiprocessor; in float32 they would spill. The
 # widest has not run yet: two programs share a multiprocessor, and issue two thirds of the second's
 # instructions for the same results, because weights and what surrounds the loop are for more.
-WIDE_TILE = Tile(64, 256, 16, num_warps=4, num_stages=3)
 TILES = (
-    WIDE_TILE,
+    Tile(64, 256, 16, num_warps=4, num_stages=3),
     Tile(64, 128, 16, num_warps=4, num_stages=3, maxnreg=128),
     Tile(128, 64, 32, num_warps=4, num_stages=2, maxnreg=128),
     Tile(64, 64, 16, num_warps=4, num_stages=3),
     Tile(32, 32, 16, num_warps=4, num_stages=2),
 )
 # The same, where layers share their columns, which are many.
-WIDE_SHARED_TILE = Tile(64, 256, 32, num_warps=4, num_stages=3)
 SHARED_TILES = (
-    WIDE_SHARED_TILE,
+    Tile(64, 256, 32, num_warps=4, num_stages=3),
     Tile(64, 128, 32, num_warps=4, num_stages=3),
     Tile(64, 64, 32, num_warps=4, num_stages=3),
     Tile(32, 32, 16, num_warps=4, num_stages=2),

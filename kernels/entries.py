@@ -34,9 +34,10 @@ def _divided(k, n):
     """k // n and k % n of whole numbers in float32, for 0 <= k < 2^21 and n > 0.
 
     Integers would take some twenty instructions for it. (k + 1/2) / n is 1 / (2 n) away from the
-    next integer, which is more than the rounding of two operations.
+    next integer, which is more than the rounding of two operations. A plain division of Triton's
+    errs by two units more.
     """
-    quotient = tl.floor((k + 0.5) * (1.0 / n))
+    quotient = tl.floor((k + 0.5) * tl.div_rn(1.0, n))
     return quotient, k - quotient * n
 
 

@@ -119,8 +119,8 @@ def gather_like(
     """The gather of maps and points that are laid out as those of `s`."""
     channels, layers = s.channels, Layers(s.features, s.geometry.affine)
     if tile is None:
-        key = Key(s.features[0].dtype, s.total, channels=min(channels))
-        key = key._replace(contiguous=layers.contiguous)
+        dtype, contiguous = s.features[0].dtype, layers.contiguous
+        key = Key(dtype, s.total, channels=min(channels), contiguous=contiguous)
         tile = tile_for("gather", TILES, key, s, partial(gather, s))
     firsts, blocks = channel_blocks(channels, tile.columns)
     shape = s.total, sum(channels)

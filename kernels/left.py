@@ -28,6 +28,7 @@ from .bands import ROWS, STEP, band_columns, whole_steps
 from .bilinear import locate
 from .direct import Launch
 from .entries import write_bands
+from .gather import TILES
 from .launch import (
     Layers,
     accounted,
@@ -42,14 +43,11 @@ from .launch import (
     starts,
 )
 from .pieces import piece_of, write_gathered
-from .select import Tile
+from .select import Key, ruled
 
 __all__ = ["Operands", "operands"]
 
-# Points and channels of a program that gathers, also from maps whose channels do not lie side by
-# side; points of one that writes bands.
-TILE = Tile(16, 256, num_warps=4, maxnreg=128)
-STRIDED_TILE = Tile(16, 64, num_warps=4, maxnreg=128)
+# Points of a program that writes bands; one that gathers has a tile of gather.py.
 STRIP = 32
 
 
@@ -145,8 +143,8 @@ def _left_kernel(
     Programs of the same points are neighbours.
     """
     program = tl.program_id(0)
-    # Bands take the longest, and so come first.
     square = program - strips - groups * BLOCKS
+    # Bands take the longest, and so come first.
     if program < strips:
         p = program * STRIP + tl.arange(0, STRIP)
         # Located in each branch: before them, Triton 3.6 fails to compile some modes.
@@ -213,7 +211,9 @@ def _operands_like(
     sources = tuple([columns[i].start for i in gathered])
     layers = Layers(fine.features, fine.geometry.affine)
     bands = Layers(coarse.features, coarse.geometry.affine)
-    tile = TILE if layers.contiguous else STRIDED_TILE
+    narrowest = min(fine.channels, default=STEP)
+    key = Key(weight.dtype, s.total, channels=narrowest, contiguous=layers.contiguous)
+    tile = ruled("gather", TILES, key)
     firsts, blocks = channel_blocks(tuple(filled), tile.columns)
     strips, groups = -(-s.total // STRIP), -(-s.total // tile.rows)
     squares = width // STEP * -(-outputs // STEP)

@@ -66,8 +66,7 @@ def _rows_kernel(
     PIECE: tl.constexpr,
 ):
     """y[p, d] = act(z[p, d] + sum_k (S_k Z_k)[p, d] + b[d]) for one tile."""
-    PIECES: tl.constexpr = ((BLOCK_D if BLOCK_D < D else D) + PIECE - 1) // PIECE
-    WHOLE: tl.constexpr = D % (PIECES * PIECE) == 0
+    PIECES: tl.constexpr = BLOCK_D // PIECE
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     first = tl.program_id(1) * BLOCK_D
     at = locate(points, p, MODE)
@@ -85,7 +84,7 @@ def _rows_kernel(
         further = ()
         for i in tl.static_range(PIECES):
             d = first + i * PIECE + tl.arange(0, PIECE)
-            acc = sums[i] + gather_corners(layers[k], corners, d, d < D, not WHOLE, MODE)
+            acc = sums[i] + gather_corners(layers[k], corners, d, d < D, D % BLOCK_D != 0, MODE)
             further = further + (acc,)  # type: ignore[assignment]
         sums = further
     for i in tl.static_range(PIECES):
@@ -130,9 +129,11 @@ def _rows_like(
         key = Key(dtype, total, outputs)
         tile = tile_for("rows", TILES, key, s, partial(_trial, s, product, bias, activation))
     layers = Layers(s.features, s.geometry.affine)
+    piece = piece_of(tile, dtype.itemsize)
+    columns = min(tile.columns, -(-outputs // piece) * piece)
     launch = Launch(
         _rows_kernel,
-        (-(-total // tile.rows), -(-outputs // tile.columns)),
+        (-(-total // tile.rows), -(-outputs // columns)),
         "out bias points layers",
         VECTORS=layers.vectors,
         D=outputs,
@@ -141,8 +142,8 @@ def _rows_like(
         ACTIVATION=activation,
         MODE=mode_of(s),
         BLOCK_P=tile.rows,
-        BLOCK_D=tile.columns,
-        PIECE=piece_of(tile, dtype.itemsize),
+        BLOCK_D=columns,
+        PIECE=piece,
         **options(tile),
     )
 

@@ -16,7 +16,18 @@ import torch
 
 from ..call.sampling import Sampling
 
-__all__ = ["RULES", "Key", "Question", "Rule", "Tile", "choose", "set_tuner", "tile_for", "tuner"]
+__all__ = [
+    "RULES",
+    "Key",
+    "Question",
+    "Rule",
+    "Tile",
+    "choose",
+    "ruled",
+    "set_tuner",
+    "tile_for",
+    "tuner",
+]
 
 
 @dataclass(frozen=True)
@@ -95,11 +106,12 @@ def _lean(key: Key) -> bool:
 
 
 def _sparse(key: Key) -> bool:
+    """So few points that longer programs would leave multiprocessors idle."""
     return key.points < 1024
 
 
-def _strided(key: Key) -> bool:
-    return not key.contiguous
+def _short(key: Key) -> bool:
+    return _sparse(key) or not key.contiguous
 
 
 def _narrow(key: Key) -> bool:
@@ -108,11 +120,15 @@ def _narrow(key: Key) -> bool:
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "gather": (
-        Rule(16, 64, 4, "corners of more channels, one by one, take too many registers", _strided),
-        Rule(32, 64, 4, "narrow layers, few points", lambda key: _narrow(key) and _sparse(key)),
-        Rule(32, 64, 4, "narrow layers, float32", lambda key: _narrow(key) and _float32(key)),
+        Rule(
+            32,
+            64,
+            4,
+            "narrow layers of few points, in float32, or whose channels come one by one",
+            lambda key: _narrow(key) and (_short(key) or _float32(key)),
+        ),
         Rule(32, 128, 4, "a layer has less than 64 channels", _narrow),
-        Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
+        Rule(16, 64, 4, "few points, or channels that come one by one", _short),
         Rule(16, 128, 4, "corners of more channels in float32 take too many registers", _float32),
         Rule(16, 256, 4, "a point's place is worked out once for as many channels", _always),
     ),
@@ -123,7 +139,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "rows": (
         Rule(32, 64, 4, "less than 64 outputs", lambda key: key.outputs < 64),
-        Rule(16, 64, 4, "longer programs of few points leave multiprocessors idle", _sparse),
+        Rule(16, 64, 4, "few points", _sparse),
         Rule(16, 64, 4, "corners of more outputs in float32 take too many registers", _float32),
         Rule(16, 128, 4, "a point's place is worked out once for as many outputs", _always),
     ),
@@ -208,6 +224,11 @@ def tile_for(
         tuned = _tuner(Question(kernel, tiles, key, s, trial))
         if tuned is not None:
             return tuned
+    return ruled(kernel, tiles, key)
+
+
+def ruled(kernel: str, tiles: Sequence[Tile], key: Key) -> Tile:
+    """The tile of the rules."""
     rule = choose(kernel, key)
     size = (rule.rows, rule.columns, rule.num_warps)
     return next(tile for tile in tiles if (tile.rows, tile.columns, tile.num_warps) == size)

@@ -14,7 +14,7 @@ import torch
 from torch.autograd import DeviceType
 
 from bench import compare_side, machine
-from bench.accuracy import full_float32
+from bench.accuracy import arithmetic
 from bench.compare import selected
 from bench.kernels import shares
 from bench.measure import Preparation
@@ -123,7 +123,7 @@ def test_a_row_of_table4_has_one_arithmetic(
 
 def test_checks_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with full_float32():
+    with arithmetic(tf32=False):
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest", "and products have none by default"

@@ -46,7 +46,7 @@ def test_a_run_is_the_latest_of_the_fullest() -> None:
 def table4(rows: dict[str, tuple[float, float]], **figures: object) -> pd.DataFrame:
     """Rows with these bytes and updates a second."""
     sizes = {"side": 224, "samples_per_image": 2000, "spread": None}
-    run = {"device": "X", "date": "2026-01-02", "scaled": False, **sizes, **figures}
+    run = {"device": "X", "kind": "cpu", "date": "2026-01-02", "scaled": False, **sizes, **figures}
     lines = [
         {**run, "row": name, "memory_bytes": memory, "updates_per_second": speed}
         for name, (memory, speed) in rows.items()

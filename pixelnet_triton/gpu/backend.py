@@ -91,8 +91,8 @@ class GpuBackend:
         gathered = [i for i, word in enumerate(plan.route.read) if word in routes.GATHERED]
         channels = [shape.layers[i].channels for i in gathered or range(len(shape.layers))]
         dtype, outputs = DTYPES[shape.itemsize], shape.out_features
-        key = Key(dtype, shape.points, outputs, min(channels), shape.capability)
-        key = key._replace(contiguous=all(shape.layers[i].channels_last for i in gathered))
+        contiguous = all(shape.layers[i].channels_last for i in gathered)
+        key = Key(dtype, shape.points, outputs, min(channels), shape.capability, None, contiguous)
         collected = key._replace(channels=outputs)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []
