@@ -15,7 +15,6 @@ Tiles in which a NaN came out are computed once more after the loop, without pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton import knobs
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..call.linear import Linear
@@ -32,7 +30,7 @@ from .bands import ROWS, STEP
 from .blocks import dot, finish
 from .careful import sum_term_by_term
 from .direct import Launch
-from .entries import line_of, shift_of
+from .entries import block_of_step, line_of, shift_of
 from .launch import accounted, capability, coded, options, precision
 from .left import Operands, operands
 from .order import Order
@@ -56,19 +54,18 @@ class Product(NamedTuple):
     """y = A R + b as the kernel sees it.
 
     Args:
-        out: y (P, D). place: (P,) where the rows of A belong; None for their own order.
-        left: A (P, row). right: R (rows, D). table: of its tiles. bias: b. rows: `coded`.
+        out: y (P, D). place: (P,) where the rows of A belong.
+        left: A, in blocks. right: R (rows, D). table: of its tiles. bias: b. rows: `coded`.
         cells: of two rows of each map, which the kernel does not look at.
     """
 
     out: Tensor
-    place: Tensor | None
+    place: Tensor
     left: Tensor
     right: Tensor
     table: Tensor
     bias: Tensor
     total: int
-    row: int
     rows: int
     cells: float
 
@@ -92,14 +89,11 @@ def _tile_at(t, tiles, columns, GROUP: tl.constexpr):
 
 
 @triton.jit
-def _write_rows(product, y, r, n, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
-    """A tile of y by usual stores, each row to its place."""
+def _write_rows(product, y, tile, n, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr):
+    """A tile of y, each row to its place."""
     d = n + tl.arange(0, BLOCK_D)
-    m = r + tl.arange(0, BLOCK_P)
-    if product.place is None:
-        to = m.to(tl.int64)
-    else:
-        to = tl.load(product.place + tl.minimum(m, product.total - 1)).to(tl.int64)
+    m = tile * BLOCK_P + tl.arange(0, BLOCK_P)
+    to = tl.load(product.place + tl.minimum(m, product.total - 1)).to(tl.int64)
     address = product.out + to[:, None] * D + d[None, :]
     mask = (m < product.total)[:, None] & (d < D)[None, :]
     tl.store(address, y.to(product.out.dtype.element_ty), mask=mask)
@@ -108,32 +102,31 @@ def _write_rows(product, y, r, n, D, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexp
 @triton.jit
 def _write_term_by_term(
     product,
-    ends,
-    shifts,
-    r,
+    tile,
     n,
     D,
     WIDTH: tl.constexpr,
+    BANDS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
     """A tile of y in which no cell is multiplied by a weight of 0, some outputs at a time."""
     SOME: tl.constexpr = 32
-    p = tl.minimum(r + tl.arange(0, BLOCK_P), product.total - 1).to(tl.int64)
+    begin, ends, shifts = line_of(product.table, tile, BANDS)
     for first in range(n, tl.minimum(n + BLOCK_D, D), SOME):
         d = first + tl.arange(0, SOME)
-        acc = sum_term_by_term(product, ends, shifts, p, d, D, WIDTH)
+        acc = sum_term_by_term(product, tile, begin, ends, shifts, d, D, WIDTH, BLOCK_P, BLOCK_K)
         y = finish(acc, product.bias, d, d < D, HAS_BIAS, ACTIVATION)
-        _write_rows(product, y, r, first, D, BLOCK_P, SOME)
+        _write_rows(product, y, tile, first, D, BLOCK_P, SOME)
 
 
 @triton.jit(launch_metadata=_account)
 def _banded_kernel(
     product,
-    out_tiles,  # descriptors; of y only where its rows keep their order
-    left_tiles,
+    left_tiles,  # descriptors
     right_tiles,
     D,
     WIDTH: tl.constexpr,
@@ -141,7 +134,6 @@ def _banded_kernel(
     HAS_BIAS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr,
-    ON_DEVICE: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -159,15 +151,15 @@ def _banded_kernel(
     for first in range(program, count, stride):
         t = first + tl.arange(0, SPAN) * programs
         tile, _column = _tile_at(tl.minimum(t, count - 1), tiles, columns, GROUP)
-        end = tl.load(product.table + tile.to(tl.int64) * (2 * BANDS) + 2 * BANDS - 2)
+        end = tl.load(product.table + tile.to(tl.int64) * (2 * BANDS + 1) + 2 * BANDS - 1)
         steps += tl.sum(tl.where(t < count, end // BLOCK_K, 0), 0)
     t = program - programs
     own = -1  # which of the program's tiles
     k = -BLOCK_K
     end = 0
-    r = 0
+    tile = program * 0
     n = 0
-    ends, shifts = line_of(product.table, program * 0, BANDS)
+    begin, ends, shifts = line_of(product.table, tile, BANDS)
     acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     bad = tl.zeros((BLOCK_P,), tl.int32)  # for each row, a bit for each tile with NaN, modulo 32
     for _ in tl.range(0, steps):
@@ -177,12 +169,12 @@ def _banded_kernel(
             t += programs
             own += 1
             tile, column = _tile_at(t, tiles, columns, GROUP)
-            r = tile * BLOCK_P
             n = column * BLOCK_D
-            ends, shifts = line_of(product.table, tile, BANDS)
+            begin, ends, shifts = line_of(product.table, tile, BANDS)
             end = ends[BANDS - 1]
             k = 0
-        a = left_tiles.load([r, k])
+        block = block_of_step(k, tile, begin, WIDTH, BLOCK_K)
+        a = left_tiles.load([block * BLOCK_P, 0])
         b = right_tiles.load([k + shift_of(k, ends, shifts, WIDTH), n])
         acc = dot(a, b, acc, PRECISION)
         if k == end - BLOCK_K:
@@ -190,83 +182,69 @@ def _banded_kernel(
             bad |= tl.where(sums != sums, 1 << (own & 31), 0)
             d = n + tl.arange(0, BLOCK_D)
             y = finish(acc, product.bias, d, d < D, HAS_BIAS, ACTIVATION)
-            if product.place is None:
-                out_tiles.store([r, n], y.to(product.out.dtype.element_ty))
-            else:
-                _write_rows(product, y, r, n, D, BLOCK_P, BLOCK_D)
+            _write_rows(product, y, tile, n, D, BLOCK_P, BLOCK_D)
             acc = tl.zeros((BLOCK_P, BLOCK_D), tl.float32)
     marks = tl.reduce_or(bad, 0)
     if marks != 0:
-        if ON_DEVICE:
-            # Stores by TMA are complete for the thread that waits for them, then for all.
-            tl.inline_asm_elementwise(
-                "cp.async.bulk.wait_group 0; mov.u32 $0, 0;", "=r", [], tl.int32, False, 1
-            )
-            tl.debug_barrier()
+        tl.debug_barrier()  # other threads write these rows again
         for own in range(tl.cdiv(count - program, programs)):
             if (marks >> (own & 31)) & 1 != 0:
                 t = program + own * programs
                 tile, column = _tile_at(t, tiles, columns, GROUP)
-                r = tile * BLOCK_P
                 n = column * BLOCK_D
-                ends, shifts = line_of(product.table, tile, BANDS)
                 _write_term_by_term(
-                    product, ends, shifts, r, n, D, WIDTH, HAS_BIAS, ACTIVATION, BLOCK_P, BLOCK_D
-                )
+                    product, tile, n, D, WIDTH, BANDS, HAS_BIAS, ACTIVATION,
+                    BLOCK_P, BLOCK_D, BLOCK_K,
+                )  # fmt: skip
 
 
 def banded(
     s: Sampling,
     head: Linear,
     projected: Sequence[int],
-    order: Order | None,
+    order: Order,
     tile: Tile | None = None,
 ) -> Tensor:
     """act(h W^T + b), (P, D) in the weight's dtype, rows as in `s`, for calls that `fits` takes.
 
     Args:
         s: all layers. projected: those whose map is multiplied first; one at least.
-        order: of the points, in which tiles meet few cells; None takes them as they come.
+        order: of the points, in which tiles meet few cells.
     """
-    ordered = s if order is None else order.of(s)
-    a = operands(ordered, head, projected)
-    key = ("banded", tuple(projected), head.layout, order is None, tile)
+    a = operands(order.of(s), head, projected, order.ruler)
+    key = ("banded", tuple(projected), head.layout, tile)
     run = s.once(key, lambda: _banded_like(s, head, projected, order, tile, a))
-    return run(a, None if order is None else order.place)
+    return run(a, order.place)
 
 
 def _banded_like(
     s: Sampling,
     head: Linear,
     projected: Sequence[int],
-    order: Order | None,
+    order: Order,
     tile: Tile | None,
     a: Operands,
-) -> Callable[[Operands, Tensor | None], Tensor]:
+) -> Callable[[Operands, Tensor], Tensor]:
     """The product of operands that are laid out as `a`."""
     if tile is None:
         key = Key(head.weight.dtype, s.total, head.out_features, min(s.channels), capability())
         key = key._replace(activation=head.activation)
         trial = partial(banded, s, head, projected, order)
         tile = tile_for("banded", CHOICES, key, s, trial)
-    if order is None:  # results leave by TMA, out of the shared memory of a stage
-        tile = replace(tile, num_stages=3)
     total, outputs, chosen = s.total, head.out_features, tile
     tiles = -(-total // tile.rows) * -(-outputs // tile.columns)
-    row, rows = a.left.shape[1], coded(a.right.shape[0])
+    rows = coded(a.right.shape[0])
     cells = 2.0 * sum([s.sizes[i][1] for i in projected])
-    has_bias, leaves = a.bias is not None, order is None
     launch = Launch(
         _banded_kernel,
         (min(tiles, _programs(a.left.device)),),
-        "product out_tiles left_tiles right_tiles",
+        "product left_tiles right_tiles",
         D=outputs,
         WIDTH=a.width,
         BANDS=len(projected),
-        HAS_BIAS=has_bias,
+        HAS_BIAS=a.bias is not None,
         ACTIVATION=head.activation,
         PRECISION=precision(a.left.dtype),
-        ON_DEVICE=not knobs.runtime.interpret,
         GROUP=GROUP,
         BLOCK_P=tile.rows,
         BLOCK_D=tile.columns,
@@ -274,13 +252,12 @@ def _banded_like(
         **options(tile),
     )
 
-    def run(a: Operands, place: Tensor | None) -> Tensor:
+    def run(a: Operands, place: Tensor) -> Tensor:
         left, right, table, _, bias = a
         out = left.new_empty((total, outputs))
         bias = left if bias is None else bias.contiguous()
         launch(
-            Product(out, place, left, right, table, bias, total, row, rows, cells),
-            _tiles(out, chosen.rows, chosen.columns) if leaves else None,
+            Product(out, place, left, right, table, bias, total, rows, cells),
             _tiles(left, chosen.rows, chosen.terms),
             _tiles(right, chosen.terms, chosen.columns),
         )

@@ -93,7 +93,8 @@ def locate(points, p, MODE: tl.constexpr):
 
     Rows past the end repeat the last point, so that loads need no mask. The mark is NaN for a
     point that is not finite or whose image does not exist: added to a weight or a result, it shows
-    the fault without a host synchronisation, while all indices stay inside the maps.
+    the fault without a host synchronisation, while all indices stay inside the maps. Such points
+    lie where their order (order.py) has them.
     """
     p = tl.minimum(p, points.total - 1)
     x, y, finite = load_points(points, p.to(tl.int64))
@@ -104,8 +105,8 @@ def locate(points, p, MODE: tl.constexpr):
     valid = finite & (image >= 0) & (image < points.batch)
     image = tl.minimum(tl.maximum(image, 0), points.batch - 1)
     return Located(
-        tl.where(valid, x, 0.0),
-        tl.where(valid, y, 0.0),
+        tl.where(finite, x, 0.0),
+        tl.where(finite, y, 0.0),
         image.to(tl.int64),
         tl.where(valid, 0.0, float("nan")),
     )

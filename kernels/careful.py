@@ -21,7 +21,7 @@ from .bilinear import (
     strides_of,
     weighed,
 )
-from .entries import shift_of
+from .entries import block_of_step, shift_of
 
 __all__ = ["sum_term_by_term", "write_cell_by_cell"]
 
@@ -66,13 +66,27 @@ def write_cell_by_cell(
 
 
 @triton.jit
-def sum_term_by_term(product, ends, shifts, p, d, D, WIDTH: tl.constexpr):
-    """(A R)[p, d], (BLOCK_P, BLOCK_D): gathered columns as they are, entries of S as weights."""
-    acc = tl.zeros((p.shape[0], d.shape[0]), tl.float32)
+def sum_term_by_term(
+    product,
+    tile,
+    begin,
+    ends,
+    shifts,
+    d,
+    D,
+    WIDTH: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """(A R)[p, d] of a tile of points: gathered columns as they are, entries of S as weights."""
+    acc = tl.zeros((BLOCK_P, d.shape[0]), tl.float32)
+    row_of_block = tl.arange(0, BLOCK_P) * BLOCK_K
     for k in range(ends[len(ends) - 1]):
+        block = block_of_step(k, tile, begin, WIDTH, BLOCK_K).to(tl.int64)
         row = tl.full((), 0, tl.int64) + k + shift_of(k, ends, shifts, WIDTH)
         mask = (d < D) & (row < number(product.rows))
-        a = tl.load(product.left + p * product.row + k).to(tl.float32)[:, None]
+        a = tl.load(product.left + block * (BLOCK_P * BLOCK_K) + k % BLOCK_K + row_of_block)
+        a = a.to(tl.float32)[:, None]
         b = tl.load(product.right + row * D + d, mask=mask, other=0.0).to(tl.float32)[None, :]
         acc += tl.where(k < WIDTH, a * b, weighed(a, b))
     return acc

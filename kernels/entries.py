@@ -3,10 +3,14 @@
 The points of a tile touch some rows of a map, one after another, a band; only its cells have
 columns in A = [h | S_1 | S_2 ...], other cells in each tile. With R = [W^T ; Z_1 ; Z_2 ...],
 
-    table[tile] = (end_1, shift_1, end_2, shift_2 ...)
+    table[tile] = (begin, end_1, shift_1, end_2, shift_2 ...)
 
 Columns up to end_i (and after those before) belong to map i, and column k meets row k + shift_i of
 R. left.py writes A and the table, banded.py reads them.
+
+In memory A is a list of blocks, ROWS points times STEP columns each: first the gathered columns of
+every tile, then the bands, as close as bands.py proves that they may lie. Column k of a tile stands
+in block k // STEP + begin, or before WIDTH in block k // STEP + tile WIDTH / STEP.
 """
 
 import triton
@@ -14,7 +18,7 @@ import triton.language as tl
 
 from .bilinear import hat, layer_position, number, size_of
 
-__all__ = ["line_of", "shift_of", "write_bands"]
+__all__ = ["block_of_step", "line_of", "shift_of", "write_bands"]
 
 
 @triton.jit
@@ -43,24 +47,39 @@ def _divided(k, n):
 
 @triton.jit
 def write_bands(
-    place,
-    line,
+    left,
+    table,
+    p,
     at,
-    p_mask,
     every,
+    tile,
+    tiles,
     bands,
     rows,
-    is_first,
+    gap,
     WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
     STEP: tl.constexpr,
     MODE: tl.constexpr,
 ):
     """S of the points `at`, on the rows that the points `every` of their tile touch."""
+    touched = ()
+    begin = tile * number(gap)
+    for i in tl.static_range(len(bands)):
+        low, high = _touched(every, bands[i], MODE)
+        touched = touched + ((low, high),)  # type: ignore[assignment]
+        begin += low * number(bands[i].size[1])
+    begin = begin // STEP + (tiles - 1) * (WIDTH // STEP)
+    line = table + tile.to(tl.int64) * (2 * len(bands) + 1)
+    is_first = tl.min(p, 0) % ROWS == 0
+    if is_first:
+        tl.store(line, begin)
+    row = left + (p % ROWS)[:, None] * STEP
     column = WIDTH
     for i in tl.static_range(len(bands)):
         height, width = size_of(bands[i])
         tx, ty = layer_position(at.x, at.y, bands[i], MODE)
-        low, high = _touched(every, bands[i], MODE)
+        low, high = touched[i]
         steps = tl.cdiv((high + 1 - low) * width, STEP)
         end = column + steps * STEP
         # Images and rows count from the band's first on, of which there are few.
@@ -73,24 +92,31 @@ def write_bands(
             own, down = _divided(top + down, height.to(tl.float32))
             s = hat(tx[:, None], across[None, :], MODE) * hat(ty[:, None], down[None, :], MODE)
             s = tl.where(own[None, :] == image[:, None], s, 0.0)
-            value = (s + at.mark[:, None]).to(place.dtype.element_ty)
-            tl.store(place + (column + k)[None, :], value, mask=p_mask[:, None])
+            value = (s + at.mark[:, None]).to(left.dtype.element_ty)
+            block = (begin + column // STEP + step).to(tl.int64)
+            tl.store(row + block * (ROWS * STEP) + tl.arange(0, STEP)[None, :], value)
         if is_first:
             start = low * width
-            tl.store(line + 2 * i, end)
-            tl.store(line + 2 * i + 1, number(rows[i]) + start - column)
+            tl.store(line + 2 * i + 1, end)
+            tl.store(line + 2 * i + 2, number(rows[i]) + start - column)
         column = end
 
 
 @triton.jit
 def line_of(table, tile, BANDS: tl.constexpr):
-    """Where the bands of a tile end in A, and how far its columns are from rows of R."""
-    line = table + tile.to(tl.int64) * (2 * BANDS)
+    """Where the bands of a tile begin and end in A, and how far its columns are from rows of R."""
+    line = table + tile.to(tl.int64) * (2 * BANDS + 1)
     ends, shifts = (), ()
     for i in tl.static_range(BANDS):
-        ends = ends + (tl.load(line + 2 * i),)  # type: ignore[assignment]
-        shifts = shifts + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
-    return ends, shifts
+        ends = ends + (tl.load(line + 2 * i + 1),)  # type: ignore[assignment]
+        shifts = shifts + (tl.load(line + 2 * i + 2),)  # type: ignore[assignment]
+    return tl.load(line), ends, shifts
+
+
+@triton.jit
+def block_of_step(k, tile, begin, WIDTH: tl.constexpr, STEP: tl.constexpr):
+    """The block of A that holds column k of a tile."""
+    return tl.where(k < WIDTH, tile * (WIDTH // STEP), begin) + k // STEP
 
 
 @triton.jit

@@ -93,11 +93,14 @@ def _gather_kernel(
         block, inside = block_of(FIRSTS[i], CHANNELS[i], BLOCK_C)
         if inside:
             write_gathered(
-                out + p.to(tl.int64)[:, None] * row + COLUMNS[i],
+                out + p.to(tl.int64)[:, None] * row,
                 p < points.total,
                 at,
                 layers[i],
                 block * BLOCK_C,
+                COLUMNS[i],
+                0,
+                0,
                 VECTORS[i],
                 CHANNELS[i],
                 CHANNELS[i],

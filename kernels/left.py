@@ -4,8 +4,7 @@
 
 h are the gathered columns, filled up with zeros to whole steps; rows of R are those of W^T, and the
 cells of each projected map, counted through all images. Of S_i a tile of points has those columns
-that it needs, a band (entries.py). Points in order of (image, y) have short bands; any other order
-is served, by longer ones.
+that it needs, a band: entries.py says where each column stands. Points come in order of (image, y).
 
 A point that is not finite, or whose image does not exist, has a row of NaN.
 """
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ..call.linear import Linear
 from ..call.sampling import Sampling
-from .bands import ROWS, STEP, band_columns, whole_steps
+from .bands import ROWS, STEP, band_steps, gap, whole_steps
 from .bilinear import locate
 from .direct import Launch
 from .entries import write_bands
@@ -42,6 +41,7 @@ from .launch import (
     row_vector,
     starts,
 )
+from .order import Ruler, common_rows
 from .pieces import piece_of, write_gathered
 from .select import Key, ruled
 
@@ -55,7 +55,7 @@ class Operands(NamedTuple):
     """A and R.
 
     Args:
-        left: A. right: R. table: ``(tiles, 2 bands)`` int32, of entries.py.
+        left: A, ``(blocks ROWS, STEP)``. right: R. table: ``(tiles, 2 bands + 1)`` int32.
         width: of the gathered columns. bias: what is still to be added to A R.
     """
 
@@ -109,18 +109,17 @@ def _write_weight(
 
 @triton.jit(launch_metadata=_account)
 def _left_kernel(
-    left,  # (P, row)
-    row,
-    table,  # (tiles of ROWS points, 2 len(bands)) int32
+    left,  # blocks of ROWS points, STEP columns
+    table,  # (tiles, 2 len(bands) + 1) int32
     right,  # (., D), the first WIDTH rows
     D,
     weight,
     points,
-    strips,  # of STRIP points, each with its bands
-    groups,  # of BLOCK_P points
+    tiles,  # of ROWS points
     layers,  # gathered
     bands,  # projected
     rows,  # of R, where each of these starts
+    gap,  # of bands.py
     VECTORS: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,  # of A
@@ -140,10 +139,12 @@ def _left_kernel(
 ):
     """A program writes a block of channels of some points, or their bands, or a square of W^T.
 
-    Programs of the same points are neighbours.
+    Programs of the same points are neighbours. Rows past the end are written like the last one:
+    the product takes whole tiles.
     """
     program = tl.program_id(0)
-    square = program - strips - groups * BLOCKS
+    strips = tiles * (ROWS // STRIP)
+    square = program - strips - tiles * (ROWS // BLOCK_P) * BLOCKS
     # Bands take the longest, and so come first.
     if program < strips:
         p = program * STRIP + tl.arange(0, STRIP)
@@ -151,26 +152,29 @@ def _left_kernel(
         at = locate(points, p, MODE)
         tile = program // (ROWS // STRIP)
         every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
-        place = left + p.to(tl.int64)[:, None] * row
-        line = table + tile.to(tl.int64) * (2 * len(bands))
-        is_first = program % (ROWS // STRIP) == 0
-        p_mask = p < points.total
-        write_bands(place, line, at, p_mask, every, bands, rows, is_first, WIDTH, STEP, MODE)
+        write_bands(
+            left, table, p, at, every, tile, tiles, bands, rows, gap, WIDTH, ROWS, STEP, MODE
+        )
     elif square < 0:
         local = program - strips
         p = local // max(BLOCKS, 1) * BLOCK_P + tl.arange(0, BLOCK_P)
         at = locate(points, p, MODE)
-        place = left + p.to(tl.int64)[:, None] * row
+        block = (p // ROWS).to(tl.int64) * (WIDTH // STEP)
+        place = left + (block * ROWS + p % ROWS)[:, None] * STEP
         block = local % max(BLOCKS, 1)
         for i in tl.static_range(len(layers)):
             own = block - FIRSTS[i]
             if (own >= 0) & (own < (FILLED[i] + BLOCK_C - 1) // BLOCK_C):
+                first = own * BLOCK_C
                 write_gathered(
-                    place + COLUMNS[i],
-                    p < points.total,
+                    place,
+                    None,
                     at,
                     layers[i],
-                    own * BLOCK_C,
+                    first,
+                    COLUMNS[i],
+                    STEP,
+                    ROWS * STEP,
                     VECTORS[i],
                     CHANNELS[i],
                     FILLED[i],
@@ -182,17 +186,17 @@ def _left_kernel(
         _write_weight(right, weight, square, D, CHANNELS, COLUMNS, FROM, WEIGHT_VECTOR, WIDTH, STEP)
 
 
-def operands(s: Sampling, head: Linear, projected: Sequence[int]) -> Operands:
-    """A and R of the points as they come, in the weight's dtype, for outputs D in eights.
+def operands(s: Sampling, head: Linear, projected: Sequence[int], ruler: Ruler) -> Operands:
+    """A and R of points in order by that ruler, in the weight's dtype, for outputs D in eights.
 
     The bias rides on the last Z where the weights of each point add up to 1.
     """
     key = ("operands", tuple(projected), head.layout)
-    return s.once(key, lambda: _operands_like(s, head, projected))(s, head)
+    return s.once(key, lambda: _operands_like(s, head, projected, ruler))(s, head)
 
 
 def _operands_like(
-    s: Sampling, head: Linear, projected: Sequence[int]
+    s: Sampling, head: Linear, projected: Sequence[int], ruler: Ruler
 ) -> Callable[[Sampling, Linear], Operands]:
     """A and R of tensors that are laid out as these."""
     weight, outputs, columns = head.weight, head.out_features, s.columns
@@ -202,9 +206,10 @@ def _operands_like(
     cells = [s.batch * height * across for height, across in coarse.sizes]
     rows = tuple(accumulate(cells, initial=width))
     is_riding = s.geometry.border
-    per_image = s.total // s.batch if s.batch_index is None else None
-    shape = (s.total, width + band_columns(coarse.sizes, s.batch, per_image))
-    table_shape = (-(-s.total // ROWS), 2 * len(projected))
+    tiles = -(-s.total // ROWS)
+    gaps = [*map(gap, coarse.sizes, common_rows(coarse, ruler))]
+    blocks = tiles * width // STEP + band_steps(coarse.sizes, gaps, s.batch, tiles)
+    shape, table_shape = (blocks * ROWS, STEP), (tiles, 2 * len(projected) + 1)
     filled = list(fine.channels)
     if filled:
         filled[-1] += width - sum(filled)
@@ -214,18 +219,17 @@ def _operands_like(
     narrowest = min(fine.channels, default=STEP)
     key = Key(weight.dtype, s.total, channels=narrowest, contiguous=layers.contiguous)
     tile = ruled("gather", TILES, key)
-    firsts, blocks = channel_blocks(tuple(filled), tile.columns)
-    strips, groups = -(-s.total // STRIP), -(-s.total // tile.rows)
+    firsts, parts = channel_blocks(tuple(filled), tile.columns)
+    programs = tiles * (ROWS // STRIP + ROWS // tile.rows * parts)
     squares = width // STEP * -(-outputs // STEP)
     launch = Launch(
         _left_kernel,
-        (strips + groups * blocks + squares,),
+        (programs + squares,),
         "left table right weight points layers bands",
-        row=shape[1],
         D=outputs,
-        strips=strips,
-        groups=groups,
+        tiles=tiles,
         rows=tuple(map(coded, rows[:-1])),
+        gap=coded(sum(gaps)),
         VECTORS=layers.vectors,
         CHANNELS=fine.channels,
         COLUMNS=starts(fine.channels),
@@ -233,7 +237,7 @@ def _operands_like(
         FROM=sources,
         WEIGHT_VECTOR=math.gcd(row_vector(weight), *fine.channels, *sources),
         FIRSTS=firsts,
-        BLOCKS=blocks,
+        BLOCKS=parts,
         WIDTH=width,
         ROWS=ROWS,
         STEP=STEP,

@@ -15,6 +15,7 @@ weigh nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ __all__ = [
     "Order",
     "Ruler",
     "Window",
+    "common_rows",
     "order_like",
     "order_points",
     "ruler_of",
@@ -123,6 +125,32 @@ def _windows(geometry: Geometry, whole: bool, ruler: Ruler) -> tuple[Window, ...
         margin = factor * reach + SLACK
         windows.append(Window(factor, zero - margin, zero + margin))
     return tuple(windows)
+
+
+def common_rows(s: Sampling, ruler: Ruler) -> tuple[int, ...]:
+    """How many rows of each map a point and all that come later in the order may touch both.
+
+    Points of later bins lie no higher, points of the same bin at most `spread` rows higher:
+    ceil(t) + 1 - floor(t - spread) rows.
+    """
+    return _common(s.geometry.affine, s.sizes, ruler)
+
+
+@lru_cache(maxsize=1024)
+def _common(
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...], ruler: Ruler
+) -> tuple[int, ...]:
+    common = []
+    for (_, _, scale, offset), (rows, _) in zip(affine, sizes, strict=True):
+        last = rows - 1.0
+        spread = last
+        if ruler.bins > 1 and ruler.scale > 0:
+            # Where the first bin ends and the last begins: these take all that lies beyond.
+            ends = [(b - ruler.offset) / ruler.scale for b in (1, ruler.bins - 1)]
+            top, bottom = [min(max(scale * y + offset, 0.0), last) for y in ends]
+            spread = max(top, last - bottom, scale / ruler.scale)
+        common.append(min(math.ceil(spread + SLACK) + 2, rows))
+    return tuple(common)
 
 
 @accounted

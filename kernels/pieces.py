@@ -29,6 +29,9 @@ def write_gathered(
     at,
     layer,
     first,
+    COLUMN: tl.constexpr,
+    STEP: tl.constexpr,
+    PITCH: tl.constexpr,
     VECTOR: tl.constexpr,
     CHANNELS: tl.constexpr,
     FILLED: tl.constexpr,
@@ -36,9 +39,11 @@ def write_gathered(
     BLOCK_C: tl.constexpr,
     PIECE: tl.constexpr,
 ):
-    """place[p, c] = h[p, c] for BLOCK_C channels from `first` on, in pieces; 0 from CHANNELS on.
+    """place[p, COLUMN + c] = h[p, c] for BLOCK_C channels c from `first` on, in pieces.
 
-    `first` is a multiple of BLOCK_C. Nothing is written from FILLED on.
+    0 from CHANNELS on, and nothing from FILLED on. `first` is a multiple of BLOCK_C. Columns stand
+    side by side, or STEP of them do, and PITCH elements on the next. Without `p_mask` all points
+    have a place.
     """
     # Triton 3.4 takes no `min` here.
     PIECES: tl.constexpr = ((BLOCK_C if BLOCK_C < FILLED else FILLED) + PIECE - 1) // PIECE
@@ -53,7 +58,10 @@ def write_gathered(
         values = values + (h.to(place.dtype.element_ty),)  # type: ignore[assignment]
     for i in tl.static_range(PIECES):
         c = first + i * PIECE + tl.arange(0, PIECE)
-        mask = p_mask[:, None]
-        if not WHOLE:
-            mask &= (c < FILLED)[None, :]
-        tl.store(place + c[None, :], values[i], mask=mask)
+        column = COLUMN + c
+        if STEP > 0:
+            column = column // STEP * PITCH + column % STEP
+        mask = None if WHOLE else (c < FILLED)[None, :]
+        if p_mask is not None:
+            mask = p_mask[:, None] if WHOLE else p_mask[:, None] & mask
+        tl.store(place + column[None, :], values[i], mask=mask)

@@ -27,6 +27,7 @@ from bench.workloads import WORKLOADS, Workload
 from pixelnet_triton import Plan, explain, plan_hypercolumn
 from pixelnet_triton.call import Route
 from pixelnet_triton.cpu import routes
+from pixelnet_triton.kernels import bands
 from pixelnet_triton.metrics import normals
 from pixelnet_triton.sampling import BiasedSampler
 
@@ -47,7 +48,7 @@ class Quote(NamedTuple):
 def quotes() -> list[Quote]:
     """Of all documents."""
     made = [*_settings(), *_published(), *_measured(), *_models(), *_bounds(), *_passes()]
-    return [*made, *_ways_to_read()]
+    return [*made, *_ways_to_read(), *_room()]
 
 
 def _settings() -> list[Quote]:
@@ -271,6 +272,21 @@ def _ways_to_read() -> list[Quote]:
         predicted.append(f"{found.estimate.seconds * 1e6:.0f} us")
     words.append("model says {} | {}, says".format(*predicted))
     return [Quote("docs/kernels.md", "bench/results/h200-routes.jsonl", text) for text in words]
+
+
+def _room() -> list[Quote]:
+    """The left operand of the banded product beside hypercolumns, with two maps projected."""
+    megabytes = []
+    for name in ("W2", "W4"):
+        w = next(w for w in WORKLOADS if w.name == name)
+        *fine, _, _ = channels = [layer[0] for layer in w.layers]
+        coarse = [layer[1:] for layer in w.layers[-2:]]
+        tiles = -(-w.all_points // bands.ROWS)
+        steps = bands.band_steps(coarse, [*map(bands.gap, coarse)], w.images, tiles)
+        columns = tiles * bands.whole_steps(sum(fine)) + steps * bands.STEP
+        megabytes += [2e-6 * bands.ROWS * columns, 2e-6 * w.all_points * sum(channels)]
+    words = "W2 needs {:.3g} MB for A, where hypercolumns have {:.3g}, and W4 {:.3g} of {:.3g}"
+    return [Quote("docs/kernels.md", "kernels/bands.py", words.format(*megabytes))]
 
 
 def _explained() -> str:

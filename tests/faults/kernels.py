@@ -18,6 +18,7 @@ _SCATTER = (_GATE + "tiles.py::test_scatter",)
 _ROWS = (_GATE + "tiles.py::test_rows",)
 _MASKED = (_GATE + "tiles.py::test_masked",)
 _BANDED = (_GATE + "banded.py::test_values",)
+_ROOM = (_GATE + "banded.py::test_bands_keep_apart_wherever_maps_and_points_lie",)
 _BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
 
 _BAD = (_GATE + "bad_numbers.py",)
@@ -193,6 +194,41 @@ FAULTS = (
         "bias)",
         _BANDED,
     ),
+    Fault(
+        "bands-that-do-not-fill-steps",
+        "kernels/bands.py",
+        "* width + STEP - 1",
+        "* width + STEP // 2",
+        (_GATE + "banded.py::test_bands_lie_on_rows_of_their_maps",),
+    ),
+    Fault(
+        "bins-as-narrow-as-rows",
+        "kernels/order.py",
+        "spread = max(top, last - bottom, scale / ruler.scale)",
+        "spread = max(top, last - bottom)",
+        _ROOM,
+    ),
+    Fault(
+        "bins-without-what-lies-beyond",
+        "kernels/order.py",
+        "spread = max(top, last - bottom, scale / ruler.scale)",
+        "spread = scale / ruler.scale",
+        _ROOM,
+    ),
+    Fault(
+        "two-bands-share-a-row",
+        "kernels/order.py",
+        "math.ceil(spread + SLACK) + 2",
+        "math.ceil(spread + SLACK)",
+        _ROOM,
+    ),
+    Fault(
+        "points-of-no-image-away-from-their-order",
+        "kernels/bilinear.py",
+        "tl.where(finite, y, 0.0),",
+        "tl.where(valid, y, 0.0),",
+        _ROOM,
+    ),
     Fault("shift-of-the-band-before", "kernels/entries.py", "k < ends[i]", "k <= ends[i]", _BANDED),
     Fault(
         "rows-stay-in-order",
@@ -269,8 +305,8 @@ FAULTS = (
     Fault(
         "pieces-beyond-the-last-channel",
         "kernels/pieces.py",
-        "            mask &= (c < FILLED)[None, :]\n",
-        "            mask &= (c < FILLED + 1)[None, :]\n",
+        "else (c < FILLED)[None, :]\n",
+        "else (c < FILLED + 1)[None, :]\n",
         (_GATE + "tiles.py::test_gather",),
     ),
     Fault(

@@ -6,7 +6,8 @@ On a GPU (PIXELNET_TEST_DEVICE=cuda; Hopper or later) or in Triton's interpreter
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import pytest
 import torch
@@ -34,8 +35,8 @@ IMAGE = (17, 19)
 LAYERS = ((8, 17, 19), (20, 5, 7), (24, 9, 4), (3, 1, 1))
 OUTPUTS = 136
 DTYPES = (torch.float16, torch.bfloat16)
-# The layers that are projected, and whether points are ordered first.
-MIXES = (((1, 2), True), ((0, 1, 2, 3), True), ((2,), False), ((3, 0), False))
+# The layers that are projected.
+MIXES = ((1, 2), (0, 1, 2, 3), (2,), (3, 0))
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +53,9 @@ class Call:
     head: Linear
     matrices: list[Tensor]
 
-    def run(self, projected: Sequence[int], ordered: bool, tile: Tile | None = None) -> Tensor:
+    def run(self, projected: Sequence[int], tile: Tile | None = None) -> Tensor:
         with poisoned_memory():
-            order = order_points(self.s) if ordered else None
-            return kernels.banded(self.s, self.head, projected, order, tile)
+            return kernels.banded(self.s, self.head, projected, order_points(self.s), tile)
 
     def expected(self, wide: torch.dtype) -> Tensor:
         """In `wide`, or step by step in the dtype of the maps."""
@@ -121,30 +121,24 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return request.param
 
 
-either_order = pytest.mark.parametrize("ordered", [False, True], ids=["as they come", "ordered"])
-
-
 @pytest.mark.parametrize("tile", kernels.CHOICES, ids=lambda t: f"{t.columns}-{t.num_warps}")
-@pytest.mark.parametrize(("projected", "ordered"), MIXES, ids=str)
+@pytest.mark.parametrize("projected", MIXES, ids=str)
 def test_values(
-    dtype: torch.dtype, device: torch.device, projected: tuple[int, ...], ordered: bool, tile: Tile
+    dtype: torch.dtype, device: torch.device, projected: tuple[int, ...], tile: Tile
 ) -> None:
     a = call(dtype, device)
-    a.check(a.run(projected, ordered, tile))
+    a.check(a.run(projected, tile))
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["shares", "ragged"])
-@either_order
-def test_conventions(
-    device: torch.device, padding: str, interpolation: str, ragged: bool, ordered: bool
-) -> None:
+def test_conventions(device: torch.device, padding: str, interpolation: str, ragged: bool) -> None:
     a = call(
         torch.float16, device, padding=padding, interpolation=interpolation, ragged=ragged,
         layout="contiguous_format",
     )  # fmt: skip
-    a.check(a.run((1, 2), ordered))
+    a.check(a.run((1, 2)))
 
 
 @pytest.mark.parametrize("activation", [None, "gelu"])
@@ -152,46 +146,107 @@ def test_conventions(
 def test_activations(device: torch.device, activation: str | None, bias: bool) -> None:
     for padding in ("border", "zeros"):
         a = call(torch.float16, device, activation=activation, bias=bias, padding=padding)
-        a.check(a.run((2, 3), True))
+        a.check(a.run((2, 3)))
 
 
 @pytest.mark.parametrize(("batch", "points"), [(7, 1), (60, 3), (3, 127), (1, 129), (2, 128)])
-@either_order
-def test_tiles_that_meet_several_images(
-    device: torch.device, batch: int, points: int, ordered: bool
-) -> None:
+def test_tiles_that_meet_several_images(device: torch.device, batch: int, points: int) -> None:
     a = call(torch.float16, device, batch=batch, points=points)
-    a.check(a.run((1, 3), ordered))
+    a.check(a.run((1, 3)))
+
+
+def operands(a: Call, projected: Sequence[int], s: Sampling | None = None) -> left.Operands:
+    s = a.s if s is None else s
+    order = order_points(s)
+    with poisoned_memory():
+        return left.operands(order.of(s), a.head, projected, order.ruler)
+
+
+def blocks_of(both: left.Operands) -> list[list[int]]:
+    """The blocks of A that each tile's steps stand in."""
+    fine = both.width // STEP
+    return [
+        [*range(tile * fine, (tile + 1) * fine), *range(begin + fine, begin + end // STEP)]
+        for tile, (begin, end) in enumerate(both.table[:, [0, -2]].tolist())
+    ]
+
+
+def assert_bands_are_apart(both: left.Operands) -> None:
+    """Every block belongs to one tile and is within A."""
+    blocks = [*chain.from_iterable(blocks_of(both))]
+    assert len(blocks) == len({*blocks})
+    assert max(blocks) * ROWS < len(both.left)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["shares", "ragged"])
 @pytest.mark.parametrize(("batch", "points"), [(7, 1), (60, 3), (3, 127), (2, 128), (5, 200)])
-def test_bands_keep_within_their_columns(
+def test_bands_lie_on_rows_of_their_maps(
     device: torch.device, batch: int, points: int, ragged: bool
 ) -> None:
-    """And lie on rows of R that are theirs."""
     a = call(torch.float16, device, batch=batch, points=points, ragged=ragged)
-    with poisoned_memory():
-        both = left.operands(a.s, a.head, (1, 2, 3))
-    ends, shifts = both.table[:, 0::2], both.table[:, 1::2]
-    assert (ends[:, -1] <= both.left.shape[1]).all()
+    both = operands(a, (1, 2, 3))
+    assert_bands_are_apart(both)
+    assert both.left.view(-1, ROWS, STEP)[[*chain.from_iterable(blocks_of(both))]].isfinite().all()
+    ends, shifts = both.table[:, 1::2], both.table[:, 2::2]
     assert (ends % STEP == 0).all()
     begins = torch.cat([torch.full_like(ends[:, :1], both.width), ends[:, :-1]], 1)
     assert (begins < ends).all()
     first = torch.tensor([0, *(batch * r * w for _, r, w in LAYERS[1:])]).cumsum(0).to(device)
     assert (begins + shifts >= both.width + first[:-1]).all()
     assert (begins + shifts < both.width + first[1:]).all()
-    for tile, end in enumerate(ends[:, -1].tolist()):
-        written = both.left[tile * ROWS : (tile + 1) * ROWS, :end]
-        assert written.isfinite().all()
+
+
+# Of two maps of 40 and 17 rows: (scale, offset) of these.
+RULED = {
+    "twice as fine": ((1.0, 0.0), (0.5, -0.25)),
+    "a map beyond the finest": ((1.0, 0.0), (0.125, 0.0)),
+    "a map that begins later": ((1.0, 0.0), (1.0, -20.0)),
+    "rows that no bin tells apart": ((1.0, 0.0), (3.0, -68.0)),
+    "all in one row": ((0.0, 3.0), (0.0, 0.5)),
+}
+
+
+@pytest.mark.parametrize("kind", RULED)
+@pytest.mark.parametrize("place", ["everywhere", "in one row", "beyond the image", "in no image"])
+def test_bands_keep_apart_wherever_maps_and_points_lie(
+    device: torch.device, kind: str, place: str
+) -> None:
+    """As far as the order can tell points apart, which is not by y within a bin."""
+    random = torch.Generator().manual_seed(0)
+    # A row is a step: nothing is left over where a band fills up its last one.
+    maps = [torch.zeros(2, 8, rows, STEP, dtype=torch.float16) for rows in (40, 17)]
+    maps = [m.to(device, memory_format=torch.channels_last) for m in maps]
+    low, high = {"in one row": (24.9, 25.6), "beyond the image": (-100, 400)}.get(place, (-9, 60))
+    xy = torch.rand(2 * 300, 2, generator=random)
+    xy = (xy * torch.tensor([STEP, high - low]) + torch.tensor([0, low])).to(device)
+    index = None
+    if place == "in no image":
+        index = (torch.randint(3, (len(xy),), generator=random) - 1).to(device)
+    affine = tuple([(1.0, 0.0, *ruled) for ruled in RULED[kind]])
+    geometry = layer_geometry([(40, STEP), (17, STEP)], (40, STEP))
+    s = Sampling(maps, xy, index, replace(geometry, affine=affine))
+    head = Linear(torch.ones(64, 16, dtype=torch.float16, device=device), None, None)
+    for projected in ((0, 1), (1,)):
+        assert_bands_are_apart(operands(Call(s, head, []), projected))
+
+
+def test_bands_take_little_room(device: torch.device) -> None:
+    """Two rows of a map, and what two tiles have in common: less than a map to each tile."""
+    a = call(torch.float16, device, points=1000)
+    both = operands(a, (1, 2))
+    used = sum(map(len, blocks_of(both)))
+    assert used * ROWS <= len(both.left) <= 1.5 * used * ROWS
 
 
 def test_whole_pixels_of_a_fine_map_are_exact(device: torch.device) -> None:
     a = call(torch.float16, device)
     xy = torch.stack([torch.arange(300) % 19, torch.arange(300) % 17], 1).to(device)
-    both = left.operands(a.s._replace(points=xy), a.head, (1, 2, 3))
-    image = torch.arange(300, device=device) // 150
-    assert torch.equal(both.left[:, :8], a.s.features[0][image, :, xy[:, 1], xy[:, 0]])
+    s = a.s._replace(points=xy)
+    place = order_points(s).place
+    both = operands(a, (1, 2, 3), s)
+    rows = both.left.view(-1, ROWS, STEP)[: -(-300 // ROWS)].flatten(0, 1)[:300]
+    image, xy = place // 150, xy[place]
+    assert torch.equal(rows[:, :8], a.s.features[0][image, :, xy[:, 1], xy[:, 0]])
 
 
 # The interpreter multiplies by NumPy, which has something to say about infinity times 0.
@@ -210,9 +265,9 @@ def assert_bad(actual: Tensor, exact: Tensor, plain: Tensor, rows: Tensor, good:
 
 @careless
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize(("layer", "ordered"), [(0, False), (0, True), (1, False), (1, True)])
+@pytest.mark.parametrize("layer", [0, 1])
 def test_bad_numbers_of_a_map_stay_with_the_points_that_see_them(
-    device: torch.device, layer: int, value: float, ordered: bool
+    device: torch.device, layer: int, value: float
 ) -> None:
     a = call(torch.bfloat16, device, activation=None, outputs=40)
     exact, plain = a.expected(torch.float64), a.expected(torch.bfloat16)
@@ -220,7 +275,7 @@ def test_bad_numbers_of_a_map_stay_with_the_points_that_see_them(
     a.s.features[layer][1, 0, rows // 2, width // 2] = value
     weights = a.matrices[layer][:, rows * width + rows // 2 * width + width // 2]
     # A weight that the dtype rounds to 0 may do either.
-    actual = a.run((1, 2, 3), ordered)
+    actual = a.run((1, 2, 3))
     assert_bad(actual, exact, plain, weights > 1e-3, weights == 0)
 
 
@@ -231,7 +286,7 @@ def test_a_projected_cell_beyond_the_range_of_half_precision(device: torch.devic
     a.head.weight[:, 8:28] = a.head.weight[:, 8:28].abs()
     exact, plain = a.expected(torch.float64), a.expected(torch.float16)
     weights = a.matrices[1][:, 35 + 2 * 7 + 3]
-    assert_bad(a.run((1, 2, 3), True), exact, plain, weights > 1e-3, weights == 0)
+    assert_bad(a.run((1, 2, 3)), exact, plain, weights > 1e-3, weights == 0)
 
 
 @pytest.mark.parametrize("column", [0, 10])
@@ -240,13 +295,11 @@ def test_a_bad_weight_stays_with_its_output(device: torch.device, column: int) -
     exact, plain = a.expected(torch.float64).t(), a.expected(torch.float16).t()
     a.head.weight[77, column] = float("nan")
     output = torch.arange(OUTPUTS, device=device) == 77
-    assert_bad(a.run((1, 2, 3), True).t(), exact, plain, output, ~output)
+    assert_bad(a.run((1, 2, 3)).t(), exact, plain, output, ~output)
 
 
-@pytest.mark.parametrize(("projected", "ordered"), [((1, 2), True), ((0, 1, 2, 3), False)], ids=str)
-def test_points_that_are_none(
-    device: torch.device, projected: tuple[int, ...], ordered: bool
-) -> None:
+@pytest.mark.parametrize("projected", [(1, 2), (0, 1, 2, 3)], ids=str)
+def test_points_that_are_none(device: torch.device, projected: tuple[int, ...]) -> None:
     """Not finite, or in an image that does not exist: a row of NaN, of which a ReLU makes no 0."""
     a = call(torch.float16, device, ragged=True, points=70, outputs=40)
     exact, plain = a.expected(torch.float64), a.expected(torch.float16)
@@ -258,7 +311,7 @@ def test_points_that_are_none(
     for p, image in ((5, -1), (50, 2), (51, 1 << 30)):
         a.s.batch_index[p] = image
         bad[p] = True
-    actual = a.run(projected, ordered)
+    actual = a.run(projected)
     assert actual[bad].isnan().all()
     assert_bad(actual, exact, plain, bad, ~bad)
 
@@ -269,7 +322,7 @@ SHAPE = {
     "channels": (64, 128, 256, 512),
     "sizes": ((224, 224), (112, 112), (28, 28), (14, 14)),
     "batch": 5,
-    "per_image": 1000,
+    "points": 5000,
     "projected": (2, 3),
 }
 
@@ -282,12 +335,12 @@ SHAPE = {
         ({"dtype": torch.float32}, False),
         ({"outputs": 4100}, False),
         ({"projected": ()}, False),
-        ({"projected": (1, 2, 3)}, False),  # 112 x 112 cells
-        ({"per_image": 10}, False),  # a tile meets all five images
-        ({"per_image": None}, False),
-        ({"per_image": None, "projected": (3,)}, True),
+        ({"projected": (1, 2, 3)}, True),  # 112 x 112 cells for 1,000 points an image
+        ({"projected": (1, 2, 3), "points": 500}, False),
+        ({"points": 50}, False),  # a tile meets all five images
+        ({"points": 50, "projected": (3,)}, True),
         ({"batch": 0}, False),
-        ({"per_image": 0}, False),
+        ({"points": 0}, False),
     ],
     ids=str,
 )
