@@ -104,6 +104,8 @@ def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
 def test_every_plan_is_measured_checked_and_written(
     training: bool, monkeypatch: pytest.MonkeyPatch, benchmark: Any
 ) -> None:
+    if not benchmark.enabled:
+        pytest.skip("xdist switches pytest-benchmark off")
     monkeypatch.setattr("bench.timing.ROUNDS", 1)
     monkeypatch.setattr("bench.measure.measured_roofs", lambda *_: {})
     (small,) = [w for w in small_workloads() if w.name == "small-ragged"]

@@ -92,9 +92,9 @@ def _order(shape: CallShape) -> int:
 
 
 def _band_cells(call: CallShape, layer: LayerShape) -> int:
-    """Cells of the rows that a tile of points in order touches."""
+    """Cells of the rows that a tile of points in order touches, of several images if it has to."""
     share = ROWS * call.batch / max(1, call.points)
-    rows = min(layer.rows, int(layer.rows * share) + 2)
+    rows = min(layer.rows * call.batch, int(layer.rows * share) + 2)
     return -(-max(1, rows) * layer.columns // STEP) * STEP
 
 
