@@ -6,21 +6,28 @@ test_patch.py the table of what is patched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from pixelnet_triton import DeviceProfile
 from pixelnet_triton import Plan as Plan
-from pixelnet_triton.call import Backend, CallShape, LayerShape
+from pixelnet_triton.calibration import Probe, fit
+from pixelnet_triton.call import MODES as MODES
+from pixelnet_triton.call import Backend, CallShape, LayerShape, Route
 from pixelnet_triton.env_report import environment as environment
+from pixelnet_triton.gpu import BACKEND as GPU
 from pixelnet_triton.op import backend_for
 from pixelnet_triton.op import forget_calls as forget_calls
 from pixelnet_triton.planner import CostModel, chosen_plan, profile_of
+from pixelnet_triton.planner.profiles import SHIPPED
 from pixelnet_triton.selfcheck import source_commit as source_commit
 
 from .results import Line
 from .workloads import Case
+
+H200 = SHIPPED["H200"]
 
 
 def call_shape(case: Case, device: torch.device) -> CallShape:
@@ -31,7 +38,7 @@ def call_shape(case: Case, device: torch.device) -> CallShape:
         LayerShape(*layer, last or layer[0] == 1, exact=workload.pixels and layer[1:] == image)
         for layer in workload.layers
     )
-    half = backend_for(device).multiplies(getattr(torch, workload.dtype))
+    half = _planner(device)[0].multiplies(getattr(torch, workload.dtype))
     sizes = (workload.images, workload.all_points, workload.out_features, workload.itemsize)
     # Of integer points, as all strides are powers of two.
     single = workload.pixels
@@ -39,19 +46,44 @@ def call_shape(case: Case, device: torch.device) -> CallShape:
 
 
 def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:
-    """What plans calls on that device."""
+    """What plans calls on that device; for a GPU that is not there, as on an H200."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return GPU, H200
     backend = backend_for(device)
     return backend, profile_of(backend, device)
 
 
 def plan_of(name: str, case: Case, device: torch.device) -> Plan:
-    """The plan behind the name of one of the library's peers, or behind an encoded plan."""
+    """The plan behind the name of one of the library's peers, or behind an encoded plan; after it
+    may stand the number of a route."""
     if ":" in name:
-        return Plan.decode(name)
+        code, _, number = name.partition("#")
+        plan = Plan.decode(code)
+        return replace(plan, route=_routes(plan, case, device)[int(number)]) if number else plan
     shape = call_shape(case, device)
     backend, profile = _planner(device)
     # Without its route, which a call finds by itself.
     return replace(chosen_plan(name, shape, backend, profile), route=None)
+
+
+def route_names(plan: Plan, case: Case, device: torch.device) -> list[str]:
+    """A name for each route of a plan."""
+    return [f"{plan.encode()}#{n}" for n, _ in enumerate(_routes(plan, case, device))]
+
+
+def _routes(plan: Plan, case: Case, device: torch.device) -> list[Route]:
+    model = CostModel(call_shape(case, device), *_planner(device))
+    return model.backend.routes(model.shape, plan)
+
+
+def fitted(measured: Sequence[tuple[Case, str, float]]) -> DeviceProfile:
+    """The H200's profile with the rates that fit best to routes that took so many seconds."""
+    device = torch.device("cuda")
+    probes = [
+        Probe(call_shape(case, device), plan_of(name, case, device), seconds)
+        for case, name, seconds in measured
+    ]
+    return fit(probes, GPU, H200)
 
 
 def expected(plan: Plan, case: Case, device: torch.device) -> Line:

@@ -5,6 +5,7 @@
     kernels.jsonl          what each kernel takes of a pass, on a GPU
     overhead.jsonl         host time of a call whose work is next to nothing
     every_plan.jsonl       a call by all its plans
+    every_route.jsonl      a call by all its routes, on a GPU
     table4.jsonl           rows of the paper's Table 4
     patches.jsonl          a step of another package before and after its patch
     h200-routes.jsonl      routes of eleven calls on an H200, measured once

@@ -7,6 +7,7 @@ _TIMING = ("tests/test_bench_timing.py",)
 _MEMORY = ("tests/test_bench_memory.py",)
 _RESULTS = ("tests/test_bench_results.py",)
 _REPORT = ("tests/test_bench_report.py",)
+_ROUTES = ("tests/test_bench_routes.py",)
 _COMPARE = ("tests/test_bench_compare.py",)
 
 FAULTS = (
@@ -212,5 +213,26 @@ FAULTS = (
         "if imported != library.resolve():",
         "if False:",
         _COMPARE,
+    ),
+    Fault(
+        "one-route-of-a-plan",
+        "bench/planning.py",
+        "_routes(plan, case, device)[int(number)]",
+        "_routes(plan, case, device)[0]",
+        _ROUTES,
+    ),
+    Fault(
+        "slowest-route-shown",
+        "bench/every_route.py",
+        'min(line["routes"]',
+        'max(line["routes"]',
+        _ROUTES,
+    ),
+    Fault(
+        "routes-of-all-runs",
+        "bench/every_route.py",
+        'if at["date"] == lines[-1]["date"]',
+        "if at",
+        _ROUTES,
     ),
 )
