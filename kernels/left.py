@@ -159,8 +159,8 @@ def _left_kernel(
         local = program - strips
         p = local // max(BLOCKS, 1) * BLOCK_P + tl.arange(0, BLOCK_P)
         at = locate(points, p, MODE)
-        block = (p // ROWS).to(tl.int64) * (WIDTH // STEP)
-        place = left + (block * ROWS + p % ROWS)[:, None] * STEP
+        steps = (p // ROWS).to(tl.int64) * (WIDTH // STEP)  # of all tiles before
+        place = left + (steps * ROWS + p % ROWS)[:, None] * STEP
         block = local % max(BLOCKS, 1)
         for i in tl.static_range(len(layers)):
             own = block - FIRSTS[i]

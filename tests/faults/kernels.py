@@ -18,7 +18,7 @@ _SCATTER = (_GATE + "tiles.py::test_scatter",)
 _ROWS = (_GATE + "tiles.py::test_rows",)
 _MASKED = (_GATE + "tiles.py::test_masked",)
 _BANDED = (_GATE + "banded.py::test_values",)
-_ROOM = (_GATE + "banded.py::test_bands_keep_apart_wherever_maps_and_points_lie",)
+_ROOM = (_GATE + "bands.py::test_bands_keep_apart_wherever_maps_and_points_lie",)
 _BAD_MAPS = (_GATE + "banded.py::test_bad_numbers_of_a_map_stay_with_the_points_that_see_them",)
 
 _BAD = (_GATE + "bad_numbers.py",)
@@ -199,7 +199,7 @@ FAULTS = (
         "kernels/bands.py",
         "* width + STEP - 1",
         "* width + STEP // 2",
-        (_GATE + "banded.py::test_bands_lie_on_rows_of_their_maps",),
+        (_GATE + "bands.py::test_bands_lie_on_rows_of_their_maps",),
     ),
     Fault(
         "bins-as-narrow-as-rows",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 __all__ = ["needs_kernels"]
 
@@ -13,3 +14,10 @@ needs_kernels = pytest.mark.skipif(
     and not os.environ.get("PIXELNET_TEST_DEVICE", "cpu").startswith("cuda"),
     reason="kernels run with TRITON_INTERPRET=1 or PIXELNET_TEST_DEVICE=cuda",
 )
+
+
+@pytest.fixture
+def a_device_with_tma(device: torch.device) -> None:
+    """Of NVIDIA's GPUs Hopper and later."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0):
+        pytest.skip("needs TMA")
