@@ -6,8 +6,8 @@
 
 Of W1 to W5 and six other calls every route is timed (docs/kernels.md) of the plans that project the
 coarsest maps: none, one, two and so on, as long as they have no more than MOST_CELLS a point. Each
-is checked first, and timed in turns with `plan="auto"`, cold. The command then shows the fastest of
-the last run beside the choice, and the rates that the planner's profile would have, fitted to it.
+is checked first, and timed in turns with `plan="auto"`, cold. The command then shows the fastest
+beside the choice, and the rates that the planner's profile would have, fitted to a whole run.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import results
 from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.measure import Ledger
 from bench.peers import peer_of, prepare
 from bench.planning import H200, MODES, Plan, fitted, plan_of, route_names
-from bench.tables import markdown, paragraphs
+from bench.results import duration
+from bench.tables import identity, markdown, measured, paragraphs, runs
 from bench.timing import clock
 from bench.workloads import WORKLOADS, Case, Workload, pyramid
 
@@ -59,7 +59,8 @@ def routes_of(case: Case, device: torch.device) -> list[str]:
         if any(rows * columns > MOST_CELLS * workload.points for _, rows, columns in projected):
             break
         layers = ("gather",) * kept + ("project",) * len(projected)
-        for mode in MODES[: 1 if kept == 0 else 2]:
+        # Where nothing is gathered, both modes are the same.
+        for mode in MODES if kept else ("two_step",):
             names += route_names(Plan(layers, mode), case, device)
     return names
 
@@ -83,53 +84,58 @@ def test_routes_compile(name: str) -> None:
 def test_every_route(benchmark: Any, ledger: Ledger, name: str) -> None:
     case = CASES[name]
     names = routes_of(case, DEVICE)
-    lines = ledger.measure(benchmark, case, [*names, "auto"])
+    # Not strict: to project many more cells than there are points sums as many terms more.
+    lines = ledger.measure(benchmark, case, [*names, "auto"], strict=False)
     for route, line in lines.items():
         assert "problem" not in line, f"{route}: {line['problem']}"
-    routes = []
-    for route in names:
-        found = plan_of(route, case, DEVICE).route
-        assert found is not None
-        measured, predicted = (lines[route][key] for key in ("cold_median", "predicted"))
-        words = {"route": route, "read": found.read, "write": found.write}
-        routes.append({**words, "measured": measured, "predicted": predicted})
+    chosen, *_ = route_names(plan_of("auto", case, DEVICE), case, DEVICE)
     auto = lines["auto"]
-    line = {"case": name, "sizes": auto["sizes"], "profile": auto["profile"]}
-    line |= {"auto": auto["cold_median"], "chosen": auto["plan"], "routes": routes}
+    line = {"case": name, "sizes": auto["sizes"], "profile": auto["profile"], "chosen": chosen}
+    line["auto"] = auto["cold_median"]
+    line["measured"] = {route: lines[route]["cold_median"] for route in names}
+    line["predicted"] = {route: lines[route]["predicted"] for route in names}
     ledger.write(benchmark, "every_route", line)
 
 
-def last_run() -> list[results.Line]:
-    """The lines of the run that ended last."""
-    lines = results.read("every_route")
-    return [at for at in lines if at["date"] == lines[-1]["date"]]
+def summary() -> str:
+    """By device, of the run with most cases: the choice beside the fastest route, and the rates of
+    the H200's profile fitted to all."""
+    found = runs(measured("every_route"), "case", CASES)
+    return paragraphs(*map(_of_run, found.values())) or "Nothing was measured yet."
 
 
-def summary(lines: list[results.Line]) -> str:
-    """The choice beside the fastest route of each case, and the rates fitted to all routes."""
-    rows = []
-    for line in lines:
-        best = min(line["routes"], key=lambda route: route["measured"])
-        row = {"case": line["case"], "auto": line["auto"], "fastest": best["measured"]}
-        row |= {"auto / fastest": line["auto"] / best["measured"], "chosen": line["chosen"]}
-        rows.append(row | {"fastest route": ", ".join([*best["read"], *best["write"]])})
-    formats = dict.fromkeys(("auto", "fastest"), results.duration)
-    choices = markdown(pd.DataFrame(rows), {**formats, "auto / fastest": "{:.2f}".format})
-    measured = [
-        (CASES[line["case"]], at["route"], at["measured"])
-        for line in lines
-        for at in line["routes"]
+def _of_run(run: pd.DataFrame) -> str:
+    fastest = [min(times, key=times.__getitem__) for times in run.measured]
+    best = [times[route] for times, route in zip(run.measured, fastest, strict=True)]
+    choices = pd.DataFrame(
+        {
+            "": run.case,
+            "auto": run.auto,
+            "fastest": best,
+            "auto / fastest": run.auto / best,
+            "chosen": [route.partition("#")[2] for route in run.chosen],
+            "fastest route": [route.partition("#")[2] for route in fastest],
+        }
+    ).set_index("")
+    formats = {"auto": duration, "fastest": duration, "auto / fastest": "{:.2f}".format}
+    head = f"{len(run)} of {len(CASES)} cases. {identity(run.iloc[-1])}"
+    return paragraphs(head, markdown(choices, formats), _rates(run))
+
+
+def _rates(run: pd.DataFrame) -> str:
+    """Of all cases only: a few do not tell kinds of work apart."""
+    if len(run) < len(CASES):
+        return ""
+    times = [
+        (CASES[case], route, seconds)
+        for case, measured in zip(run.case, run.measured, strict=True)
+        for route, seconds in measured.items()
     ]
-    shipped, found = H200.as_dict(), fitted(measured).as_dict()
-    rates = [
-        {"rate": name, "shipped": shipped[name], "fitted": found[name]}
-        for name in found
-        if isinstance(found[name], float)
-    ]
+    rates = pd.DataFrame({"shipped": H200.as_dict(), "fitted": fitted(times).as_dict()})
+    rates = rates[[isinstance(rate, float) for rate in rates.shipped]]
     number = "{:.3g}".format
-    table = markdown(pd.DataFrame(rates), {"shipped": number, "fitted": number})
-    return paragraphs(choices, table)
+    return markdown(rates, {"shipped": number, "fitted": number})
 
 
 if __name__ == "__main__":
-    print(summary(last_run()))
+    print(summary())

@@ -54,26 +54,40 @@ def _planner(device: torch.device) -> tuple[Backend, DeviceProfile]:
 
 
 def plan_of(name: str, case: Case, device: torch.device) -> Plan:
-    """The plan behind the name of one of the library's peers, or behind an encoded plan; after it
-    may stand the number of a route."""
+    """The plan behind the name of one of the library's peers, behind an encoded plan, or behind one
+    with its route (`route_names`)."""
     if ":" in name:
-        code, _, number = name.partition("#")
-        plan = Plan.decode(code)
-        return replace(plan, route=_routes(plan, case, device)[int(number)]) if number else plan
+        plan = Plan.decode(name.partition("#")[0])
+        return _routed(name, plan, case, device) if "#" in name else plan
     shape = call_shape(case, device)
     backend, profile = _planner(device)
     # Without its route, which a call finds by itself.
     return replace(chosen_plan(name, shape, backend, profile), route=None)
 
 
+def _model(case: Case, device: torch.device) -> CostModel:
+    return CostModel(call_shape(case, device), *_planner(device))
+
+
+def _name(plan: Plan, route: Route) -> str:
+    """mode:strategies#how maps are read/how their gradients are written."""
+    return f"{plan.encode()}#{','.join(route.read)}/{','.join(route.write)}"
+
+
 def route_names(plan: Plan, case: Case, device: torch.device) -> list[str]:
-    """A name for each route of a plan."""
-    return [f"{plan.encode()}#{n}" for n, _ in enumerate(_routes(plan, case, device))]
+    """A name for each route of a plan, the one that the planner takes first."""
+    model = _model(case, device)
+    chosen = model.routed(replace(plan, route=None)).route
+    routes = sorted(model.backend.routes(model.shape, plan), key=lambda route: route != chosen)
+    return [_name(plan, route) for route in routes]
 
 
-def _routes(plan: Plan, case: Case, device: torch.device) -> list[Route]:
-    model = CostModel(call_shape(case, device), *_planner(device))
-    return model.backend.routes(model.shape, plan)
+def _routed(name: str, plan: Plan, case: Case, device: torch.device) -> Plan:
+    model = _model(case, device)
+    for route in model.backend.routes(model.shape, plan):
+        if _name(plan, route) == name:
+            return replace(plan, route=route)
+    raise ValueError(f"{name}: {case} has no such route")
 
 
 def fitted(measured: Sequence[tuple[Case, str, float]]) -> DeviceProfile:

@@ -89,7 +89,7 @@ def roofs_of(run: pd.DataFrame) -> list[Line]:
 
 def identity(line: Line | pd.Series) -> str:
     """The run of a line: device, versions, commit, date."""
-    commit, _, changes = line["commit"].partition("+")
+    commit, _, changes = (line["commit"] or "unknown").partition("+")
     python = f", Python {line['python']}" if "python" in line else ""
     return (
         f"{line['device']}; torch {line['torch']}{python}, commit {commit[:9]}"

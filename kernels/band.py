@@ -51,7 +51,8 @@ from .launch import (
     points_of,
     precision,
 )
-from .order import Order, windows_of
+from .order import Order
+from .ruler import windows_of
 from .select import Key, Tile, tile_for
 
 __all__ = ["SHARED_TILES", "TILES", "band", "band_like"]

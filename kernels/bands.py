@@ -1,9 +1,9 @@
 """What is known of points in order before a launch: which calls the banded product (banded.py)
 takes, how much room their bands need, and which points are ordered by counting (order.py).
 
-How wide a band gets, only the points say. How wide all get together, their order does: where a
-tile's band ends in a map, the next one's begins, but for `common` rows that both touch. So the
-bands of T tiles have at most
+How wide one band gets, only the points say. How wide all get together, their order does: where a
+tile's band ends in a map, the next one's begins, but for `common` rows that both touch (ruler.py).
+So the bands of T tiles have at most
 
     sum over maps of  B H_i W_i + T gap_i,   gap_i = common_i W_i + STEP - 1
 
@@ -25,12 +25,10 @@ __all__ = ["MOST_COUNTED", "ROWS", "STEP", "band_steps", "fits", "gap", "whole_s
 ROWS, STEP = 128, 64
 # Points of an image that are counted into order by one launch; each block counts them all.
 MOST_COUNTED = 4096
-# Columns of A, on average: more of them take more memory than the hypercolumns of any network.
+# Columns of a tile: more would take longer, and more memory, than the hypercolumns of any network.
 MOST_COLUMNS = 4096
-# Rows of a map that two tiles have in common, where no bin of the order has points of several.
-COMMON = 3
-# Rows of R, and columns of all tiles together, are counted in 32 bits.
-MOST_COUNT = 1 << 31
+# Rows of R are counted in 32 bits.
+MOST_CELLS = 1 << 31
 
 
 def whole_steps(columns: int) -> int:
@@ -38,10 +36,20 @@ def whole_steps(columns: int) -> int:
     return -(-columns // STEP) * STEP
 
 
-def gap(size: tuple[int, int], common: int = COMMON) -> int:
-    """Columns between the bands of two tiles in one map, of which they have `common` rows."""
-    rows, width = size
-    return min(common, rows) * width + STEP - 1
+def _most_columns(sizes: Sequence[tuple[int, int]], batch: int, per_image: int | None) -> int:
+    """The most columns that the bands of one tile can take.
+
+    ROWS points, of `per_image` to each image, meet so many images at most; None: they may meet any.
+    """
+    images = batch
+    if per_image is not None:
+        images = min(batch, (ROWS - 1 + per_image - 1) // per_image + 1)
+    return sum([whole_steps(images * height * width) for height, width in sizes])
+
+
+def gap(size: tuple[int, int], common: int) -> int:
+    """gap_i of a map, in which two tiles have `common` rows in common."""
+    return common * size[1] + STEP - 1
 
 
 def band_steps(
@@ -58,22 +66,20 @@ def fits(
     channels: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     batch: int,
-    points: int,
+    per_image: int | None,
     projected: Sequence[int],
 ) -> bool:
-    """Whether `banded` takes a call of so many `points`.
+    """Whether `banded` takes a call; `per_image` is None where points are ragged.
 
-    TMA moves rows in units of 16 bytes. A may have so many columns only: few points do not pay for
-    all cells of large maps.
+    TMA moves rows in units of 16 bytes. Maps of ragged points, whose tiles may meet all images,
+    have to be small.
     """
     if dtype not in (torch.float16, torch.bfloat16) or outputs % 8 or not projected:
         return False
-    if batch == 0 or points == 0:
+    if batch == 0 or per_image == 0:
         return False
     coarse = [sizes[i] for i in projected]
     gathered = sum([count for i, count in enumerate(channels) if i not in projected])
     cells = sum([batch * rows * width for rows, width in coarse])
-    tiles = -(-points // ROWS)
-    steps = band_steps(coarse, [*map(gap, coarse)], batch, tiles)
-    columns = tiles * whole_steps(gathered) + steps * STEP
-    return columns <= tiles * MOST_COLUMNS and max(columns, cells) < MOST_COUNT
+    most = whole_steps(gathered) + _most_columns(coarse, batch, per_image)
+    return most <= MOST_COLUMNS and cells < MOST_CELLS

@@ -37,6 +37,8 @@ def _touched(at, layer, MODE: tl.constexpr):
 def _divided(k, n):
     """k // n and k % n of whole numbers in float32, for 0 <= k < 2^21 and n > 0.
 
+    Of a band k < 2^12 (`fits` in bands.py).
+
     Integers would take some twenty instructions for it. (k + 1/2) / n is 1 / (2 n) away from the
     next integer, which is more than the rounding of two operations. A plain division of Triton's
     errs by two units more.
@@ -56,7 +58,7 @@ def write_bands(
     tiles,
     bands,
     rows,
-    gap,
+    gaps,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     STEP: tl.constexpr,
@@ -64,7 +66,7 @@ def write_bands(
 ):
     """S of the points `at`, on the rows that the points `every` of their tile touch."""
     touched = ()
-    begin = tile * number(gap)
+    begin = tile * number(gaps)
     for i in tl.static_range(len(bands)):
         low, high = _touched(every, bands[i], MODE)
         touched = touched + ((low, high),)  # type: ignore[assignment]

@@ -41,8 +41,8 @@ from .launch import (
     row_vector,
     starts,
 )
-from .order import Ruler, common_rows
 from .pieces import piece_of, write_gathered
+from .ruler import Ruler, common_rows
 from .select import Key, ruled
 
 __all__ = ["Operands", "operands"]
@@ -115,11 +115,10 @@ def _left_kernel(
     D,
     weight,
     points,
-    tiles,  # of ROWS points
     layers,  # gathered
     bands,  # projected
     rows,  # of R, where each of these starts
-    gap,  # of bands.py
+    gaps,  # of bands.py, their sum
     VECTORS: tl.constexpr,
     CHANNELS: tl.constexpr,
     COLUMNS: tl.constexpr,  # of A
@@ -143,6 +142,7 @@ def _left_kernel(
     the product takes whole tiles.
     """
     program = tl.program_id(0)
+    tiles = tl.cdiv(points.total, ROWS)
     strips = tiles * (ROWS // STRIP)
     square = program - strips - tiles * (ROWS // BLOCK_P) * BLOCKS
     # Bands take the longest, and so come first.
@@ -153,14 +153,14 @@ def _left_kernel(
         tile = program // (ROWS // STRIP)
         every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
         write_bands(
-            left, table, p, at, every, tile, tiles, bands, rows, gap, WIDTH, ROWS, STEP, MODE
+            left, table, p, at, every, tile, tiles, bands, rows, gaps, WIDTH, ROWS, STEP, MODE
         )
     elif square < 0:
         local = program - strips
         p = local // max(BLOCKS, 1) * BLOCK_P + tl.arange(0, BLOCK_P)
         at = locate(points, p, MODE)
-        steps = (p // ROWS).to(tl.int64) * (WIDTH // STEP)  # of all tiles before
-        place = left + (steps * ROWS + p % ROWS)[:, None] * STEP
+        before = (p // ROWS).to(tl.int64) * (WIDTH // STEP)  # blocks of earlier tiles
+        place = left + (before * ROWS + p % ROWS)[:, None] * STEP
         block = local % max(BLOCKS, 1)
         for i in tl.static_range(len(layers)):
             own = block - FIRSTS[i]
@@ -207,7 +207,7 @@ def _operands_like(
     rows = tuple(accumulate(cells, initial=width))
     is_riding = s.geometry.border
     tiles = -(-s.total // ROWS)
-    gaps = [*map(gap, coarse.sizes, common_rows(coarse, ruler))]
+    gaps = [*map(gap, coarse.sizes, common_rows(coarse.sizes, coarse.geometry.affine, ruler))]
     blocks = tiles * width // STEP + band_steps(coarse.sizes, gaps, s.batch, tiles)
     shape, table_shape = (blocks * ROWS, STEP), (tiles, 2 * len(projected) + 1)
     filled = list(fine.channels)
@@ -227,9 +227,8 @@ def _operands_like(
         (programs + squares,),
         "left table right weight points layers bands",
         D=outputs,
-        tiles=tiles,
         rows=tuple(map(coded, rows[:-1])),
-        gap=coded(sum(gaps)),
+        gaps=coded(sum(gaps)),
         VECTORS=layers.vectors,
         CHANNELS=fine.channels,
         COLUMNS=starts(fine.channels),

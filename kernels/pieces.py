@@ -42,8 +42,8 @@ def write_gathered(
     """place[p, COLUMN + c] = h[p, c] for BLOCK_C channels c from `first` on, in pieces.
 
     0 from CHANNELS on, and nothing from FILLED on. `first` is a multiple of BLOCK_C. Columns stand
-    side by side, or STEP of them do, and PITCH elements on the next. Without `p_mask` all points
-    have a place.
+    side by side; unless STEP is 0 only so many of them do, and PITCH elements on the next. Without
+    `p_mask` all points have a place.
     """
     # Triton 3.4 takes no `min` here.
     PIECES: tl.constexpr = ((BLOCK_C if BLOCK_C < FILLED else FILLED) + PIECE - 1) // PIECE

@@ -25,9 +25,9 @@ from bench.report_table4 import latest_rows
 from bench.table4 import PAPER
 from bench.workloads import WORKLOADS, Workload
 from pixelnet_triton import Plan, explain, plan_hypercolumn
-from pixelnet_triton.call import Route
+from pixelnet_triton.call import Route, layer_geometry
 from pixelnet_triton.cpu import routes
-from pixelnet_triton.kernels import bands
+from pixelnet_triton.kernels import bands, ruler
 from pixelnet_triton.metrics import normals
 from pixelnet_triton.sampling import BiasedSampler
 
@@ -282,7 +282,11 @@ def _room() -> list[Quote]:
         *fine, _, _ = channels = [layer[0] for layer in w.layers]
         coarse = [layer[1:] for layer in w.layers[-2:]]
         tiles = -(-w.all_points // bands.ROWS)
-        steps = bands.band_steps(coarse, [*map(bands.gap, coarse)], w.images, tiles)
+        sizes = tuple([layer[1:] for layer in w.layers])
+        affine = layer_geometry(sizes, w.image_size).affine
+        common = ruler.common_rows(sizes, affine, ruler.ruler_of(sizes, affine))
+        gaps = [*map(bands.gap, coarse, common[-2:])]
+        steps = bands.band_steps(coarse, gaps, w.images, tiles)
         columns = tiles * bands.whole_steps(sum(fine)) + steps * bands.STEP
         megabytes += [2e-6 * bands.ROWS * columns, 2e-6 * w.all_points * sum(channels)]
     words = "W2 needs {:.3g} MB for A, where hypercolumns have {:.3g}, and W4 {:.3g} of {:.3g}"

@@ -142,6 +142,7 @@ def test_a_run_is_named_by_device_versions_commit_and_date() -> None:
         "date": "2026-01-02T03:04:05",
     }
     assert tables.identity(run) == "X; torch 2.13.0, commit 012345678; 2026-01-02 03:04 UTC."
+    assert ", commit unknown; " in tables.identity(run | {"commit": None})  # without git
     run |= {"python": "3.12.0", "commit": "0123456789ab+changes", "scaled": True}
     assert tables.identity(run) == (
         "X; torch 2.13.0, Python 3.12.0, commit 012345678, with uncommitted changes; "

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import every_route, measure, results
-from bench.every_route import CASES, last_run, routes_of, summary
+from bench.every_route import CASES, routes_of, summary
 from bench.measure import Ledger
 from bench.planning import H200, call_shape, fitted, plan_of
 from bench.workloads import Case, Workload
@@ -42,6 +42,10 @@ def test_every_way_to_read_a_layer_is_tried() -> None:
         assert len({*names}) == len(names) == len({plan_of(n, case, GPU) for n in names})
 
 
+def test_all_layers_are_projected_each_way() -> None:
+    assert words(CASES["S5-forward"]) >= {("project_band",) * 2, ("project_rows",) * 2}
+
+
 def test_large_maps_are_not_projected() -> None:
     """That would take longer than all others together."""
     assert not any(read[0].startswith("project") for read in words(CASES["W1-forward"]))
@@ -51,8 +55,8 @@ def test_large_maps_are_not_projected() -> None:
 def test_the_choice_is_among_what_is_tried() -> None:
     for name, case in CASES.items():
         model = CostModel(call_shape(case, GPU), BACKEND, H200)
-        tried = {plan_of(route, case, GPU) for route in routes_of(case, GPU)}
-        assert model.routed(model.cheapest()) in tried, name
+        tried = {plan_of(route, case, GPU).route for route in routes_of(case, GPU)}
+        assert model.routed(model.cheapest()).route in tried, name
 
 
 def test_a_case_is_measured_checked_and_written(
@@ -70,12 +74,11 @@ def test_a_case_is_measured_checked_and_written(
     with OnCpu():
         every_route.test_routes_compile("small-training")
         every_route.test_every_route(benchmark, Ledger(), "small-training")
-    (line,) = last_run()
-    assert [at["route"] for at in line["routes"]] == routes_of(case, GPU)
-    assert (
-        min(line["auto"], *(at[k] for at in line["routes"] for k in ("measured", "predicted"))) > 0
-    )
-    assert "| small-training |" in summary([line])
+    (line,) = results.read("every_route")
+    assert [*line["measured"]] == [*line["predicted"]] == routes_of(case, GPU)
+    assert min(line["auto"], *line["measured"].values(), *line["predicted"].values()) > 0
+    assert line["chosen"] in line["measured"]
+    assert "| small-training |" in summary()
 
 
 def test_the_fit_finds_rates_again() -> None:
@@ -92,18 +95,42 @@ def test_the_fit_finds_rates_again() -> None:
     assert found.map_reads == pytest.approx(slower.map_reads, rel=0.05)
 
 
-def test_the_summary_names_the_fastest_route() -> None:
+def write(date: str, *cases: str) -> None:
+    """Lines of a run, with the times of the model, but for one."""
+    run = {"device": "X", "torch": "2.11.0", "commit": "0123456789ab", "date": date}
+    for name in cases:
+        case = CASES[name]
+        model = CostModel(call_shape(case, GPU), BACKEND, H200)
+        times = {route: model.seconds(plan_of(route, case, GPU)) for route in routes_of(case, GPU)}
+        best = min(times, key=times.__getitem__)
+        line = {"case": name, "auto": times[best], "chosen": best, "measured": times}
+        results.append("every_route", run, line)
+
+
+def test_the_choice_stands_beside_the_fastest_route() -> None:
     case = CASES["W5-forward"]
-    routes = [
-        {"route": name, "read": ["x"], "write": [], "measured": 1e-4, "predicted": 1e-4}
-        for name in routes_of(case, GPU)
-    ]
-    routes[3] |= {"measured": 5e-5, "read": ["the", "fastest"]}
-    line = {"case": "W5-forward", "auto": 1e-4, "chosen": "this", "routes": routes}
-    assert "| W5-forward | 100 us | 50 us | 2.00 | this | the, fastest |" in summary([line])
+    chosen, *_, other = routes_of(case, GPU)
+    line = {"case": "W5-forward", "auto": 1e-4, "chosen": chosen}
+    line["measured"] = {chosen: 1e-4, other: 5e-5}
+    run = {"device": "X", "torch": "2.11.0", "commit": "0123456789ab", "date": "2026-01-02T03:04"}
+    results.append("every_route", run, line)
+    routes = " | ".join([name.partition("#")[2] for name in (chosen, other)])
+    row = f"| W5-forward | 100 us | 50 us | 2.00 | {routes} |"
+    assert row in summary()
 
 
-def test_the_last_run_is_shown_alone() -> None:
-    for date, case in (("1", "a"), ("2", "b"), ("2", "c")):
-        results.append("every_route", {"date": date}, {"case": case})
-    assert [line["case"] for line in last_run()] == ["b", "c"]
+def test_rates_are_fitted_to_whole_runs() -> None:
+    assert "Nothing" in summary()
+    write("2026-01-02T03:04", "W1-forward", "W2-forward")
+    assert "2 of 22 cases" in summary()
+    assert "fitted" not in summary()
+    write("2026-01-01T03:04", *CASES)
+    assert "22 of 22 cases" in summary()
+    assert "| streams | 3.6e+12 | 3.6e+12 |" in summary()
+
+
+def test_a_route_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"W1-forward has no such route"):
+        plan_of(
+            "two_step:gather,gather,gather#gather,gather,project_columns/", CASES["W1-forward"], GPU
+        )

@@ -66,7 +66,7 @@ def _band_fits(shape: CallShape, projected: Sequence[int]) -> bool:
             [layer.channels for layer in shape.layers],
             [(layer.rows, layer.columns) for layer in shape.layers],
             shape.batch,
-            shape.points,
+            None if shape.ragged else shape.points // max(1, shape.batch),
             projected,
         )
     )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pixelnet_triton.call import Geometry, Linear, Sampling
 from pixelnet_triton.kernels import band, fused_linear, gather, mask, order, rows
-from pixelnet_triton.kernels.order import Order, order_points, ruler_of
+from pixelnet_triton.kernels.order import Order, order_points
+from pixelnet_triton.kernels.ruler import ruler_of
 from pixelnet_triton.kernels.select import Tile
 
 __all__ = ["ACTIVATED", "AFFINE", "IMAGES", "KERNELS", "Kernel", "Problem", "channels_last"]

@@ -10,7 +10,8 @@ import torch
 
 from pixelnet_triton.call import Linear
 from pixelnet_triton.kernels.banded import CHOICES, banded
-from pixelnet_triton.kernels.order import Order, ruler_of
+from pixelnet_triton.kernels.order import Order
+from pixelnet_triton.kernels.ruler import ruler_of
 from pixelnet_triton.kernels.select import Tile
 
 from .launches import IMAGES, OUTPUTS, POINTS, Problem

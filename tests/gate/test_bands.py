@@ -127,7 +127,7 @@ SHAPE = {
     "channels": (64, 128, 256, 512),
     "sizes": ((224, 224), (112, 112), (28, 28), (14, 14)),
     "batch": 5,
-    "points": 5000,
+    "per_image": 1000,
     "projected": (2, 3),
 }
 
@@ -140,12 +140,12 @@ SHAPE = {
         ({"dtype": torch.float32}, False),
         ({"outputs": 4100}, False),
         ({"projected": ()}, False),
-        ({"projected": (1, 2, 3)}, True),  # 112 x 112 cells for 1,000 points an image
-        ({"projected": (1, 2, 3), "points": 500}, False),
-        ({"points": 50}, False),  # a tile meets all five images
-        ({"points": 50, "projected": (3,)}, True),
+        ({"projected": (1, 2, 3)}, False),  # 112 x 112 cells
+        ({"per_image": 10}, False),  # a tile meets all five images
+        ({"per_image": None}, False),
+        ({"per_image": None, "projected": (3,)}, True),
         ({"batch": 0}, False),
-        ({"points": 0}, False),
+        ({"per_image": 0}, False),
     ],
     ids=str,
 )

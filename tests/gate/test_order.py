@@ -18,7 +18,8 @@ pytest.importorskip("triton")
 
 from pixelnet_triton.kernels import order as order_module  # noqa: E402
 from pixelnet_triton.kernels.band import band  # noqa: E402
-from pixelnet_triton.kernels.order import Order, order_points, ruler_of, windows_of  # noqa: E402
+from pixelnet_triton.kernels.order import Order, order_points  # noqa: E402
+from pixelnet_triton.kernels.ruler import ruler_of, windows_of  # noqa: E402
 
 SIZES = ((20, 26), (5, 7), (1, 1))
 IMAGE = (40, 52)
