@@ -98,8 +98,9 @@ def test_bands_keep_apart_wherever_maps_and_points_lie(
     geometry = layer_geometry([(40, STEP), (17, STEP)], (40, STEP))
     s = Sampling(maps, xy, index, replace(geometry, affine=affine))
     head = Linear(torch.ones(64, 16, dtype=torch.float16, device=device), None, None)
-    for projected in ((0, 1), (1,)):
-        assert_bands_are_apart(operands(Call(s, head, []), projected))
+    # By itself where it has the wider gap: what another map leaves over would hide that.
+    projected = (1,) if kind == "rows that no bin tells apart" else (0, 1)
+    assert_bands_are_apart(operands(Call(s, head, []), projected))
 
 
 def test_bands_take_little_room(device: torch.device) -> None:
