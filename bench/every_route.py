@@ -19,10 +19,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.inputs import make_inputs
 from bench.machine import DEVICE
-from bench.measure import Ledger
-from bench.peers import peer_of, prepare
+from bench.measure import Ledger, run_once
 from bench.planning import H200, MODES, Plan, fitted, plan_of, route_names
 from bench.results import duration
 from bench.tables import identity, markdown, measured, paragraphs, runs
@@ -31,7 +29,7 @@ from bench.workloads import WORKLOADS, Case, Workload, pyramid
 
 W2, W4 = WORKLOADS[1], WORKLOADS[3]
 CONVNEXT = ((96, 4), (192, 8), (384, 16), (768, 32))  # (channels, stride)
-MOST_CELLS = 9
+MOST_CELLS = 9  # of a projected map, for each point of an image
 # As in results/h200-routes.jsonl.
 OTHERS = (
     replace(W2, name="S1", out_features=1024),
@@ -68,14 +66,7 @@ def routes_of(case: Case, device: torch.device) -> list[str]:
 @on_a_gpu
 @pytest.mark.parametrize("name", CASES)
 def test_routes_compile(name: str) -> None:
-    """One call of each: what it compiles stays in Triton's cache."""
-    case = CASES[name]
-    inputs = make_inputs(case.workload, DEVICE).requires_grad_(case.training)
-    with torch.set_grad_enabled(case.training):
-        for route in routes_of(case, DEVICE):
-            call = prepare(peer_of(route, case, DEVICE), inputs)
-            call()
-            assert call.forward().isfinite().all(), route
+    run_once(CASES[name], routes_of(CASES[name], DEVICE))
 
 
 @on_a_gpu

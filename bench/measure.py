@@ -99,6 +99,16 @@ class Preparation:
         return line
 
 
+def run_once(case: Case, names: Sequence[str]) -> None:
+    """A call of each of these peers: what it compiles stays in Triton's cache."""
+    inputs = make_inputs(case.workload, DEVICE).requires_grad_(case.training)
+    with torch.set_grad_enabled(case.training):
+        for name in names:
+            call = prepare(peer_of(name, case, DEVICE), inputs)
+            call()
+            assert call.forward().isfinite().all(), name
+
+
 def free(device: torch.device) -> None:
     """Give memory back: the next case has other sizes."""
     gc.collect()

@@ -103,7 +103,6 @@ def fitted(measured: Sequence[tuple[Case, str, float]]) -> DeviceProfile:
 def expected(plan: Plan, case: Case, device: torch.device) -> Line:
     """FLOPs that a plan executes in matrix products, the seconds that are predicted, and the
     profile that predicts them."""
-    backend, profile = _planner(device)
-    cost = CostModel(call_shape(case, device), backend, profile)
+    cost = _model(case, device)
     flops, seconds = cost.work(plan).total.flops, cost.seconds(plan)
-    return {"flops": flops, "predicted": seconds, "profile": str(profile)}
+    return {"flops": flops, "predicted": seconds, "profile": str(cost.profile)}

@@ -16,7 +16,7 @@ in block k // STEP + begin, or before WIDTH in block k // STEP + tile WIDTH / ST
 import triton
 import triton.language as tl
 
-from .bilinear import hat, layer_position, number, size_of
+from .bilinear import hat, layer_position, locate, number, size_of
 
 __all__ = ["block_of_step", "line_of", "shift_of", "write_bands"]
 
@@ -51,20 +51,23 @@ def _divided(k, n):
 def write_bands(
     left,
     table,
-    p,
-    at,
-    every,
-    tile,
-    tiles,
+    first,
+    points,
     bands,
     rows,
     gaps,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     STEP: tl.constexpr,
+    STRIP: tl.constexpr,
     MODE: tl.constexpr,
 ):
-    """S of the points `at`, on the rows that the points `every` of their tile touch."""
+    """S of STRIP points from `first` on, on the rows that the points of their tile touch."""
+    p = first + tl.arange(0, STRIP)
+    at = locate(points, p, MODE)
+    tile, tiles = first // ROWS, tl.cdiv(points.total, ROWS)
+    p_of_tile = tile * ROWS + tl.arange(0, ROWS)
+    every = locate(points, p_of_tile, MODE)
     touched = ()
     begin = tile * number(gaps)
     for i in tl.static_range(len(bands)):
@@ -73,7 +76,7 @@ def write_bands(
         begin += low * number(bands[i].size[1])
     begin = begin // STEP + (tiles - 1) * (WIDTH // STEP)
     line = table + tile.to(tl.int64) * (2 * len(bands) + 1)
-    is_first = tl.min(p, 0) % ROWS == 0
+    is_first = first % ROWS == 0
     if is_first:
         tl.store(line, begin)
     row = left + (p % ROWS)[:, None] * STEP

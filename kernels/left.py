@@ -147,17 +147,12 @@ def _left_kernel(
     square = program - strips - tiles * (ROWS // BLOCK_P) * BLOCKS
     # Bands take the longest, and so come first.
     if program < strips:
-        p = program * STRIP + tl.arange(0, STRIP)
-        # Located in each branch: before them, Triton 3.6 fails to compile some modes.
-        at = locate(points, p, MODE)
-        tile = program // (ROWS // STRIP)
-        every = locate(points, tile * ROWS + tl.arange(0, ROWS), MODE)
-        write_bands(
-            left, table, p, at, every, tile, tiles, bands, rows, gaps, WIDTH, ROWS, STEP, MODE
-        )
+        first = program * STRIP
+        write_bands(left, table, first, points, bands, rows, gaps, WIDTH, ROWS, STEP, STRIP, MODE)
     elif square < 0:
         local = program - strips
         p = local // max(BLOCKS, 1) * BLOCK_P + tl.arange(0, BLOCK_P)
+        # Located in each branch: before them, Triton 3.6 fails to compile some modes.
         at = locate(points, p, MODE)
         before = (p // ROWS).to(tl.int64) * (WIDTH // STEP)  # blocks of earlier tiles
         place = left + (before * ROWS + p % ROWS)[:, None] * STEP

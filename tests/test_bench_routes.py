@@ -96,7 +96,7 @@ def test_the_fit_finds_rates_again() -> None:
 
 
 def write(date: str, *cases: str) -> None:
-    """Lines of a run, with the times of the model, but for one."""
+    """Lines of a run, with the times of the model."""
     run = {"device": "X", "torch": "2.11.0", "commit": "0123456789ab", "date": date}
     for name in cases:
         case = CASES[name]
