@@ -14,6 +14,7 @@ from . import (
     recipes,
     sampling,
     shared,
+    simulator,
     training,
 )
 from .fault import DoesNotApply, Fault
@@ -35,4 +36,5 @@ FAULTS: tuple[Fault, ...] = (
     *shared.FAULTS,
     *integrations.FAULTS,
     *bench.FAULTS,
+    *simulator.FAULTS,
 )
