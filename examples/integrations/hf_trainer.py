@@ -13,7 +13,7 @@ import tempfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, set_seed
 
 from .task import Discs, Network
 
@@ -41,6 +41,7 @@ class WithLoss(nn.Module):
 
 def main() -> None:
     """Train, and print the losses that the Trainer logged."""
+    set_seed(0)  # the Trainer's own comes after the network's first weights
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder,
