@@ -2,8 +2,8 @@
 
 VGG-16 on one 224 x 224 image, an MLP of fc-1 to fc-3 on conv-{1_2, 3_3, 5_3}, 2,000 sampled
 pixels or all 50,176. An update is a forward and a backward pass, as the paper counts. Memory is
-all that training needs, model and gradients included: on a GPU the peak of torch's allocator, on
-a CPU the high-water mark of a process of its own beyond that of the idle process.
+all that training needs, model and gradients included: on a GPU the peak of torch's allocator in an
+update, on a CPU the high-water mark of a process of its own beyond that of the idle process.
 
     dense    every layer upsampled to every pixel, the MLP as 1x1 convolutions at all of them, as
              a fully convolutional network is trained
@@ -115,7 +115,6 @@ class Training:
             raise AssertionError(f"{network} differs from the sparse one by {self._error:.2g}")
         self._network, self._device, self._before = network, device, high_water_mark()
         if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device)
         self._model = _model(network, sizes, device)
         self._image, _, self._points = _drawn(sizes, device)
@@ -124,6 +123,8 @@ class Training:
 
     def update(self) -> None:
         """Gradients are cleared first."""
+        if self._device.type == "cuda":  # the timing's buffer, between two updates, does not count
+            torch.cuda.reset_peak_memory_stats(self._device)
         with arithmetic(self._network.tf32):
             self._model.zero_grad(set_to_none=True)
             self._loss().backward()
@@ -135,7 +136,8 @@ class Training:
         return F.cross_entropy(scores, self._labels)
 
     def figures(self) -> Line:
-        """All but times. The memory is what all updates needed, with model and gradients."""
+        """All but times. The memory is what an update needs, with model and gradients: on a GPU the
+        last one, on a CPU the largest."""
         on_gpu = self._device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self._device) if on_gpu else high_water_mark()
         trained = self._model.backbone if self._network.mode == "backbone" else self._model

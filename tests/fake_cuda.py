@@ -124,7 +124,7 @@ class FakeCuda:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self._allocated = 1 << 20
+        self.allocated = self.peak = 1 << 20
         self.functions = {
             "is_available": lambda: True,
             "device_count": lambda: 1,
@@ -132,9 +132,9 @@ class FakeCuda:
             "set_device": self._set_device,
             "synchronize": self._with_index("synchronize"),
             "empty_cache": self._count("empty_cache"),
-            "reset_peak_memory_stats": self._with_index("reset_peak_memory_stats"),
-            "memory_allocated": lambda device=None: self._allocated,
-            "max_memory_allocated": lambda device=None: self._allocated + 4096,
+            "reset_peak_memory_stats": self._reset_peak,
+            "memory_allocated": lambda device=None: self.allocated,
+            "max_memory_allocated": lambda device=None: self.peak,
             "get_device_name": lambda device=None: "A GPU that is not there",
             "get_device_capability": lambda device=None: (9, 0),
             "get_device_properties": lambda device=None: SimpleNamespace(
@@ -178,6 +178,11 @@ class FakeCuda:
             self.calls[name] += 1
 
         return counted
+
+    def _reset_peak(self, device: torch.device) -> None:
+        """As if something took 4 KiB after it."""
+        self._with_index("reset_peak_memory_stats")(device)
+        self.peak = self.allocated + 4096
 
     def _set_device(self, device: torch.device) -> None:
         if torch.device(device).index is None:

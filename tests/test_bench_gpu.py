@@ -96,8 +96,9 @@ def test_a_row_of_table4(cuda: FakeCuda, mode: str) -> None:
         Network(mode, 1), Sizes(side=64, samples_per_image=10, hidden=8, width=1 / 16), GPU
     )
     training.update()
+    cuda.peak += 1 << 28  # a buffer of the timing, between two updates
+    training.update()
     assert training.figures()["memory_bytes"] == 4096
-    assert cuda.calls["reset_peak_memory_stats"] == 1
 
 
 @pytest.mark.parametrize("tf32", [False, True])

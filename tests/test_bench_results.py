@@ -92,6 +92,15 @@ def test_of_rows_of_mixed_arithmetic_it_is_said() -> None:
     assert "TF32" not in new
 
 
+def test_of_rows_whose_memory_is_only_bounded_it_is_said() -> None:
+    rows = table4({"dense fc-3": (1100, 1), "sparse fc-3": (float("nan"), 8)}, tf32=False)
+    rows["memory_bytes_at_most"] = [float("nan"), 200.0]
+    text = table4_claims(latest_rows(rows)["X"])
+    assert "The memory of sparse fc-3 was not measured" in text
+    assert "dense fc-3 takes at least 5.5x as much" in text
+    assert "| dense fc-3 |  | 8.4x |" in text
+
+
 def test_spread_of_table4_is_shown_where_it_was_kept() -> None:
     lines = table4({"dense fc-3": (400, 2), "masked fc-3": (400, 4), "sparse fc-3": (200, 8)})
     lines["spread"] = [[1.0, 4.0], None, [8.0, 8.0]]
