@@ -22,7 +22,7 @@ from .tools.machine import cpu_name
 
 __all__ = ["VARIABLES", "environment", "format_report", "main"]
 
-#: Environment variables that change what the library, its tests or Triton do.
+#: Environment variables that change what the library, its tests or Triton do: docs/environment.md.
 VARIABLES = (
     "PIXELNET_TRITON_AUTOTUNE",
     "PIXELNET_TRITON_BACKEND",
@@ -30,7 +30,13 @@ VARIABLES = (
     "PIXELNET_TRITON_PROFILE",
     "PIXELNET_TRITON_CACHE",
     "PIXELNET_TRITON_DIRECT",
+    "XDG_CACHE_HOME",
+    "WORLD_SIZE",
     "PIXELNET_TEST_DEVICE",
+    "PIXELNET_SIMULATOR_TARGET",
+    "PIXELNET_SIMULATOR_SEED",
+    "CXX",
+    "FAKE_CUDA_REACHED",
     "PIXELNET_BENCH_RESULTS",
     "PIXELNET_DATA",
     "PIXELNET_CHECKPOINTS",
@@ -95,7 +101,8 @@ def format_report(facts: dict[str, Any]) -> str:
     ]
     rows += [(f"backend {name}", phrase) for name, phrase in facts["backends"].items()]
     rows += [(name, "not set" if v is None else v) for name, v in facts["variables"].items()]
-    return "\n".join(f"{name:<24} {value}" for name, value in rows)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}} {value}" for name, value in rows)
 
 
 def _version(package: str) -> str | None:

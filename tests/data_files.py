@@ -18,7 +18,10 @@ __all__ = [
 
 
 def real_data(name: str) -> Path:
-    """The folder of a real data set, below PIXELNET_DATA or next to the checkout; or skip."""
+    """The folder of a real data set, below PIXELNET_DATA or, without it, below ../shared/data.
+
+    Seen from the checkout; a test is skipped where there is none.
+    """
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("PIXELNET_DATA", beside)) / name
     if not folder.is_dir():
