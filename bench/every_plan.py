@@ -5,8 +5,9 @@
 
 Of random first layers and small calls every assignment of gather or project to the layers is timed,
 in turns with `plan="auto"` and with `grid_sample` + `cat` + `linear`. Of W1 to W5, on one image
-(W4: two), it is the choice, all layers gathered, and the choice with one layer changed. Times are
-20th percentiles of warm calls. `python -m bench.report` makes docs/planner-measurements.md of them.
+(W4: two), these are timed: the choice, all layers gathered, and the choice with one layer changed.
+Times are 20th percentiles of warm calls. `python -m bench.report` makes tables of them, in
+docs/planner-measurements.md.
 """
 
 from __future__ import annotations

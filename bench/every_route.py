@@ -4,14 +4,16 @@
     pytest bench/every_route.py --benchmark-only -k "W4 and forward"
     python -m bench.every_route                                          # anywhere, afterwards
 
-Of W1 to W5 and six other calls every route is timed (docs/kernels.md) of the plans that project the
-coarsest maps: none, one, two and so on, as long as they have no more than MOST_CELLS a point. Each
-is checked first, and timed in turns with `plan="auto"`, cold. The command then shows the fastest
-beside the choice, and the rates that the planner's profile would have, fitted to a whole run.
+Of W1 to W5 and six other calls the plans are tried that project the coarsest maps: none, one, two
+and so on, as long as these have at most nine cells (MOST_CELLS) for each point. All their routes
+(docs/planner.md) are checked first, then timed in turns with `plan="auto"`, cold. The command
+reads bench/results/every_route.jsonl, shows the fastest route beside the choice, and fits the rates
+of the planner's profile to a whole run.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from typing import Any
 
@@ -128,5 +130,13 @@ def _rates(run: pd.DataFrame) -> str:
     return markdown(rates, {"shipped": number, "fitted": number})
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Print the summary."""
+    parser = argparse.ArgumentParser(prog="python -m bench.every_route", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.parse_args(arguments)
     print(summary())
+
+
+if __name__ == "__main__":
+    main()
