@@ -3,9 +3,8 @@
 #
 #   PYTHON=python3.12    the interpreter to build the environment with (3.10 to 3.13)
 #   VENV=.venv           where the environment goes
-#   TORCH_INDEX=URL      a further package index to find torch in. On Linux the default index holds
-#                        torch for CUDA, a download of gigabytes; without a GPU, give the address
-#                        of the index of CPU builds that PyTorch's installation page names.
+#   TORCH_INDEX=URL      a further package index to find torch in, such as that of CPU builds
+#                        (README.md)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -58,7 +57,7 @@ table4: $(STAMP) ## The paper's Table 4 at its own sizes: minutes, and 10 GB, wi
 plots: $(STAMP) ## Plots and tables of the documentation, from bench/results alone
 	@$(BIN)/python -m bench.plots && $(BIN)/python -m bench.report
 
-experiments: $(STAMP) ## The paper's claims at a small scale: an hour; needs PIXELNET_DATA
+experiments: $(STAMP) ## The paper's claims at a small scale, what is missing: hours; needs PIXELNET_DATA
 	@$(BIN)/python -m examples.experiments run && $(BIN)/python -m examples.experiments report
 
 gpu: $(STAMP) ## The one command for a machine with a GPU: tests, gate, benchmarks

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import torch
 
 from bench import compare, results, tables, timing
 from bench.report_planner import letters
 from bench.report_table4 import latest_rows
 from bench.table4 import PAPER
 from bench.workloads import WORKLOADS, Workload
-from pixelnet_triton import Plan, explain, plan_hypercolumn
-from pixelnet_triton.call import Route, layer_geometry
+from pixelnet_triton import explain
+from pixelnet_triton.call import layer_geometry
 from pixelnet_triton.cpu import routes
+from pixelnet_triton.gpu.routes import GATHERED
 from pixelnet_triton.kernels import bands, ruler
 from pixelnet_triton.metrics import normals
 from pixelnet_triton.sampling import BiasedSampler
@@ -48,7 +48,7 @@ class Quote(NamedTuple):
 def quotes() -> list[Quote]:
     """Of all documents."""
     made = [*_settings(), *_published(), *_measured(), *_models(), *_bounds(), *_passes()]
-    return [*made, *_ways_to_read(), *_room()]
+    return [*made, *_routes(), *_table4(), *_runs(), *_room()]
 
 
 def _settings() -> list[Quote]:
@@ -236,42 +236,44 @@ def _passes() -> list[Quote]:
     return made
 
 
-def _ways_to_read() -> list[Quote]:
-    """Forward passes of routes that are gone, beside what took their place."""
-    tried = pd.DataFrame(results.read("h200-routes")[1:])
-    tried = tried[tried["pass"] == "forward"].assign(word=tried.read.str[-1])
+def _routes() -> list[Quote]:
+    """What the H200's profile was fitted to, and how much of it is open to a call."""
+    tried = results.read("h200-routes")[1:]
+    forward = [line["read"] for line in tried if line["pass"] == "forward"]
+    gone = sum(not {*read} <= {"project_band", *GATHERED} for read in forward)
+    calls = {line["workload"] for line in tried}
+    assert len(calls) == 11
+    file = "bench/results/h200-routes.jsonl"
+    return [
+        Quote("docs/planning-model.md", file, f"to {len(tried)} routes of eleven calls"),
+        Quote("docs/planning-model.md", file, f"{gone} of its {len(forward)} forward passes"),
+        Quote("docs/planner.md", file, f"fitted to {len(tried)} routes of eleven calls"),
+    ]
 
-    def us(workload: str, word: str, layers: int) -> str:
-        of_word = tried[(tried.workload == workload) & (tried.word == word)]
-        (one,) = of_word[of_word.read.map(lambda read: read.count(word)) == layers].us
-        return f"{one:.3g} us"
 
-    best = tried[tried.workload == "S2"].groupby(tried.word.str.startswith("project")).us.min()
-    words = [f"with {best[True]:.1f} instead of {best[False]:.1f} us"]
-    for word in ("project_columns", "project_gather"):
-        words.append(f"{us('W4', word, 2)} | {us('W5', word, 2)} |")
-    of_one = [us(name, "project_product", 1) for name in ("W4", "W5")]
-    words.append("{} (one projected) | {} (one)".format(*of_one))
-    predicted = []
-    for name in ("W4", "W5"):
-        w = next(w for w in WORKLOADS if w.name == name)
-        maps = [(w.images, *layer) for layer in w.layers]
-        kept = len(maps) - 2
-        plan = Plan(("gather",) * kept + ("project",) * 2, "two_step")
-        route = Route("", "", ("gather",) * kept + ("project_rows",) * 2, ())
-        found = plan_hypercolumn(
-            maps,
-            w.points,
-            w.out_features,
-            plan=replace(plan, route=route),
-            dtype=torch.bfloat16,
-            training=False,
-            profile="H200",
-        )
-        assert found.estimate is not None
-        predicted.append(f"{found.estimate.seconds * 1e6:.0f} us")
-    words.append("model says {} | {}, says".format(*predicted))
-    return [Quote("docs/kernels.md", "bench/results/h200-routes.jsonl", text) for text in words]
+def _table4() -> list[Quote]:
+    """On a GPU, whose sparse rows have an upper bound of their memory alone."""
+    rows = latest_rows(tables.measured("table4"))[GPU]
+    dense, sparse = rows.loc["dense fc-3"], rows.loc["sparse fc-3"]
+    memory = dense.memory_bytes / sparse.memory_bytes_at_most
+    time = sparse.updates_per_second / dense.updates_per_second
+    paper, least = PAPER["dense fc-3"], PAPER["sparse fc-3"]
+    words = (
+        f"at least {memory:.1f}x the memory of sparse fc-3 (paper: "
+        f"{paper.memory_mb / least.memory_mb:.1f}x) and {time:.1f}x the time (paper: "
+        f"{least.updates_per_second / paper.updates_per_second:.1f}x"
+    )
+    return [Quote("docs/reproduction.md", "bench/results/table4.jsonl", words)]
+
+
+def _runs() -> list[Quote]:
+    """How long the recorded experiments took."""
+    hours = []
+    for file in ("runs", "pretrained"):
+        lines = _text(f"examples/results/{file}.jsonl").splitlines()
+        hours.append(sum(json.loads(line)["seconds"] for line in lines) / 3600)
+    words = "took {:.1f} hours from scratch and {:.1f} on the pretrained backbone".format(*hours)
+    return [Quote("docs/training.md", "examples/results", words)]
 
 
 def _room() -> list[Quote]:

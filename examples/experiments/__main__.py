@@ -1,6 +1,9 @@
-"""The paper's claims at a scale for two CPU cores: Tables 1, 2 and 6, and the four tasks.
+"""The paper's claims at a scale for two CPU cores.
 
-    python -m examples.experiments run                  # everything, 3 seeds, two runs at a time
+Networks from scratch: Tables 1, 2 and 6, and the four tasks. On an ImageNet-pretrained backbone:
+Tables 1, 2, 3, 6 and 7.
+
+    python -m examples.experiments run                  # both, 3 seeds, two runs at a time
     python -m examples.experiments run table2 --seeds 5
     python -m examples.experiments report               # tables and plots from the results alone
 
