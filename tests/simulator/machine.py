@@ -19,7 +19,8 @@ from .program import Program
 __all__ = ["SimulationError", "compiler", "run"]
 
 _CORE = Path(__file__).parent / "core"
-_OPTIONS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra")
+# Registers lie as bytes and are read as what they hold.
+_OPTIONS = ("-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing")
 
 
 class SimulationError(RuntimeError):
@@ -31,24 +32,34 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or "c++")
 
 
+def built_for(command: str, options: Sequence[str]) -> bytes:
+    """What a library depends on but for its sources: the compiler, and what it takes this CPU for.
+
+    -march=native is another CPU elsewhere, and a folder of caches may be shared or copied. The
+    macros that a compiler defines beforehand name its version and every kind of instruction.
+    """
+    macros = [command, *options, "-dM", "-E", "-x", "c++", os.devnull]
+    return subprocess.run(macros, check=True, stdout=subprocess.PIPE).stdout
+
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
-    """Built once for these sources, beside what Triton compiles."""
-    sources = sorted(_CORE.iterdir())
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    """Built once for these sources, this compiler and this CPU, beside what Triton compiles."""
+    command = compiler()
+    if command is None:
+        raise SimulationError("no C++ compiler was found: install one, or name it in CXX")
+    parts = [path.read_bytes() for path in sorted(_CORE.iterdir())]
+    parts += [" ".join((command, *_OPTIONS)).encode(), built_for(command, _OPTIONS)]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     cache = Path(os.environ.get("TRITON_CACHE_DIR", Path.home() / ".triton" / "cache"))
     built = cache / f"simulator-{digest}.so"
     if not built.exists():
-        command = compiler()
-        if command is None:
-            raise SimulationError("no C++ compiler was found: install one, or name it in CXX")
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             output = Path(folder) / "simulator.so"
             source = str(_CORE / "simulator.cpp")
-            subprocess.run(
-                [command, *_OPTIONS, "-shared", "-fPIC", "-o", str(output), source], check=True
-            )
+            build = [command, *_OPTIONS, "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(output)]
+            subprocess.run([*build, source], check=True)
             output.replace(built)
     return ctypes.CDLL(str(built))
 

@@ -31,7 +31,9 @@ def pytest_configure() -> None:
     # ptxas takes half of the time, and its binary is not what runs here. So that nobody else
     # takes these kernels for whole ones, they are kept apart.
     CUDABackend.make_cubin = lambda *_: b""
-    knobs.cache.dir = os.path.join(knobs.cache.dir, "simulator")
+    # By then a worker of pytest-xdist has the folder of the process that started it.
+    if os.path.basename(knobs.cache.dir) != "simulator":
+        knobs.cache.dir = os.path.join(knobs.cache.dir, "simulator")
     driver.set_active(_Driver(_TARGET))
     capability = divmod(int(_TARGET.removeprefix("sm_")), 10)
     torch.cuda.get_device_capability = lambda device=None: capability  # type: ignore[assignment]
