@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .mnemonics import NUMBER, SIZES, Operand, Scope, Unknown, decode, split
+from .mnemonics import decode
+from .operands import NUMBER, SIZES, Operand, Scope, Unknown, split
 
 __all__ = ["INSTRUCTION", "OPERAND", "Parameter", "Program"]
 
@@ -31,6 +33,25 @@ class Parameter(NamedTuple):
     size: int
 
 
+class _Use(NamedTuple):
+    """Where a label is named: by the target of an instruction, or by an operand, of a table."""
+
+    label: str
+    in_table: bool
+    index: int
+    line: int
+
+
+class _Block:
+    """What is named between two braces: registers, labels, tables of labels."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.labels: dict[str, int] = {}
+        self.tables: dict[str, list[str]] = {}
+        self.uses: list[_Use] = []
+
+
 class Program:
     """What `run_grid` takes of a kernel, but for its launch.
 
@@ -46,21 +67,20 @@ class Program:
         self.warps = int(threads[1]) // 32
         self._read_parameters(entry[2])
         shared = re.findall(r"\.shared [^;]*?(\w+)\[\d*\];", ptx)
-        self._scopes = [Scope({}, self._addresses | dict.fromkeys(shared, 0))]
+        if len(shared) > 1:
+            raise Unknown(f"several arrays in shared memory: {', '.join(shared)}")
+        addresses = self._addresses | dict.fromkeys(shared, 0)
+        self._blocks = [_Block(Scope({}, addresses, self.parameter_bytes))]
         self._next_register = 0
-        self._labels: dict[str, int] = {}
-        self._tables: dict[str, list[str]] = {}
         self._code: list[tuple[object, ...]] = []
         self._operands: list[Operand] = []
-        self._targets: list[tuple[int, str]] = []  # of branches, by instruction
-        self._entries: list[tuple[int, str]] = []  # of tables, by operand
+        self._places: dict[_Use, int] = {}
         self._read_body(ptx, entry.end())
         self.code = np.array(self._code, INSTRUCTION)
-        for place, label in self._targets:
-            self.code["target"][place] = self._labels[label]
         self.operands = np.array(self._operands or [(0, 0, 0)], OPERAND)
-        for place, label in self._entries:
-            self.operands["value"][place] = self._labels[label]
+        for use, place in self._places.items():
+            array, field = (self.operands, "value") if use.in_table else (self.code, "target")
+            array[field][use.index] = place
         self.register_bytes = -(-self._next_register // 8) * 8
 
     def _read_parameters(self, text: str) -> None:
@@ -100,64 +120,74 @@ class Program:
                         self._read_statement(" ".join(statement.split()), line)
                     statement = ""
                 elif piece == "{":
-                    outer = self._scopes[-1]
-                    self._scopes.append(Scope(dict(outer.registers), outer.addresses))
+                    outer = self._blocks[-1].scope
+                    inner = replace(outer, registers=dict(outer.registers))
+                    self._blocks.append(_Block(inner))
                 else:
-                    self._scopes.pop()
-                    if not self._scopes:
+                    self._end_block()
+                    if not self._blocks:
                         return
             statement += " "
             line += 1
 
     def _without_labels(self, statement: str) -> str:
         while label := re.match(r"\s*([\w$]+):(?!:)", statement):
-            # A name inside braces may come again: branches to it go back.
-            self._labels[label[1]] = len(self._code)
+            self._blocks[-1].labels[label[1]] = len(self._code)
             self._last_label = label[1]
             statement = statement[label.end() :]
         return statement
 
+    def _end_block(self) -> None:
+        """Labels that were not found between these braces stand around them."""
+        block = self._blocks.pop()
+        for use in block.uses:
+            if use.label in block.labels:
+                self._places[use] = block.labels[use.label]
+            elif self._blocks:
+                self._blocks[-1].uses.append(use)
+            else:
+                raise Unknown(f"line {use.line} of the PTX: label {use.label}")
+
     def _read_statement(self, text: str, line: int) -> None:
-        if text.startswith(".reg"):
-            _, kind, names = text.split(maxsplit=2)
-            for name in split(names):
-                self._declare(name, SIZES[kind[1:]])
-        elif text.startswith(".branchtargets"):
-            self._tables[self._last_label] = split(text.removeprefix(".branchtargets"))
-        elif not text.startswith(".pragma"):
-            self._read_instruction(text, line)
+        try:
+            if text.startswith(".reg "):
+                _, kind, names = text.split(maxsplit=2)
+                for name in split(names):
+                    self._declare(name, SIZES[kind[1:]])
+            elif text.startswith(".branchtargets "):
+                table = split(text.removeprefix(".branchtargets"))
+                self._blocks[-1].tables[self._last_label] = table
+            elif not text.startswith(".pragma "):
+                self._read_instruction(text, line)
+        except (Unknown, LookupError, ValueError) as error:  # whatever else stands there
+            raise Unknown(f"line {line} of the PTX: {text}: {error}") from error
 
     def _declare(self, name: str, size: int) -> None:
         several = re.fullmatch(r"(%?\w+)<(\d+)>", name)
         names = [f"{several[1]}{n}" for n in range(int(several[2]))] if several else [name]
         for one in names:
             place = -(-self._next_register // size) * size
-            self._scopes[-1].registers[one] = (place, size)
+            self._blocks[-1].scope.registers[one] = (place, size)
             self._next_register = place + size
 
     def _read_instruction(self, text: str, line: int) -> None:
-        scope = self._scopes[-1]
+        scope = self._blocks[-1].scope
         predicate, negated = -1, False
         if guarded := re.match(r"@(!?)(%?\w+)\s+", text):
             predicate, negated = scope.registers[guarded[2]][0], bool(guarded[1])
             text = text[guarded.end() :]
         mnemonic, _, rest = text.partition(" ")
         given = split(rest)
-        try:
-            decoded = decode(mnemonic, given, scope)
-        except Unknown as error:
-            raise Unknown(f"line {line} of the PTX: {text}: {error}") from None
+        # The target of a branch is no operand of it, but entries of a table are.
+        decoded = decode(mnemonic, given, scope)
         inputs = list(decoded.inputs)
         if mnemonic.startswith("bra"):
-            label = given[0]
-            if not label.startswith("$"):  # a loop inside braces: to where it began
-                label = f"{label}@{len(self._code)}"
-                self._labels[label] = self._labels[given[0]]
-            self._targets.append((len(self._code), label))
+            self._name(given[0], False, len(self._code), line)
         elif mnemonic.startswith("brx"):
-            table = self._tables[given[1]]
             first = len(self._operands) + len(decoded.outputs) + len(inputs)
-            self._entries += [(first + n, label) for n, label in enumerate(table)]
+            table = self._table(given[1])
+            for n, label in enumerate(table):
+                self._name(label, True, first + n, line)
             inputs += [Operand(NUMBER, 8, 0)] * len(table)
         detail = (*map(int, decoded.detail), 0, 0, 0, 0)[:4]
         self._code.append(
@@ -168,3 +198,12 @@ class Program:
         )  # fmt: skip
         self._operands += decoded.outputs
         self._operands += inputs
+
+    def _name(self, label: str, in_table: bool, index: int, line: int) -> None:
+        self._blocks[-1].uses.append(_Use(label, in_table, index, line))
+
+    def _table(self, name: str) -> list[str]:
+        for block in reversed(self._blocks):
+            if name in block.tables:
+                return block.tables[name]
+        raise Unknown(f"table {name}")

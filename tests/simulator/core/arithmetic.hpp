@@ -1,73 +1,7 @@
-// Arithmetic on registers. A number lies in the low bits of 64, with zeros above it.
+// Arithmetic on two registers, comparisons, and fields of bits.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-
-#include "program.hpp"
-
-inline float as_float(uint64_t bits) {
-  uint32_t low = uint32_t(bits);
-  float value;
-  std::memcpy(&value, &low, 4);
-  return value;
-}
-inline uint32_t bits_of(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return bits;
-}
-inline double as_double(uint64_t bits) {
-  double value;
-  std::memcpy(&value, &bits, 8);
-  return value;
-}
-inline bool is_floating(int type) { return type >= F16 && type != PRED; }
-inline bool is_signed(int type) { return type >= S8 && type <= S64; }
-// Two halves of a register: the type of one, or the type itself.
-inline int half_of(int type) { return type == F16X2 ? F16 : type == BF16X2 ? BF16 : type; }
-
-inline double half_to_double(uint64_t bits) {
-  int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  double size = exponent == 31   ? (fraction ? NAN : INFINITY)
-                : exponent == 0  ? std::ldexp(fraction, -24)
-                                 : std::ldexp(1024 + fraction, exponent - 25);
-  return bits & 0x8000 ? -size : size;
-}
-inline uint16_t to_half(float value) {
-  uint32_t bits = bits_of(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-  if (size >= 0x477ff000) return sign | 0x7c00;  // from the middle between the last and 2^16
-  if (size < 0x38800000) return sign | uint16_t(std::nearbyint(std::ldexp(as_float(size), 24)));
-  return sign | uint16_t((size + 0xfff + (size >> 13 & 1) - 0x38000000) >> 13);
-}
-inline double to_double(uint64_t bits, int type) {
-  if (type == F64) return as_double(bits);
-  if (type == F32) return as_float(bits);
-  return type == BF16 ? as_float((bits & 0xffff) << 16) : half_to_double(bits);
-}
-inline uint64_t rounded(float value, int type) {  // to nearest, ties to even
-  if (type == F32) return bits_of(value);
-  if (std::isnan(value)) return 0x7fff;
-  if (type == F16) return to_half(value);
-  uint32_t bits = bits_of(value);
-  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-// The products of the tensor cores read the upper 19 bits of a float32.
-inline float tf32(uint64_t bits) { return as_float(bits & 0xffffe000u); }
-
-inline uint64_t cut(uint64_t value, int type) {
-  int bits = 8 * kSize[type];
-  return bits == 64 ? value : value & ((uint64_t(1) << bits) - 1);
-}
-inline int64_t extended(uint64_t value, int type) {
-  switch (type) {
-    case S8: return int8_t(value);
-    case S16: return int16_t(value);
-    case S32: return int32_t(value);
-    default: return int64_t(is_signed(type) ? value : cut(value, type));
-  }
-}
+#include "numbers.hpp"
 
 inline float extreme(float a, float b, bool largest, bool keeps_nan) {
   if (std::isnan(a) || std::isnan(b)) {
@@ -77,13 +11,17 @@ inline float extreme(float a, float b, bool largest, bool keeps_nan) {
   return (a < b) == largest ? b : a;
 }
 
+// detail: 0 whether NaN wins (min, max), or a product's part; 1 whether negative numbers become 0;
+// 2 whether subnormal ones do.
 inline bool floating_binary(Machine& m, const Instruction& i, uint64_t x, uint64_t y,
                             uint64_t& to) {
   int one = half_of(i.type), parts = one == i.type ? 1 : 2, width = 8 * kSize[one];
+  bool flushes = i.detail[2];
   to = 0;
   for (int part = 0; part < parts; ++part) {
     float a = float(to_double(x >> part * width, one));
     float b = float(to_double(y >> part * width, one)), value;
+    if (flushes) a = flushed(a), b = flushed(b);
     switch (i.operation) {
       case ADD: value = a + b; break;
       case SUB: value = a - b; break;
@@ -93,7 +31,7 @@ inline bool floating_binary(Machine& m, const Instruction& i, uint64_t x, uint64
       case MAX: value = extreme(a, b, true, i.detail[0]); break;
       default: return m.fail("floating-point operation " + std::to_string(i.operation));
     }
-    to |= rounded(value, one) << part * width;
+    to |= rounded(flushes ? flushed(value) : value, one) << part * width;
   }
   return true;
 }
@@ -130,7 +68,8 @@ inline bool integer_binary(Machine& m, const Instruction& i, uint64_t x, uint64_
     case DIV: case REM: {
       int64_t a = extended(x, type), b = extended(y, type);
       if (b == 0) return m.fail("division by 0");
-      if (is_signed(type)) to = uint64_t(i.operation == DIV ? a / b : a % b);
+      if (is_signed(type) && b == -1) to = i.operation == DIV ? -x : 0;  // the least has no inverse
+      else if (is_signed(type)) to = uint64_t(i.operation == DIV ? a / b : a % b);
       else to = i.operation == DIV ? uint64_t(a) / uint64_t(b) : uint64_t(a) % uint64_t(b);
       break;
     }
@@ -177,36 +116,8 @@ inline bool compared(const Instruction& i, uint64_t x, uint64_t y, int type) {
     if (is_signed(type)) return compares(how, extended(x, type), extended(y, type));
     return compares(how, cut(x, type), cut(y, type));
   }
-  return compares(how, to_double(x, type), to_double(y, type));
-}
-
-// detail[0]: 0 to nearest or none, 1 towards zero, 2 to nearest, 3 down, 4 up; detail[1]: ReLU.
-inline double to_whole(double value, int how) {
-  switch (how) {
-    case 1: return std::trunc(value);
-    case 2: return std::nearbyint(value);
-    case 3: return std::floor(value);
-    default: return std::ceil(value);
-  }
-}
-inline uint64_t converted(const Instruction& i, uint64_t bits) {
-  int to = i.type, from = i.source_type, how = i.detail[0];
-  if (!is_floating(from)) {
-    if (!is_floating(to)) return cut(uint64_t(extended(bits, from)), to);
-    if (is_signed(from)) return rounded(float(extended(bits, from)), to);
-    return rounded(float(cut(bits, from)), to);
-  }
-  double value = to_double(bits, from);
-  if (how) value = to_whole(value, how);
-  if (i.detail[1] && value < 0) value = 0;
-  if (is_floating(to)) return rounded(float(value), to);
-  if (std::isnan(value)) return 0;
-  // Whole numbers stop at the ends of their range.
-  int width = 8 * kSize[to] - is_signed(to);
-  double end = std::ldexp(1.0, width), first = is_signed(to) ? -end : 0.0;
-  if (value >= end) return ~uint64_t(0) >> (64 - width);
-  if (value <= first) return is_signed(to) ? uint64_t(1) << width : 0;
-  return cut(value < 0 ? uint64_t(int64_t(value)) : uint64_t(value), to);
+  double a = to_double(x, type), b = to_double(y, type);
+  return i.detail[2] ? compares(how, flushed(float(a)), flushed(float(b))) : compares(how, a, b);
 }
 
 // `length` bits from `begin`; of a signed number they are extended by the last.
