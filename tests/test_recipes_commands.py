@@ -64,8 +64,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     ("layout", "metric", "printed", "official"),
     [
         ("camvid", "mean_iu", "IU, mean", "camvid/test/1.png"),
-        ("voc2012", "mean_iu", "aeroplane", "VOC2012/Segmentation/comp6_test_cls/2007_000002.png"),
-        ("context33", "mean_iu", "in the JSON file", "PASCAL-Context/33/test/2008_000002.png"),
+        ("voc2012", "mean_iu", "aeroplane", "VOC2012/Segmentation/comp6_val_cls/2007_000002.png"),
+        ("context33", "mean_iu", "in the JSON file", "PASCAL-Context/33/val/2008_000002.png"),
         ("bsds500", "ods", "OIS", "BSDS500/test/1.png"),
         ("nyu-normals", "within_11.25", "within 11.25 degrees", "NYUv2/normals/test/0.mat"),
         ("nyu-depth", "abs_rel", "RMSE, metres", "NYUv2/depth/test/1.mat"),
@@ -90,7 +90,8 @@ def test_train_and_evaluate(
     assert printed in capsys.readouterr().out
     written = json.loads((results / "evaluation.json").read_text())
     assert written["metrics"][metric] >= 0
-    assert (written["scales"], written["flip"], written["split"]) == ([1.0, 2.0], True, "test")
+    split = "val" if layout in ("voc2012", "context33") else "test"  # what was read
+    assert (written["scales"], written["flip"], written["split"]) == ([1.0, 2.0], True, split)
     assert (results / "results" / official).exists()
     curve = results / "precision_recall.png"
     assert curve.exists() == (layout == "bsds500")
@@ -206,6 +207,32 @@ def test_a_network_saved_by_hand_is_measured(trained: Trained, tmp_path: Path) -
     named = ["--task", "segmentation", "--data", str(data), "--test-images", "1"]
     assert main([*words, *named]) == 0
     assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "wrong"),
+    [("camvid", ["voc2012", "bsds500"]), ("bsds500", ["camvid"]), ("nyu-depth", ["nyu-normals"])],
+)
+def test_a_network_saved_by_hand_is_measured_on_its_task_alone(
+    layout: str,
+    wrong: list[str],
+    trained: Trained,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = load(trained(layout)[1])
+    assert model.config is not None
+    # A description of the user's own is no card either.
+    model.config = dataclasses.replace(model.config, task={"name": "mine", "classes": ["a"]})
+    model.save(tmp_path / "by-hand.safetensors")
+    words = ["evaluate", "--checkpoint", str(tmp_path / "by-hand.safetensors"), "--out"]
+    words += [str(tmp_path / "out"), "--thresholds", "3", "--task"]
+    for other in wrong:
+        measured = [*words, LAYOUTS[other][0], "--data", str(trained(other)[0])]
+        assert main(measured) == 2
+        assert "needs a network with output=" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, LAYOUTS[layout][0], "--data", str(trained(layout)[0])]) == 0
 
 
 def test_other_classes_are_refused(

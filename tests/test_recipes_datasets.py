@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,16 @@ from pixelnet_triton.data import (
 from pixelnet_triton.recipes import DATASETS, PRESETS, DataSet, TaskCard, View, find, finding
 from pixelnet_triton.sampling import BiasedSampler, UniformSampler
 from pixelnet_triton.training import EDGE_RECIPE, Depth, Edges, Normals, Recipe, Segmentation
-from tests.data_files import small_bsds, small_camvid, small_context, small_nyu, small_voc
+from tests.data_files import (
+    random_image,
+    small_bsds,
+    small_camvid,
+    small_context,
+    small_nyu,
+    small_voc,
+    write_image,
+    write_lines,
+)  # fmt: skip
 
 PAPER, SMALL = PRESETS["paper"], PRESETS["small"]
 
@@ -29,9 +39,12 @@ class Split:
     """Stands for a data set: knows which split of it was asked for."""
 
     kind = "edges"
+    SPLITS: tuple[str, ...] = ("train", "val", "test", "trainval")
     CLASSES = ("road", "sky")
 
     def __init__(self, root: Any, split: str, transform: Any = None, *, cache: bool = False):
+        if split not in self.SPLITS:
+            raise ValueError(f"split={split!r} is unknown")
         self.root, self.split, self.transform, self.cache = root, split, transform, cache
 
     def __len__(self) -> int:
@@ -40,6 +53,10 @@ class Split:
 
 def row(task: str, name: str, **changes: Any) -> DataSet:
     return dataclasses.replace(find(task, f"{name}=folder")[0], **changes)
+
+
+class NYU(Split):
+    SPLITS = ("train", "test")
 
 
 CAMVID = row("segmentation", "camvid", reader=Split)
@@ -80,13 +97,47 @@ def test_edges_train_on_trainval_and_validate_on_test() -> None:
 
 @pytest.mark.parametrize("name", ["normals", "depth"])
 def test_nyu_is_seen_at_224(name: str) -> None:
-    nyu = row(name, "nyu", reader=Split)
+    nyu = row(name, "nyu", reader=NYU)
     data, _ = nyu.training(ROOT, nyu.setup("paper"))
     assert (data.split, data.transform) == ("train", Resize((224, 224)))  # type: ignore[attr-defined]
     assert nyu.validation(ROOT, PAPER) is None
     assert nyu.read(ROOT, "test").split == "test"  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="nyu has no split 'val'; use 'train' or 'test'"):
         nyu.read(ROOT, "val")
+
+
+def test_a_split_of_the_readers_own_is_read_by_its_word(tmp_path: Path) -> None:
+    """What BSDS500 trains on is trainval, but it has a train and a val."""
+    for split in ("train", "val", "test", "trainval"):
+        assert BSDS.split_of(ROOT, split) == split
+        assert BSDS.read(ROOT, split).split == split  # type: ignore[attr-defined]
+    voc, root = find("segmentation", f"voc2012={small_voc(tmp_path)}")
+    assert [voc.split_of(root, split) for split in ("train", "val", "test")] == [
+        "train", "val", "val",
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match="BSDS500's split 'val'"):  # the reader knows it
+        find("edges", f"bsds500={tmp_path}")[0].read(tmp_path, "val")
+
+
+def test_own_test_images_are_the_test(tmp_path: Path) -> None:
+    """Without them the validation images are, and nothing is watched."""
+    own = find("segmentation", f"own={tmp_path}")[0]
+    write_lines(tmp_path / "classes.txt", ["soil"])
+    for split in ("train", "val"):
+        write_image(tmp_path / "images" / split / f"{split}.png", random_image(4, 4))
+        write_image(tmp_path / "labels" / split / f"{split}.png", np.zeros((4, 4), np.uint8))
+    assert own.split_of(tmp_path, "test") == "val"
+    assert own.validation(tmp_path, PAPER) is None
+    for kind, pixels in (("images", random_image(4, 4)), ("labels", np.zeros((4, 4), np.uint8))):
+        assert own.split_of(tmp_path, "test") == "val"
+        write_image(tmp_path / kind / "test" / "test.png", pixels)
+    assert own.split_of(tmp_path, "test") == "test"
+    assert own.read(tmp_path, "test")[0]["name"] == "test"
+    watched: Any = own.validation(tmp_path, PAPER)
+    assert watched.names == ["val"]
+    (tmp_path / "images" / "test" / "test.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 1 ground truths have no image"):
+        own.read(tmp_path, "test")  # damaged, and not replaced by another
 
 
 @pytest.mark.parametrize("name", ["normals", "depth"])

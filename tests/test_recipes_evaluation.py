@@ -118,6 +118,25 @@ class TestBoundaries:
         assert seen.maps[0].shape == (60, 80)
 
 
+class TestTooSmall:
+    """What is said of an image says which it is."""
+
+    def model(self, outputs: int, output: str) -> PixelNet:
+        backbone = VGG16(("conv5_3",), width=1 / 16)
+        head = PixelMLP(backbone.channels, (), out_features=outputs)
+        return PixelNet(backbone, head, output=output)
+
+    def test_in_an_evaluation(self) -> None:
+        sample = {"image": torch.rand(3, 1, 2), "target": torch.zeros(1, 2).long(), "name": "speck"}
+        with pytest.raises(ValueError, match=r"^speck: images is 1 x 2 pixels"):
+            evaluate(self.model(2, "softmax"), ROAD_AND_SKY, [sample], progress=False)
+
+    def test_in_the_boundary_benchmark(self) -> None:
+        card = TaskCard("edges", "bsds500", View(scale=0.1))
+        with pytest.raises(ValueError, match=r"^image0: images is 6 x 8 pixels"):
+            evaluate_boundaries(self.model(1, "sigmoid"), card, Drawn(), progress=False)
+
+
 class TestViews:
     def test_one_that_leaves_the_size_changes_nothing(self) -> None:
         model, image = tiny(), torch.rand(3, 20, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ class TestPredictions:
         assert (whole[20] > 100).sum() > 5
         assert 1 <= (thin[20] > 100).sum() <= 2
 
+    def test_what_is_said_of_an_image_names_it(self, tmp_path: Path) -> None:
+        images = [str(write_image(tmp_path / f"{n}.png", random_image(n, n))) for n in (20, 3)]
+        with pytest.raises(ValueError, match=r"3\.png: images is 3 x 3 pixels; "):
+            predict_files(network(TINY, DEPTH), DEPTH, images, str(tmp_path / "out"))
+
+    @pytest.mark.parametrize("split", ["", ".", "..", "../../x", "/x", "a b", "a/b"])
+    def test_official_files_stay_below_the_folder(self, split: str, tmp_path: Path) -> None:
+        image = write_image(tmp_path / "a.png", random_image(30, 41))
+        model: Any = Constant(0.8, "sigmoid")
+        with pytest.raises(ValueError, match=r"\(--official, --split\) names a folder of results"):
+            predict_files(model, EDGES, [image], tmp_path / "out", official=split)
+        assert list(tmp_path.iterdir()) == [image]
+
     def test_a_step_of_the_palette_is_a_class(self, tmp_path: Path) -> None:
         card = TaskCard("segmentation", "camvid", classes=CamVid.CLASSES, palette=CamVid.PALETTE)
         output = torch.eye(11)[:, :, None].expand(11, 11, 2)  # row i is class i
@@ -126,6 +140,27 @@ class TestFindImages:
         assert [path.name for path in found] == ["one.jpg", "a.png", "b.jpg", "c.png"]
         names = write_lines(tmp_path / "list.txt", ["c", "a"])
         assert [p.stem for p in find_images([tmp_path / "many"], names)] == ["c", "a"]
+
+    def test_names_have_blanks_dots_and_suffixes(self, tmp_path: Path) -> None:
+        folder = tmp_path / "many"
+        for name in ("my.png", "my photo.png", "a.b.jpg", "a.png", "c.png.jpg"):
+            write_image(folder / name, random_image(4, 4))
+        for line, file in (
+            ("my photo", "my photo.png"),
+            ("my photo.png", "my photo.png"),
+            ("a.b", "a.b.jpg"),
+            ("a.b.jpg", "a.b.jpg"),
+            ("a.jpg", "a.png"),
+            ("c.png", "c.png.jpg"),
+            ("/JPEGImages/a.b.jpg /SegmentationClassAug/a.b.png", "a.b.jpg"),
+            ("my -1", "my.png"),
+        ):
+            names = write_lines(tmp_path / "list.txt", [line])
+            assert [path.name for path in find_images([str(folder)], str(names))] == [file], line
+        for line in ("my picture", "a.c", "b"):
+            names = write_lines(tmp_path / "list.txt", [line])
+            with pytest.raises(FileNotFoundError, match=f"no image '{line}'"):
+                find_images([folder], names)
 
     def test_says_what_is_wrong(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="is no file and no folder; expected images"):
@@ -204,6 +239,16 @@ class TestNetwork:
         ]
         assert torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[0], weights[2])
+
+    def test_the_papers_network_does_not_begin_at_random_unnoticed(self, tmp_path: Path) -> None:
+        paper = dataclasses.replace(PRESETS["multi-scale"], hidden=(8,))
+        with pytest.warns(UserWarning, match=r"begins with random weights.*--init-from"):
+            model = network(paper, DEPTH)
+        model.save(tmp_path / "model.safetensors")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            trained(str(tmp_path / "model.safetensors"), paper, DEPTH)
+            network(PRESETS["small"], DEPTH)
 
     def test_maps_are_those_named(self) -> None:
         setup = dataclasses.replace(TINY, layers=("conv1_2", "conv7"))

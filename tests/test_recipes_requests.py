@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from pixelnet_triton.data import RenderedScenes
-from pixelnet_triton.recipes import PRESETS, find, load, network, train
+from pixelnet_triton.recipes import PRESETS, find, finding, load, network, train
 from pixelnet_triton.recipes import training as module
 from pixelnet_triton.recipes.card import TaskCard
 from pixelnet_triton.recipes.command import main
@@ -149,6 +151,48 @@ def test_the_test_after_a_training_has_its_precision(precision: str, tmp_path: P
     )
 
 
+def test_sigterm_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lightning ends the process by a SystemExit without a status, which is 0."""
+    killed = dataclasses.replace(find("depth", None)[0], reader=_Killed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finding, "DATASETS", [killed])
+        words = ["train", "--task", "depth", "--data", "rooms", *TINY, "--steps", "9"]
+        words += ["--out", str(tmp_path), "--checkpoint-every", "1"]
+        assert main(words) == 143
+        patch.setattr(_Killed, "last", 0)
+        assert main([*words, "--steps", "2", "--resume", "--test-images", "0"]) == 0
+    message = capsys.readouterr().err
+    assert "SIGTERM stopped it at step 1; the same command with --resume goes on fro" in message
+    assert str(tmp_path) in message
+
+
+class _Killed(RenderedScenes):
+    """Rooms whose image of this number among those asked for is the last."""
+
+    last = 2
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__(8, "depth", size=(32, 32), seed=1)
+        self._asked = 0
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self._asked += 1
+        if self._asked == self.last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    data = find("depth", None)[0]
+    scenes = RenderedScenes(4, "depth", size=(32, 32), seed=1)
+    row = dataclasses.replace(data, reader=lambda *_, **__: scenes)
+    setup = dataclasses.replace(SETUP, steps=1)
+    out, machine = str(tmp_path / "out"), {"accelerator": "cpu", "devices": 1}
+    train(row, None, setup, out, **machine)
+    train(row, None, setup, f"{out}/2", init_from=f"{out}/model.safetensors", **machine)
+    assert load(f"{out}/2/model.safetensors").output == "depth"
+
+
 class TestLength:
     @pytest.mark.parametrize(
         ("options", "steps"), [({}, 12), ({"devices": 2}, 6), ({"num_nodes": 2, "devices": 2}, 3)]
@@ -157,6 +201,21 @@ class TestLength:
         self, options: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         assert self.asked(monkeypatch, tmp_path, epochs=1.5, **options) == steps
+
+    def test_torchruns_processes_are_its_ranks(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Whatever number of devices the machine has; but for devices that are given."""
+        variables = {"WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
+        variables |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        asked: list[dict[str, Any]] = []
+        for devices, found in (("auto", (2, 2)), (3, (3, None))):
+            asked.clear()
+            machine = {"epochs": 1.5, "devices": devices}
+            assert self.asked(monkeypatch, tmp_path, options=asked, **machine) == 3
+            assert (asked[0]["devices"], asked[0].get("num_nodes")) == found
 
     def test_is_never_taken_from_elsewhere(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -169,14 +228,22 @@ class TestLength:
         with pytest.raises(ValueError, match=r"images=0; expected an integer"):
             self.asked(monkeypatch, tmp_path, images=0)
 
-    def asked(self, monkeypatch: pytest.MonkeyPatch, out: Path, **given: Any) -> int:
+    def asked(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        out: Path,
+        options: list[dict[str, Any]] | None = None,
+        **given: Any,
+    ) -> int:
         """The steps that are asked of `fit`, of 16 images in mini-batches of two."""
 
         class Asked(Exception):
             pass
 
-        def fit(*_: Any, **options: Any) -> None:
-            raise Asked(options["steps"])
+        def fit(*_: Any, **named: Any) -> None:
+            if options is not None:
+                options.append(named)
+            raise Asked(named["steps"])
 
         monkeypatch.setattr(module, "fit", fit)
         scenes = RenderedScenes(16, "depth", size=(32, 32), seed=1)

@@ -249,6 +249,12 @@ def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return files
 
 
+def without_suffix(path: str) -> str:
+    """The name of an image, by its own or its file's: dots in names are no suffixes."""
+    name = Path(path).name
+    return name[: -len(suffix)] if (suffix := Path(name).suffix).lower() in IMAGE_SUFFIXES else name
+
+
 def pair_up(
     images: dict[str, Path],
     targets: dict[str, Path],

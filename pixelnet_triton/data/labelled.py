@@ -76,6 +76,11 @@ class LabelledFolder(PixelDataset):
         label_files = files_by_stem(labels, (".png",))
         super().__init__(pair_up(image_files, label_files, source=_LAYOUT), transform, cache=cache)
 
+    @staticmethod
+    def has_split(root: str | Path, split: str) -> bool:
+        """Whether there are folders of this name for images and labels."""
+        return all((Path(root) / kind / split).is_dir() for kind in ("images", "labels"))
+
     def read_target(self, entry: Entry) -> Tensor:
         labels = read_indices(entry.target)
         unknown = labels[(labels >= len(self.CLASSES)) & (labels != IGNORE)]

@@ -18,6 +18,7 @@ from .folders import (
     find_layout,
     pair_up,
     read_indices,
+    without_suffix,
 )
 
 __all__ = ["PascalVOC"]
@@ -135,7 +136,9 @@ class PascalVOC(PixelDataset):
 
 def listed_names(path: Path) -> list[str]:
     """The names in a list of images; lists of paths of images and labels are understood too."""
-    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+    return [
+        without_suffix(line.split()[0]) for line in path.read_text().splitlines() if line.strip()
+    ]
 
 
 def voc_palette(classes: Iterable[int]) -> tuple[tuple[int, int, int], ...]:

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from ..models import PixelNet
+from ..training import Terminated
 from .card import TaskCard
 from .curves import draw_curves
 from .datasets import DataSet
 from .evaluation import Evaluation, evaluate, evaluate_boundaries
 from .files import official_folder, write_official
 from .finding import find
-from .network import card_of, load
+from .network import card_of, has_card, load
 from .options import NETWORK_FIELDS, PROGRAM, command_line, given, setup_of
 from .prediction import find_images, predict_files
 from .ranks import First, Samples, first_process
@@ -38,9 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
         words: of the command line; None takes the process's own.
 
     Returns:
-        the exit status: 0, or 2 where something that was asked for is wrong or missing.
+        the exit status: 0; 2 where something that was asked for is wrong or missing; 143 where
+        SIGTERM ended a training.
     """
     arguments = command_line().parse_args(words)
+    command = f"{PROGRAM} {arguments.command}"
     commands = {"train": _train, "evaluate": _evaluate, "predict": _predict}
     try:
         commands[arguments.command](arguments)
@@ -48,8 +51,15 @@ def main(words: Sequence[str] | None = None) -> int:
         # What the library and Lightning refuse, and files that cannot be read or written.
         if sys.flags.dev_mode:
             raise
-        print(f"{PROGRAM} {arguments.command}: error: {error}", file=sys.stderr)
+        print(f"{command}: error: {error}", file=sys.stderr)
         return 2
+    except Terminated as ended:
+        print(
+            f"{command}: SIGTERM stopped it at step {ended.step}; the same command with --resume "
+            f"goes on from the last checkpoint in {arguments.out}",
+            file=sys.stderr,
+        )
+        return Terminated.STATUS
     return 0
 
 
@@ -85,7 +95,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     model = _loaded(arguments)
-    card = card_of(model) if _described(model) else None
+    card = card_of(model) if has_card(model) else None
     task = arguments.task if card is None else card.name
     if task is None or (card is None and arguments.data is None):
         raise ValueError(
@@ -102,7 +112,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     images = find_images(arguments.images, arguments.names)
     model = _loaded(arguments)
-    card = card_of(model) if _described(model) else _card_by_hand(arguments, model)
+    card = card_of(model) if has_card(model) else _card_by_hand(arguments, model)
     written = predict_files(
         model,
         card,
@@ -126,12 +136,13 @@ def _measure(
     official: bool = False,
 ) -> None:
     """Measure a split; print the table and write JSON, curve and predictions."""
+    split = data.split_of(root, split)  # what is measured is reported, whatever was asked for
     samples = data.read(root, split)
-    card = _card_for(model, data, samples)
-    folder = out / official_folder(card, split)
+    card = _card_for(arguments, model, data, samples)
     count = min(arguments.test_images or len(samples), len(samples))
     how: dict[str, Any] = {"scales": arguments.scales, "flip": arguments.flip}
     if official:
+        folder = out / official_folder(card, split)
         how["keep"] = partial(write_official, folder, card)
     if data.task == "edges":
         if not first_process():  # it counts in processes of its own
@@ -168,10 +179,13 @@ def _report(
     print()
 
 
-def _card_for(model: PixelNet, data: DataSet, samples: Samples) -> TaskCard:
+def _card_for(
+    arguments: argparse.Namespace, model: PixelNet, data: DataSet, samples: Samples
+) -> TaskCard:
     """The network's card, for the data set that is measured; of one without, that data set's."""
     measured = TaskCard.of(data.task, data.name, View(), samples)
-    if not _described(model):
+    if not has_card(model):
+        _check_outputs(arguments, model, measured)
         return measured
     card = card_of(model)
     if card.classes != measured.classes:
@@ -194,7 +208,7 @@ def _loaded(arguments: argparse.Namespace) -> PixelNet:
             f"--device {device} is none that can be used here: {first_line}"
         ) from error
     model = load(arguments.checkpoint, device)
-    if _described(model) and arguments.task not in (None, card_of(model).name):
+    if has_card(model) and arguments.task not in (None, card_of(model).name):
         raise ValueError(
             f"--task {arguments.task}, but {arguments.checkpoint} was trained for "
             f"{card_of(model).name}; leave --task out"
@@ -213,15 +227,20 @@ def _card_by_hand(arguments: argparse.Namespace, model: PixelNet) -> TaskCard:
             "palette=...).as_dict())"
         )
     card = TaskCard(arguments.task, "own")
-    needed = card.task(Setup())
-    if (model.output, model.head.out_features) != (needed.output, needed.out_features):
-        raise ValueError(
-            f"--task {arguments.task} needs a network with output={needed.output!r} and "
-            f"{needed.out_features} values a pixel, but {arguments.checkpoint} has "
-            f"output={model.output!r} and {model.head.out_features}"
-        )
+    _check_outputs(arguments, model, card)
     return card
 
 
-def _described(model: PixelNet) -> bool:
-    return model.config is not None and model.config.task is not None
+def _check_outputs(arguments: argparse.Namespace, model: PixelNet, card: TaskCard) -> None:
+    """Raise unless a network that says nothing of its task predicts what the card's has."""
+    needed = card.task(Setup())
+    outputs: list[str | None] = [needed.output]
+    if card.name == "segmentation":
+        outputs.append(None)  # the greatest score is the greatest probability
+    if model.output not in outputs or model.head.out_features != needed.out_features:
+        raise ValueError(
+            f"--task {card.name} on {card.data} needs a network with output={needed.output!r} and "
+            f"{needed.out_features} values a pixel, but {arguments.checkpoint} has "
+            f"output={model.output!r} and {model.head.out_features}; give the --task and the data "
+            "that it was trained for"
+        )

@@ -56,7 +56,7 @@ class DataSet:
         reader: ``reader(root, split, transform, cache=...)``, as the classes of
             :mod:`pixelnet_triton.data`.
         folder: its usual folder below PIXELNET_DATA; None where it needs no files.
-        splits: the reader's words for train, validation (None: there is none) and test.
+        splits: the reader's words for training, validation (None: there is none) and test.
         view: the size at which a network sees the images.
         reduced: that of the presets for two CPU cores.
         cached: whether decoded files are kept in memory, where they are few.
@@ -89,6 +89,32 @@ class DataSet:
             return View(scale=setup.scale)
         return self.reduced if setup.reduced else self.view
 
+    def split_of(self, root: Path | None, split: str) -> str:
+        """The reader's word for a split: that word itself where the reader has such a split.
+
+        Only then is it what the row calls the training, validation or test split. BSDS500 trains on
+        ``"trainval"``, and still has a ``"train"``; VOC is tested on ``"val"``, as it has no labels
+        of a ``"test"``.
+
+        Raises:
+            ValueError, FileNotFoundError: there is no such split, nor one in its place.
+        """
+        usual = dict(zip(("train", "val", "test"), self.splits, strict=True)).get(split, split)
+        if usual == split:
+            return split
+        # A split that is there and damaged is not replaced by another one.
+        if (has_split := getattr(self.reader, "has_split", None)) is not None:
+            return split if usual is None or has_split(root, split) else usual
+        try:
+            self.reader(root, split)
+        except (KeyError, OSError, ValueError) as error:
+            if usual is not None:
+                return usual
+            if isinstance(error, OSError):  # a split that the reader knows, without its files
+                raise
+            raise ValueError(f"{self.name} has no split {split!r}; use 'train' or 'test'") from None
+        return split
+
     def read(
         self, root: Path | None, split: str, view: View | None = None, *, cache: bool = False
     ) -> Samples:
@@ -96,32 +122,41 @@ class DataSet:
 
         Args:
             root: the folder; None where none is needed.
-            split: ``"train"``, ``"val"``, ``"test"``, or a word of the reader's own.
+            split: ``"train"``, ``"val"``, ``"test"``, or a word of the reader's own; what
+                :meth:`split_of` says is read.
             view: the size to which image and target are resized; None leaves them.
             cache: whether decoded files are kept in memory.
 
         Raises:
             ValueError, FileNotFoundError: the reader's.
         """
-        word = dict(zip(("train", "val", "test"), self.splits, strict=True)).get(split, split)
-        if word is None:
-            raise ValueError(f"{self.name} has no split {split!r}; use 'train' or 'test'")
-        return self.reader(root, word, None if view is None else view.resize, cache=cache)
+        return self._read(root, self.split_of(root, split), view, cache=cache)
 
     def training(self, root: Path | None, setup: Setup) -> tuple[Samples, Transform]:
         """The images of the training, and what is done to each as it is drawn."""
         # What is resized anew for each mini-batch is not resized before.
         view = None if setup.random_scales else self.seen(setup)
-        data: Any = self.read(root, "train", view, cache=self.cached)
+        data: Any = self._read(root, self.splits[0], view, cache=self.cached)
         return RotatedBSDS500(data) if setup.turned else data, _augmentation(setup)
 
     def validation(self, root: Path | None, setup: Setup) -> Samples | None:
-        """What is watched during training; None where all images are needed for more."""
+        """What is watched during training; None where all images are needed for more.
+
+        Of edges the first test images are: the paper trains on all others. Nothing is chosen by
+        them, neither the last step nor any option.
+        """
         if self.task == "edges":
-            return First(self.read(root, "test", self.seen(setup)), VALIDATED)
-        if self.splits[1] is None or self.splits[1] == self.splits[2]:
+            return First(self._read(root, self.splits[2], self.seen(setup)), VALIDATED)
+        watched = self.splits[1]
+        if watched is None or watched == self.split_of(root, "test"):
             return None
-        return self.read(root, "val", self.seen(setup))
+        return self._read(root, watched, self.seen(setup))
+
+    def _read(
+        self, root: Path | None, word: str, view: View | None, *, cache: bool = False
+    ) -> Samples:
+        """The images of a split by the reader's word."""
+        return self.reader(root, word, None if view is None else view.resize, cache=cache)
 
 
 def _augmentation(setup: Setup) -> Compose:

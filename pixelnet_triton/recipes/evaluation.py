@@ -15,7 +15,7 @@ from ..tools.progress import progress_bar
 from ..training import PixelEdgeMetrics
 from .card import TaskCard
 from .ranks import Samples, Share, first_process, meeting_place
-from .view import predict_image
+from .view import naming, predict_image
 
 __all__ = ["Evaluation", "evaluate", "evaluate_boundaries"]
 
@@ -73,10 +73,12 @@ def evaluate(
     ) as done:
         for index in share:
             sample = data[index]
-            output = predict_image(model, sample["image"], card.view, scales=scales, flip=flip)
+            name = sample.get("name", str(index))
+            with naming(name):
+                output = predict_image(model, sample["image"], card.view, scales=scales, flip=flip)
             metric.update(output[None].to(place), sample["target"][None].to(place))
             if keep is not None:
-                keep(sample.get("name", str(index)), output)
+                keep(name, output)
             done(1)
     metrics = {name: float(value) for name, value in metric.compute().items()}
     confusion = None
@@ -118,7 +120,8 @@ def evaluate_boundaries(
     with progress_bar(len(indices), progress, unit="image", desc="prediction", leave=False) as done:
         for index in indices:
             sample = data[index]
-            edges = predict_image(model, sample["image"], card.view, scales=scales, flip=flip)
+            with naming(sample["name"]):
+                edges = predict_image(model, sample["image"], card.view, scales=scales, flip=flip)
             thin.append(edge_nms(edges[0]))
             if keep is not None:
                 keep(sample["name"], thin[-1][None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,19 @@ def official_folder(card: TaskCard, split: str) -> Path:
     others                   ``results/DATA/SPLIT/NAME.png``: class indices under the palette
     =======================  ==================================================================
 
+    Raises:
+        ValueError: the split is no plain word, and would lead to another folder.
+
     Example:
         >>> from pixelnet_triton.recipes import TaskCard
         >>> official_folder(TaskCard("segmentation", "voc2012"), "test").as_posix()
         'results/VOC2012/Segmentation/comp6_test_cls'
     """
+    if not re.fullmatch(r"\w[\w.-]*", split):
+        raise ValueError(
+            f"split={split!r} (--official, --split) names a folder of results; expected one word, "
+            "such as 'test', of letters, digits, '_', '-' and '.'"
+        )
     match card.data:
         case "voc2012" | "voc2012-aug":
             part = f"VOC2012/Segmentation/comp6_{split}_cls"

@@ -49,7 +49,7 @@ def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataS
     rows = [row for row in rows if row.folder is not None]
     fitting = [row for row in rows if _has(row, root, "test", reasons)]
     if len(fitting) > 1:  # VOC's two training sets share the test images
-        fitting = [row for row in fitting if _has(row, root, "train", reasons)] or fitting
+        fitting = [row for row in fitting if _has(row, root, row.splits[0], reasons)] or fitting
     if not fitting:
         raise FileNotFoundError(
             f"{root} has the layout of no data set for {rows[0].task}.\n  "

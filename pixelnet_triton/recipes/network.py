@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from ..models import VGG16, NetworkConfig, PixelNet, build
 from .card import TaskCard
 from .setup import Setup
 
-__all__ = ["card_of", "load", "network", "trained"]
+__all__ = ["card_of", "has_card", "load", "network", "trained"]
 
 
 def network(setup: Setup, card: TaskCard) -> PixelNet:
     """A new network of the setup's sizes, initialised from its seed.
+
+    A VGG-16 of full width, without batch normalisation and without weights, gets a warning: the
+    paper's recipes fine-tune one that ImageNet has trained, and learn little from a random one.
 
     Raises:
         ValueError: an unknown backbone, one that cannot have the setup's options, or frozen
@@ -33,6 +38,13 @@ def network(setup: Setup, card: TaskCard) -> PixelNet:
         raise ValueError(
             "frozen=True without pretrained weights would keep random features; give "
             "--pretrained imagenet or a file, or --init-from a checkpoint"
+        )
+    if setup.pretrained is None and _is_papers(setup):
+        warnings.warn(
+            "the VGG-16 begins with random weights, from which the paper's recipe learns little: "
+            "give --pretrained vgg16.pth (pretrained=), or --init-from a trained checkpoint, or "
+            "train a small network with --preset small",
+            stacklevel=2,
         )
     task = card.task(setup)
     config = NetworkConfig(
@@ -52,7 +64,7 @@ def network(setup: Setup, card: TaskCard) -> PixelNet:
     return _with_gradients(build(config), setup)
 
 
-def trained(path: Path, setup: Setup, card: TaskCard) -> PixelNet:
+def trained(path: str | os.PathLike[str], setup: Setup, card: TaskCard) -> PixelNet:
     """The network of a checkpoint, to be trained on: its backbone frozen or not, as in `setup`.
 
     Raises:
@@ -77,7 +89,7 @@ def trained(path: Path, setup: Setup, card: TaskCard) -> PixelNet:
     return _with_gradients(model, setup).train()
 
 
-def load(path: Path, device: str | torch.device = "cpu") -> PixelNet:
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> PixelNet:
     """The network of a checkpoint, in evaluation mode.
 
     Args:
@@ -88,6 +100,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> PixelNet:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint that says what its network is.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected model.safetensors or last.ckpt")
     return PixelNet.load(path, device=device)
@@ -99,12 +112,24 @@ def card_of(model: PixelNet) -> TaskCard:
     Raises:
         ValueError: nothing; the model was not made by these recipes.
     """
-    if model.config is None or model.config.task is None:
+    task = None if model.config is None else model.config.task
+    if task is None or not has_card(model):
         raise ValueError(
             "the model does not say what its task is; expected a checkpoint that `python -m "
-            "pixelnet_triton train` wrote"
+            "pixelnet_triton train` wrote, or a NetworkConfig(..., task=TaskCard(...).as_dict())"
         )
-    return TaskCard.from_dict(model.config.task)
+    return TaskCard.from_dict(task)
+
+
+def has_card(model: PixelNet) -> bool:
+    """Whether the configuration's task is a card, and not a description of the user's own."""
+    task = None if model.config is None else model.config.task
+    fields = {field.name for field in dataclasses.fields(TaskCard)}
+    return task is not None and fields <= set(task)
+
+
+def _is_papers(setup: Setup) -> bool:
+    return setup.backbone == "vgg16" and setup.width == 1 and not setup.batch_norm
 
 
 def _backbone_options(setup: Setup) -> dict[str, Any]:

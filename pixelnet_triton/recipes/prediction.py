@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,15 +10,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..data.folders import IMAGE_SUFFIXES, files_by_stem, read_rgb
-from ..data.voc import listed_names
+from ..data.folders import IMAGE_SUFFIXES, files_by_stem, read_rgb, without_suffix
 from ..metrics import edge_nms
 from ..models import PixelNet
 from ..tools.progress import progress_bar
 from .card import TaskCard
 from .files import official_folder, official_suffix, write_official, write_picture
 from .pictures import overlay, picture
-from .view import predict_image
+from .view import naming, predict_image
 
 __all__ = ["find_images", "predict_files"]
 
@@ -30,34 +30,42 @@ _ENDINGS = {
 }
 
 
-def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
+def find_images(
+    paths: Iterable[str | os.PathLike[str]], names: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """Image files, and those in folders, in order.
 
     Args:
         paths: files and folders.
         names: a list of names, one a line, such as VOC's ``ImageSets/Segmentation/test.txt``; of
-            the images in folders those are taken that it lists. None takes all.
+            the images in folders those are taken that it lists. A name may have a suffix, a folder
+            in front, blanks and dots. None takes all.
 
     Raises:
         FileNotFoundError: a path is missing, or a name of the list, or there is no image.
         ValueError: two images of a folder differ in the suffix alone.
     """
-    listed = None if names is None else listed_names(names)
+    listed = None if names is None else _lines(Path(names))
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.is_dir():
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is no file and no folder; expected images")
             found.append(path)
             continue
         files = files_by_stem(path, IMAGE_SUFFIXES)
-        missing = [name for name in listed or () if name not in files]
+        if listed is None:
+            found += files.values()
+            continue
+        known = {**files, **{file.name: file for file in files.values()}}
+        chosen = [(line, _named(line, known)) for line in listed]
+        missing = [line for line, file in chosen if file is None]
         if missing:
             raise FileNotFoundError(
                 f"{path} has no image {missing[0]!r}, which {names} lists ({len(missing)} of "
-                f"{len(listed or ())} are missing)"
+                f"{len(listed)} are missing)"
             )
-        found += files.values() if listed is None else [files[name] for name in listed]
+        found += [file for _, file in chosen if file is not None]
     if not found:
         raise FileNotFoundError(f"no images: expected files, or folders of {IMAGE_SUFFIXES}")
     return found
@@ -66,8 +74,8 @@ def find_images(paths: Iterable[Path], names: Path | None = None) -> list[Path]:
 def predict_files(
     model: PixelNet,
     card: TaskCard,
-    images: Sequence[Path],
-    out: Path,
+    images: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
@@ -100,12 +108,14 @@ def predict_files(
         OSError: an image cannot be read.
         ValueError: a file would be written in the place of an image, or of that of another image.
     """
+    files, out = [Path(path) for path in images], Path(out)
     folder = out if official is None else out / official_folder(card, official)
-    outputs = _outputs(images, folder, card, official is not None)
-    with progress_bar(len(images), progress, unit="image", desc="prediction") as done:
-        for path in images:
+    outputs = _outputs(files, folder, card, official is not None)
+    with progress_bar(len(files), progress, unit="image", desc="prediction") as done:
+        for path in files:
             image = read_rgb(path).permute(2, 0, 1).float() / 255
-            output = predict_image(model, image, card.view, scales=scales, flip=flip)
+            with naming(path):
+                output = predict_image(model, image, card.view, scales=scales, flip=flip)
             if official is None:
                 _write(out, card, path.stem, image, output)
             else:
@@ -114,6 +124,20 @@ def predict_files(
                 write_official(folder, card, path.stem, output)
             done(1)
     return outputs
+
+
+def _lines(names: Path) -> list[str]:
+    lines = names.read_text(encoding="utf-8-sig").splitlines()  # editors may mark UTF-8
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _named(line: str, files: dict[str, Path]) -> Path | None:
+    """The file that a line of a list means; `files` by their names, with and without suffix."""
+    # A list of VOC may have a second column: a class's label, or the path of the label image.
+    first, *others = line.split()
+    if others and (without_suffix(first) != Path(first).name or set(others) <= {"-1", "0", "1"}):
+        return files.get(line, files.get(without_suffix(line), files.get(without_suffix(first))))
+    return files.get(line, files.get(without_suffix(line)))
 
 
 def _outputs(images: Sequence[Path], folder: Path, card: TaskCard, official: bool) -> list[Path]:

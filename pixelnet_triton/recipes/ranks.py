@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from ..training.lightning import MisconfigurationException, Trainer
 
 __all__ = [
     "Batches", "First", "Samples", "Share", "expected_ranks", "first_process", "meeting_place",
-    "share_statistics",
+    "share_statistics", "torchruns_ranks",
 ]  # fmt: skip
 
 
@@ -120,6 +121,19 @@ def expected_ranks(options: dict[str, Any]) -> tuple[int, bool]:
     finally:
         reports.setLevel(level)
     return trainer.world_size, trainer.is_global_zero
+
+
+def torchruns_ranks() -> dict[str, int]:
+    """The devices and nodes that torchrun has started processes for; nothing without torchrun.
+
+    Lightning takes ``devices="auto"`` for the devices of the machine, and refuses to train where
+    these are more or fewer than the processes.
+    """
+    try:
+        world, local = (int(os.environ[f"{kind}WORLD_SIZE"]) for kind in ("", "LOCAL_"))
+    except (KeyError, ValueError):
+        return {}
+    return {"devices": local, "num_nodes": world // local}
 
 
 def _world() -> int:

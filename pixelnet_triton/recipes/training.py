@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from ..training import CachedFeatures, PixelNetModule, StepLoader, Transform, fi
 from .card import TaskCard
 from .datasets import DataSet
 from .network import network, trained
-from .ranks import Batches, Samples, expected_ranks, first_process, share_statistics
+from .ranks import (
+    Batches,
+    Samples,
+    expected_ranks,
+    first_process,
+    share_statistics,
+    torchruns_ranks,
+)
 from .setup import Setup
 
 __all__ = ["train"]
@@ -22,12 +30,12 @@ BETWEEN = 20  # ... but for short ones: fewest steps between two
 
 def train(
     data: DataSet,
-    root: Path | None,
+    root: str | os.PathLike[str] | None,
     setup: Setup,
-    out: Path,
+    out: str | os.PathLike[str],
     *,
-    init_from: Path | None = None,
-    features: Path | None = None,
+    init_from: str | os.PathLike[str] | None = None,
+    features: str | os.PathLike[str] | None = None,
     resume: bool = False,
     checkpoint_every: int = 200,
     workers: int = 0,
@@ -48,6 +56,7 @@ def train(
         checkpoint_every: steps.
         workers: processes that read images.
         **options: of ``lightning.Trainer``, such as accelerator, devices, strategy, precision.
+            Below torchrun devices and num_nodes are its own, unless they are given.
 
     Returns:
         The network, on the device of the training.
@@ -55,8 +64,13 @@ def train(
     Raises:
         FileExistsError: `out` holds a checkpoint, and `resume` is False.
         FileNotFoundError, ValueError: of the data, the setup, the machine or the checkpoint.
+        Terminated: SIGTERM stopped it.
         ModuleNotFoundError: the backbone's package is missing.
     """
+    root, out = None if root is None else Path(root), Path(out)
+    if options.get("devices", "auto") == "auto":
+        ranks = torchruns_ranks()
+        options = {**ranks, **options, "devices": ranks.get("devices", "auto")}
     world, first = expected_ranks(options)
     samples, transform = data.training(root, setup)
     card = TaskCard.of(data.task, data.name, data.seen(setup), samples)
@@ -108,7 +122,7 @@ def _loader(
     transform: Transform,
     setup: Setup,
     workers: int,
-    features: Path | None,
+    features: str | os.PathLike[str] | None,
     *,
     progress: bool,
 ) -> StepLoader:
@@ -124,5 +138,5 @@ def _loader(
                 "changes them at each step; give --no-colours, and --crop and --random-scales "
                 "without numbers, or leave --features out"
             )
-    kept = CachedFeatures(samples, model, features, flip=setup.mirror, progress=progress)
+    kept = CachedFeatures(samples, model, Path(features), flip=setup.mirror, progress=progress)
     return StepLoader(kept, setup.images, seed=setup.seed, workers=workers)

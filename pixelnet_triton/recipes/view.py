@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..data import RandomScale, Resize, Sample
 from ..inference import OUTPUTS
 from ..models import PixelNet
 
-__all__ = ["View", "predict_image"]
+__all__ = ["View", "naming", "predict_image"]
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,12 @@ def predict_image(
         if model.output == "normals":
             outputs = OUTPUTS["normals"](outputs)
     return outputs[0].cpu()
+
+
+@contextmanager
+def naming(image: object) -> Iterator[None]:
+    """Begin what is said of an image, too small an image for example, with its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from error

@@ -6,7 +6,7 @@
 from .edge_metrics import PixelEdgeMetrics
 from .feature_batches import collate_features, predict_features
 from .features import CachedFeatures
-from .fit import fit
+from .fit import Terminated, fit
 from .loader import StepLoader, Transform, derived_seed
 from .module import PixelNetModule
 from .recipe import EDGE_RECIPE, Recipe, parameter_groups, rate_factor, step_decay
@@ -25,6 +25,7 @@ __all__ = [
     "Segmentation",
     "StepLoader",
     "Task",
+    "Terminated",
     "Transform",
     "collate_features",
     "derived_seed",

@@ -16,6 +16,7 @@ from .lightning import (
     CSVLogger,
     LearningRateMonitor,
     ModelCheckpoint,
+    SIGTERMException,
     TorchCheckpointIO,
     Trainer,
 )
@@ -23,7 +24,23 @@ from .loader import FirstEpoch, StepLoader
 from .module import PixelNetModule
 from .saved import check_continues
 
-__all__ = ["fit"]
+__all__ = ["Terminated", "fit"]
+
+
+class Terminated(SIGTERMException):
+    """SIGTERM ended a training. Uncaught it ends the process, with the status 128 + 15.
+
+    Lightning's own exception has no status, and a process that it ends is taken for a success.
+
+    Args:
+        step: the optimiser steps that were taken.
+    """
+
+    STATUS = 143
+
+    def __init__(self, step: int) -> None:
+        super().__init__(self.STATUS)
+        self.step = step
 
 
 def fit(
@@ -70,6 +87,7 @@ def fit(
         ValueError: `steps` or `checkpoint_every` is not positive; the checkpoint to go on from is
             damaged, or of a run with other settings; two epochs had no mini-batch.
         FileExistsError: there is a checkpoint in `folder`, and `resume` is False.
+        Terminated: SIGTERM stopped it. `SystemExit` is its base.
     """
     steps = whole_number("steps", steps)
     checkpoint_every = whole_number("checkpoint_every", checkpoint_every)
@@ -120,7 +138,10 @@ def fit(
         )
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = _Replacing()
-        trainer.fit(module, train, validation, ckpt_path=last_one)
+        try:
+            trainer.fit(module, train, validation, ckpt_path=last_one)
+        except SIGTERMException as stopped:
+            raise Terminated(trainer.global_step) from stopped
         trainer.save_checkpoint(last)
     return trainer
 

@@ -7,7 +7,10 @@ try:
     from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.plugins import TorchCheckpointIO
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import (
+        MisconfigurationException,
+        SIGTERMException,
+    )
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 except ImportError as error:
     raise ImportError(
@@ -23,6 +26,7 @@ __all__ = [
     "MisconfigurationException",
     "ModelCheckpoint",
     "OptimizerLRSchedulerConfig",
+    "SIGTERMException",
     "TorchCheckpointIO",
     "Trainer",
 ]
