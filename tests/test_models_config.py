@@ -226,7 +226,8 @@ class TestTimm:
         expected = {
             "name": "resnet18.a1_in1k", "features_only": True, "out_indices": [1, 2]
         }  # fmt: skip
-        assert timm == [{**expected, "pretrained": True}, {**expected, "pretrained": False}]
+        # Once to be saved: whether the file will be of this network.
+        assert timm == [{**expected, "pretrained": wanted} for wanted in (True, False, False)]
 
     def test_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "timm", None)
@@ -367,12 +368,18 @@ class TestFiles:
         same_outputs(PixelNet.load(tmp_path / "model.safetensors"), model)
 
     def test_a_configuration_that_is_not_the_models(self, model: PixelNet, tmp_path: Path) -> None:
-        model.config = dataclasses.replace(CONFIG, head={"out_features": 3})
-        model.save(tmp_path / "model.safetensors")
+        """Refused when it is saved, and not when it is to be used."""
+        model.config = dataclasses.replace(CONFIG, backbone_options={**VGG, "width": 1 / 8})
         with pytest.raises(
-            ValueError, match=r"weights does not fit the network that .*model\.safe"
+            ValueError,
+            match=r"has changed since .*could not be loaded: weights does not fit the network that "
+            r"model\.config describes.*Give the model the configuration that it has now",
         ):
-            PixelNet.load(tmp_path / "model.safetensors")
+            model.save(tmp_path / "model.safetensors")
+        model.config = dataclasses.replace(CONFIG, backbone="unknown")
+        with pytest.raises(ValueError, match=r"could not be loaded: backbone='unknown' is unknown"):
+            model.save(tmp_path / "model.safetensors")
+        assert list(tmp_path.iterdir()) == []
 
     def test_other_files(self, model: PixelNet, tmp_path: Path) -> None:
         save_file = pytest.importorskip("safetensors.torch").save_file

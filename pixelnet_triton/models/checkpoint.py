@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .described import check_described, plain_name
 from .weights import check_fits
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ def save(model: PixelNet, path: str | os.PathLike[str]) -> None:
         name: _whole(name, tensor).to("cpu", copy=True).contiguous()
         for name, tensor in _plain_names(model.state_dict()).items()
     }
-    header = {"version": VERSION, "network": config.to_dict()}
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"path={str(path)!r} is a folder; expected the name of a file in it")
+    check_described(model, config, tensors)
+    header = {"version": VERSION, "network": config.to_dict()}
     unfinished = path.with_name(path.name + ".part")
     metadata = {"format": "pt", KEY: json.dumps(header)}
     # As bytes, not by `save_file`, which leaves a file that nobody but its owner may read.
@@ -52,7 +56,24 @@ def save(model: PixelNet, path: str | os.PathLike[str]) -> None:
 
 
 def described(model: PixelNet) -> NetworkConfig | None:
-    """The model's configuration, with output and layout as they were set since it was built."""
+    """The model's configuration, with head, output and layout as they are since it was built."""
+    config = _as_set(model)
+    if config is None:
+        return None
+    # A head may be replaced by one of other widths, for other classes.
+    head, made = dict(config.head), model.head
+    usual = {"hidden_features": [4096, 4096], "batch_norm": False}
+    for name, value in (
+        ("hidden_features", list(made.hidden_features)),
+        ("out_features", made.out_features),
+        ("batch_norm", made.norm is not None),
+    ):
+        if head.get(name, usual.get(name)) != value:
+            head[name] = value
+    return dataclasses.replace(config, head=head)
+
+
+def _as_set(model: PixelNet) -> NetworkConfig | None:
     if model.config is None:
         return None
     return dataclasses.replace(model.config, output=model.output, layout=model.layout)
@@ -60,11 +81,7 @@ def described(model: PixelNet) -> NetworkConfig | None:
 
 def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without what compiled and checkpointed parts of a model add to names."""
-    wrappers = ("_orig_mod", "_checkpoint_wrapped_module")
-    return {
-        ".".join(part for part in name.split(".") if part not in wrappers): tensor
-        for name, tensor in state.items()
-    }
+    return {plain_name(name): tensor for name, tensor in state.items()}
 
 
 def _whole(name: str, tensor: Tensor) -> Tensor:
@@ -83,6 +100,11 @@ def load(path: str | os.PathLike[str], device: torch.device | str) -> PixelNet:
     from .config import NetworkConfig, build  # which need PixelNet
 
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"path={str(path)!r} is a folder; expected a file in it, such as model.safetensors or "
+            "last.ckpt"
+        )
     if zipfile.is_zipfile(path):
         checkpoint = read_lightning(path)
         header: dict[str, Any] = checkpoint[KEY]

@@ -66,9 +66,9 @@ class ImageNormalization(nn.Module):
         super().__init__()
         if len(mean) != len(std):
             raise ValueError(f"mean={mean!r} and std={std!r}; expected one number each a channel")
-        self._numbers = {"mean": tuple(mean), "std": tuple(std)}
+        self.numbers = {"mean": tuple(mean), "std": tuple(std)}
         # Constants of the weights, not weights: they do not belong in checkpoints.
-        for name in self._numbers:
+        for name in self.numbers:
             self.register_buffer(name, self._constant(name), persistent=False)
         self.scale = scale
         self.bgr = bgr
@@ -91,13 +91,13 @@ class ImageNormalization(nn.Module):
 
     def _constant(self, name: str, device: torch.device | None = None) -> Tensor:
         """(C, 1, 1), in float32 whatever the module's dtype."""
-        return torch.tensor(self._numbers[name], dtype=torch.float32, device=device)[:, None, None]
+        return torch.tensor(self.numbers[name], dtype=torch.float32, device=device)[:, None, None]
 
     def _apply(self, fn: Any, recurse: bool = True) -> ImageNormalization:
         """To another device the numbers go anew: from the meta device nothing comes along, nor is
         it in checkpoints, and half precision would round them."""
         super()._apply(fn, recurse)
-        for name in self._numbers:
+        for name in self.numbers:
             setattr(self, name, self._constant(name, self.get_buffer(name).device))
         return self
 
@@ -118,7 +118,7 @@ class ImageNormalization(nn.Module):
                 f"images is {images.dtype}; expected floating RGB in [0, 1]. Convert bytes with "
                 ".float() / 255"
             )
-        channels = len(self._numbers["mean"])
+        channels = len(self.numbers["mean"])
         if images.dim() != 4 or images.shape[1] != channels:
             raise ValueError(
                 f"images has shape {tuple(images.shape)}; expected (B, {channels}, H, W), the "
