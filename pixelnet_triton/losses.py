@@ -147,7 +147,8 @@ def normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o; those shorter than 1e-6 get no gradient.
-        targets: the same shape, normals n; points with a zero normal do not count.
+        targets: the same shape, normals n; points do not count whose normal is zero or
+            not finite.
 
     Returns:
         Scalar, float32 (float64 for float64).
@@ -162,9 +163,9 @@ def normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor(1.)
     """
     _check_shapes(outputs, targets, channels=3, vectors=True)
-    directions, normals = _directions(_wide(outputs)), _wide(targets)
+    directions, (normals, known) = _directions(_wide(outputs)), _normals(targets)
     errors = (directions - normals).square().sum(-1) / 2
-    return _mean(errors, (normals != 0).any(-1))
+    return _mean(errors, known)
 
 
 def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -174,7 +175,8 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         outputs: ``(B, N, 3)`` or ``(P, 3)`` raw outputs o; those shorter than 1e-6 get no gradient.
-        targets: the same shape, normals n; points with a zero normal do not count.
+        targets: the same shape, normals n; points do not count whose normal is zero or
+            not finite.
 
     Returns:
         Scalar, float32 (float64 for float64).
@@ -189,9 +191,9 @@ def cosine_normal_loss(outputs: Tensor, targets: Tensor) -> Tensor:
         tensor(0.)
     """
     _check_shapes(outputs, targets, channels=3, vectors=True)
-    directions, normals = _directions(_wide(outputs)), _wide(targets)
+    directions, (normals, known) = _directions(_wide(outputs)), _normals(targets)
     errors = 1 - (directions * F.normalize(normals, dim=-1)).sum(-1)
-    return _mean(errors, (normals != 0).any(-1))
+    return _mean(errors, known)
 
 
 def scale_invariant_log_loss(
@@ -252,6 +254,16 @@ def _directions(outputs: Tensor) -> Tensor:
     directions = F.normalize(outputs, dim=-1)
     short = torch.linalg.vector_norm(outputs.detach(), dim=-1, keepdim=True) < SHORTEST
     return torch.where(short, directions.detach(), directions)
+
+
+def _normals(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Normals, zero where they are not known, and where they are known.
+
+    Not known is zero, or NaN as some data sets have it: NaN would stay in gradients that are 0.
+    """
+    normals = _wide(targets)
+    known = (normals != 0).any(-1) & normals.isfinite().all(-1)
+    return normals.masked_fill(~known.unsqueeze(-1), 0), known
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -190,6 +190,21 @@ def test_normal_losses_by_hand() -> None:
     assert cosine_normal_loss(one, two).item() == 0
 
 
+@pytest.mark.parametrize("unknown", [math.nan, math.inf, 0.0])
+@pytest.mark.parametrize("loss", [normal_loss, cosine_normal_loss])
+def test_unknown_normals_do_not_count(loss: Loss, unknown: float) -> None:
+    """Many data sets have NaN there, in one component or in all."""
+    targets = torch.tensor([[0.0, 0.0, 1.0], [unknown] * 3])
+    if unknown != 0:
+        targets = torch.cat([targets, torch.tensor([[0.0, unknown, 1.0]])])
+    outputs = torch.randn(len(targets), 3, requires_grad=True)
+    value = loss(outputs, targets)
+    assert value == loss(outputs[:1], targets[:1])
+    (gradient,) = torch.autograd.grad(value, outputs)
+    assert gradient.isfinite().all()
+    assert (gradient[1:] == 0).all()
+
+
 @pytest.mark.parametrize("loss", [normal_loss, cosine_normal_loss])
 @pytest.mark.parametrize("length", [0.0, 1e-10, 9e-7, 1.1e-6, 1.0])
 def test_an_output_without_a_direction_gives_no_gradient(loss: Loss, length: float) -> None:

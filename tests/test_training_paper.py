@@ -149,7 +149,7 @@ class TestPreset:
     def test_network_has_the_papers_sizes(self) -> None:
         """Section 4: conv-{1_2, 2_2, 3_3, 4_3, 5_3}, 1,472 channels, Gaussian of 1e-3."""
         card = TaskCard("segmentation", "context59", classes=tuple(map(str, range(59))))
-        with torch.device("meta"):
+        with torch.device("meta"), pytest.warns(UserWarning, match="begins with random weights"):
             model = network_of(PAPER, card)
         backbone, head = model.backbone, model.head
         assert backbone.layers == ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
@@ -214,10 +214,15 @@ class TestTasks:
     def test_unknown_pixels_are_never_drawn(self, kind: str) -> None:
         """Few known pixels: one unknown pixel drawn among 400 would be seen."""
         task, target, known = self.mostly_unknown(kind)
-        pixels = task.sample(target, generator=None)
-        assert pixels.valid.all()
-        x, y = pixels.points.unbind(-1)
-        assert known[torch.arange(2)[:, None], y, x].all()
+        fills = [None] if kind in ("labels", "edges") else [None, torch.nan, torch.inf]
+        for fill in fills:
+            if fill is not None:
+                channel = ~known[:, None] if kind == "normals" else ~known
+                target = target.masked_fill(channel, fill)
+            pixels = task.sample(target, generator=None)
+            assert pixels.valid.all()
+            x, y = pixels.points.unbind(-1)
+            assert known[torch.arange(2)[:, None], y, x].all()
 
     @pytest.mark.parametrize("kind", ["labels", "edges", "normals", "depth"])
     def test_the_loss_is_a_mean_over_known_pixels(self, kind: str) -> None:

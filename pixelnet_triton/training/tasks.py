@@ -193,7 +193,8 @@ class Edges:
 class Normals:
     """A surface normal for each pixel: Euclidean loss on normalised outputs (section 4.2).
 
-    Targets are float ``(B, 3, H, W)`` unit vectors, zeros where unknown.
+    Targets are float ``(B, 3, H, W)`` unit vectors, zeros, or not finite, where
+    unknown.
 
     Args:
         sampler: 2,000 known pixels, uniformly.
@@ -209,7 +210,7 @@ class Normals:
         return 3
 
     def sample(self, target: Tensor, *, generator: torch.Generator | None) -> SampledPixels:
-        valid = target.abs().sum(dim=1) > 0
+        valid = (target != 0).any(1) & target.isfinite().all(1)
         return self.sampler(valid=valid, generator=generator)
 
     def loss(self, scores: Tensor, target: Tensor, pixels: SampledPixels) -> Tensor:
@@ -223,8 +224,8 @@ class Normals:
 class Depth:
     """A depth for each pixel: scale-invariant error of its logarithm (section 5, footnote 6).
 
-    Targets are float ``(B, H, W)`` in metres, 0 where unknown. The network's raw output is log
-    depth.
+    Targets are float ``(B, H, W)`` in metres; 0, or not finite, where unknown. The network's
+    raw output is log depth.
 
     Args:
         sampler: 2,000 known pixels, uniformly.
@@ -240,7 +241,7 @@ class Depth:
         return 1
 
     def sample(self, target: Tensor, *, generator: torch.Generator | None) -> SampledPixels:
-        valid = target > 0
+        valid = (target > 0) & target.isfinite()
         return self.sampler(valid=valid, generator=generator)
 
     def loss(self, scores: Tensor, target: Tensor, pixels: SampledPixels) -> Tensor:

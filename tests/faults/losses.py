@@ -8,6 +8,13 @@ _IGNORE = ("tests/test_ignore_index.py",)
 
 FAULTS = (
     Fault(
+        "unknown-normals-in-gradients",
+        _LOSSES,
+        "return normals.masked_fill(~known.unsqueeze(-1), 0), known",
+        "return normals, known",
+        _SEEN,
+    ),
+    Fault(
         "mean-over-all-points",
         _LOSSES,
         "total / (labels != ignore_index).sum().clamp(min=1)",

@@ -283,18 +283,18 @@ FAULTS = (
     Fault(
         "unknown-normals-drawn",
         _TASKS,
-        "valid = target.abs().sum(dim=1) > 0",
-        "valid = target.abs().sum(dim=1) >= 0",
+        "valid = (target != 0).any(1) & target.isfinite().all(1)",
+        "valid = target.isfinite().all(1)",
         _PAPER,
     ),
     Fault(
         "normals-whose-sum-is-0-unknown",
         _TASKS,
-        "valid = target.abs().sum(dim=1) > 0",
-        "valid = target.sum(dim=1) > 0",
+        "valid = (target != 0).any(1) & target.isfinite().all(1)",
+        "valid = (target.sum(1) != 0) & target.isfinite().all(1)",
         _PAPER,
     ),
-    Fault("unknown-depth-drawn", _TASKS, "valid = target > 0", "valid = target > -2", _PAPER),
+    Fault("unknown-depth-drawn", _TASKS, "valid = (target > 0)", "valid = (target > -2)", _PAPER),
     Fault(
         "loss-ignores-255-only",
         _TASKS,
