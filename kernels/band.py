@@ -254,14 +254,18 @@ def _band_kernel(
 
 
 def band(
-    rows: Tensor, columns: Sequence[int], s: Sampling, order: Order, tile: Tile | None = None
+    rows: Tensor,
+    columns: Sequence[int] | None,
+    s: Sampling,
+    order: Order,
+    tile: Tile | None = None,
 ) -> None:
     """Write S_i^T rows to every cell of ``s.features`` (B, C_i, H_i, W_i), of any strides.
 
-    ``rows`` (P, row) stand in `order`; layer i takes ``rows[:, columns[i] : columns[i] + C_i]``.
-    Sums are float32. The same inputs give the same bits.
+    ``rows`` (P, row) stand in `order`; layer i takes ``rows[:, columns[i] : columns[i] + C_i]``, or
+    all of them where `columns` is None. Sums are float32. The same inputs give the same bits.
     """
-    columns = tuple(columns)
+    columns = None if columns is None else tuple(columns)
     key = ("band", columns, rows.shape[1], tile)
     run = s.once(key, lambda: band_like(rows, columns, s, order, tile))
     run(rows.contiguous(), points_of(order.of(s)), order.starts, s.features)
@@ -269,14 +273,14 @@ def band(
 
 def band_like(
     rows: Tensor,
-    columns: tuple[int, ...],
+    columns: tuple[int, ...] | None,
     s: Sampling,
     order: Order,
     tile: Tile | None = None,
 ) -> Callable[[Tensor, Points, Tensor, Sequence[Tensor]], None]:
     """The same for tensors that are laid out as these: rows, points in order, starts and maps."""
     channels, sizes, ruler = s.channels, s.sizes, order.ruler
-    shared = len(set(columns)) < len(columns)
+    shared = columns is None
     if tile is None:
         key = Key(rows.dtype, s.total, channels=min(channels), capability=capability())
         name, tiles = ("collect", SHARED_TILES) if shared else ("scatter", TILES)
@@ -293,13 +297,13 @@ def band_like(
         period=coded(tiled.period),
         VECTORS=layers.vectors,
         CHANNELS=channels,
-        COLUMNS=columns,
+        COLUMNS=columns or (0,) * len(channels),
         WIDTHS=tiled.widths,
         SHARED=shared,
         ROW=rows.shape[1],
         SPACES=ruler.spaces,
-        MODE=mode_of(s),
-        PRECISION=precision(rows.dtype),
+        MODE=mode_of(s)._replace(ragged=False),  # the order has the images
+        PRECISION=precision(rows.dtype, tf32=False),  # of interpolation, not of a product
         BLOCK_S=tile.rows,
         BLOCK_C=tiled.block,
         BLOCK_P=tile.terms,

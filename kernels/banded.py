@@ -214,7 +214,7 @@ def banded(
     a = operands(order.of(s), head, projected, order.ruler)
     key = ("banded", tuple(projected), head.layout, tile)
     run = s.once(key, lambda: _banded_like(s, head, projected, order, tile, a))
-    return run(a, order.place)
+    return run(a, head.bias, order.place)
 
 
 def _banded_like(
@@ -224,7 +224,7 @@ def _banded_like(
     order: Order,
     tile: Tile | None,
     a: Operands,
-) -> Callable[[Operands, Tensor], Tensor]:
+) -> Callable[[Operands, Tensor | None, Tensor], Tensor]:
     """The product of operands that are laid out as `a`."""
     if tile is None:
         key = Key(head.weight.dtype, s.total, head.out_features, min(s.channels), capability())
@@ -242,7 +242,7 @@ def _banded_like(
         D=outputs,
         WIDTH=a.width,
         BANDS=len(projected),
-        HAS_BIAS=a.bias is not None,
+        HAS_BIAS=head.bias is not None,
         ACTIVATION=head.activation,
         PRECISION=precision(a.left.dtype),
         GROUP=GROUP,
@@ -252,8 +252,8 @@ def _banded_like(
         **options(tile),
     )
 
-    def run(a: Operands, place: Tensor) -> Tensor:
-        left, right, table, _, bias = a
+    def run(a: Operands, bias: Tensor | None, place: Tensor) -> Tensor:
+        left, right, table, _ = a
         out = left.new_empty((total, outputs))
         bias = left if bias is None else bias.contiguous()
         launch(

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 __all__ = ["MOST_COUNTED", "ROWS", "STEP", "band_steps", "fits", "gap", "whole_steps"]
 
 # Points that share a band, and columns of A in a step of the product.
@@ -61,7 +59,6 @@ def band_steps(
 
 
 def fits(
-    dtype: torch.dtype,
     outputs: int,
     channels: Sequence[int],
     sizes: Sequence[tuple[int, int]],
@@ -69,12 +66,12 @@ def fits(
     per_image: int | None,
     projected: Sequence[int],
 ) -> bool:
-    """Whether `banded` takes a call; `per_image` is None where points are ragged.
+    """Whether `banded` takes a call in half precision; `per_image`: None where points are ragged.
 
     TMA moves rows in units of 16 bytes. Maps of ragged points, whose tiles may meet all images,
     have to be small.
     """
-    if dtype not in (torch.float16, torch.bfloat16) or outputs % 8 or not projected:
+    if outputs % 8 or not projected:
         return False
     if batch == 0 or per_image == 0:
         return False

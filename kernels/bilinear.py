@@ -1,6 +1,6 @@
 """The arithmetic of interpolation, once, as small jitted functions that every kernel calls.
 
-On one axis of a layer with cells 0 ... n - 1 a point lies at t = scale * x + offset. Its value is
+On one axis of a layer with cells 0 ... n - 1 a point lies at t = (a x + b) / c. Its value is
 
     v(t) = w0 * v[i0] + w1 * v[i1],   i0 = floor(t), i1 = i0 + 1, w1 = t - i0, w0 = 1 - w1
 
@@ -11,7 +11,8 @@ The same weight, seen from cell k, is the hat function w(t, k) = max(0, 1 - |t -
 the interpolation matrix S.
 
 Everything here is float32, whatever the features are: half-precision coordinates are wrong by
-whole cells on maps of a few hundred.
+whole cells on maps of a few hundred. t is a quotient because the reciprocal of 14, say, is rounded:
+pixels on the centres of cells would miss them (`quotient` in call/geometry.py).
 
 A point sees the cells that it gives a weight other than 0. What the others hold may be infinite or
 NaN, and 0 times that is NaN: so it is not read, or not multiplied (`weighed`).
@@ -43,6 +44,9 @@ __all__ = [
     "strides_of",
     "weighed",
 ]
+
+#: Finite in float32, and outside of every map.
+FAR = tl.constexpr(3e38)
 
 
 class Located(NamedTuple):
@@ -82,9 +86,18 @@ def stride_across(layer):
 @triton.jit
 def load_points(points, p):
     """x, y (BLOCK_P,) of the points p, and whether both are finite."""
-    x = tl.load(points.xy + 2 * p).to(tl.float32)
-    y = tl.load(points.xy + 2 * p + 1).to(tl.float32)
+    x = _as_float32(tl.load(points.xy + 2 * p))
+    y = _as_float32(tl.load(points.xy + 2 * p + 1))
     return x, y, (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
+
+
+@triton.jit
+def _as_float32(x):
+    """What is finite stays finite, float64 beyond the range of float32, too."""
+    if x.dtype == tl.float64:
+        within = tl.minimum(tl.maximum(x, -FAR), FAR)
+        x = tl.where(tl.abs(x) < float("inf"), within, x)
+    return x.to(tl.float32)
 
 
 @triton.jit
@@ -113,13 +126,19 @@ def locate(points, p, MODE: tl.constexpr):
 
 
 @triton.jit
-def _axis_position(x, scale, offset, cells, MODE: tl.constexpr):
+def _over(value, c, MODE: tl.constexpr):
+    """value / c, rounded once; c is 1 where the mode is not divided."""
+    return tl.div_rn(value, c) if MODE.divided else value
+
+
+@triton.jit
+def _axis_position(x, axis, cells, MODE: tl.constexpr):
     """t (BLOCK_P,), clamped so that it is finite and fits an int32.
 
     Beyond one cell outside the map every weight is 0 under zero padding, so clamping to [-2, n + 1]
     there changes nothing.
     """
-    t = x * scale + offset
+    t = _over(x * axis[0] + axis[1], axis[2], MODE)
     if MODE.border:
         return tl.minimum(tl.maximum(t, 0.0), (cells - 1) * 1.0)
     else:
@@ -129,10 +148,10 @@ def _axis_position(x, scale, offset, cells, MODE: tl.constexpr):
 @triton.jit
 def layer_position(x, y, layer, MODE: tl.constexpr):
     """(t_x, t_y), each (BLOCK_P,): where points lie on a layer's cells."""
-    affine, size = layer.affine, size_of(layer)
+    size = size_of(layer)
     return (
-        _axis_position(x, affine[0], affine[1], size[1], MODE),
-        _axis_position(y, affine[2], affine[3], size[0], MODE),
+        _axis_position(x, layer.axes[0], size[1], MODE),
+        _axis_position(y, layer.axes[1], size[0], MODE),
     )
 
 
@@ -165,15 +184,16 @@ def axis_corners(t, cells, MODE: tl.constexpr):
 
 
 @triton.jit
-def axis_slope(x, scale, offset, cells, MODE: tl.constexpr):
-    """dw0/dx and dw1/dx (BLOCK_P,): -scale and +scale, 0 where `grid_sample` has no gradient.
+def axis_slope(x, axis, cells, MODE: tl.constexpr):
+    """dw0/dx and dw1/dx (BLOCK_P,): -a/c and +a/c, 0 where `grid_sample` has no gradient.
 
     That is where border padding clamps (its border included), and for cells outside the map.
     """
-    t = x * scale + offset
+    t = _over(x * axis[0] + axis[1], axis[2], MODE)
+    scale = _over(axis[0] + tl.zeros_like(t), axis[2], MODE)
     if MODE.border:
         inside = (t > 0.0) & (t < (cells - 1) * 1.0)
-        slope = tl.where(inside, 1.0, 0.0) * scale
+        slope = tl.where(inside, scale, 0.0)
         return -slope, slope
     else:
         low = tl.floor(tl.minimum(tl.maximum(t, -2.0), (cells + 1) * 1.0)).to(tl.int32)

@@ -6,9 +6,9 @@
 For tuples of tensors over several layers Triton takes 50 to 100 microseconds of Python to bind the
 arguments, to describe them and to find the compiled kernel. Here the first launch of a kind goes
 that way and leaves the compiled kernel behind; later ones hand their arguments to its launcher,
-which receives the same as from Triton itself. A `Launch` is for calls of one kind: they differ in
-their tensors alone, these are on one device, have the same dtypes and begin at multiples of 16
-bytes or not alike, and :func:`modes` is the same. Whoever keeps a `Launch` sees to that
+which receives the same as from Triton itself. A `Launch` serves calls of one kind: only their
+tensors differ, and these agree in device, dtype, and whether they begin at a multiple of 16 bytes;
+:func:`modes` is the same. Whoever keeps a `Launch` sees to that
 (gpu/backend.py); after the first launch nothing of it is looked at again.
 
 Two launches are of one kind if they agree in all that a kernel is compiled for: the device, every
@@ -97,11 +97,7 @@ _FORMS: dict[tuple[Any, ...], _Form | None] = {}
 
 def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Compiled | None:
     """``kernel[grid](**arguments)``; what was compiled, where it can be launched directly."""
-    names = (kernel.fn, *arguments)
-    try:
-        form = _FORMS[names]
-    except KeyError:
-        form = _FORMS[names] = _form(kernel, tuple(arguments))
+    form = _form_of(kernel, tuple(arguments))
     compiled_for = None if form is None or kernel.pre_run_hooks else modes()
     if form is None or compiled_for is None:
         kernel[grid](**arguments)
@@ -141,7 +137,7 @@ class Launch:
     def __init__(self, kernel: Any, grid: tuple[int, ...], takes: str, **others: Any) -> None:
         self._kernel, self._grid, self._takes, self._others = kernel, grid, takes.split(), others
         self._xyz, self._values = (*grid, 1, 1)[:3], tuple(others.values())
-        self._form = _form(kernel, (*self._takes, *others))
+        self._form = _form_of(kernel, (*self._takes, *others))
         self._known: tuple[Any, int, Compiled] | None = None
 
     def __call__(self, *values: Any) -> None:
@@ -195,8 +191,17 @@ def _backend(active: Any, device: object) -> Any:
     return make_backend(active.get_current_target())
 
 
-def _form(kernel: Any, given: tuple[str, ...]) -> _Form | None:
+def _form_of(kernel: Any, given: tuple[str, ...]) -> _Form | None:
     """None for launches that are to go the usual way."""
+    names = (kernel.fn, *given)
+    try:
+        return _FORMS[names]
+    except KeyError:
+        form = _FORMS[names] = _form(kernel, given)
+        return form
+
+
+def _form(kernel: Any, given: tuple[str, ...]) -> _Form | None:
     off = os.environ.get("PIXELNET_TRITON_DIRECT") == "0"
     if off or not _AS_EXPECTED or type(kernel) is not JITFunction:
         return None

@@ -124,7 +124,6 @@ def _fused_linear_kernel(
     output_tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
     p = tl.program_id(0) // output_tiles * BLOCK_P + tl.arange(0, BLOCK_P)
     p_mask = p < points.total
-    p = tl.minimum(p, points.total - 1)
     d = tl.program_id(0) % output_tiles * BLOCK_D + tl.arange(0, BLOCK_D)
     d_mask = d < D
     at = locate(points, p, MODE)

@@ -180,13 +180,13 @@ def _coordinate_gradient_kernel(
     grad_y = tl.zeros((BLOCK_P,), tl.float32)
     rows = tl.minimum(p, points.total - 1).to(tl.int64) * row
     for i in tl.static_range(len(layers)):
-        affine, size = layers[i].affine, size_of(layers[i])
+        axes, size = layers[i].axes, size_of(layers[i])
         offsets, _weights = layer_corners(at, layers[i], VECTORS[i], MODE)
         tx, ty = layer_position(at.x, at.y, layers[i], MODE)
         _x0, _x1, wx0, wx1 = axis_corners(tx, size[1], MODE)
         _y0, _y1, wy0, wy1 = axis_corners(ty, size[0], MODE)
-        sx0, sx1 = axis_slope(at.x, affine[0], affine[1], size[1], MODE)
-        sy0, sy1 = axis_slope(at.y, affine[2], affine[3], size[0], MODE)
+        sx0, sx1 = axis_slope(at.x, axes[0], size[1], MODE)
+        sy0, sy1 = axis_slope(at.y, axes[1], size[0], MODE)
         slopes_x = (wy0 * sx0, wy0 * sx1, wy1 * sx0, wy1 * sx1)
         slopes_y = (sy0 * wx0, sy0 * wx1, sy1 * wx0, sy1 * wx1)
         for start in range(0, CHANNELS[i], BLOCK_C):

@@ -16,7 +16,7 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime.driver import driver
 
-from ..call.geometry import LayerAffine
+from ..call.geometry import LayerAffine, quotient
 from ..call.sampling import Sampling
 from .select import Tile
 
@@ -70,8 +70,13 @@ def decoded(code: int) -> int:
     return (code - 3) >> 1
 
 
+#: (a, b, c): a point lies at (a x + b) / c on an axis of a layer.
+Axis = tuple[float, float, float]
+
+
 class Layer(NamedTuple):
-    """A map as a kernel sees it: size (H_i, W_i), strides (batch, row, column), all `coded`.
+    """A map as a kernel sees it: size (H_i, W_i), strides (batch, row, column), all `coded`; axes
+    x and y.
 
     These strides count in VECTOR elements, so that the compiler sees what they divide by. That of
     the channels is `across` = 2 n - 1, as the compiler is to see whether n is 1.
@@ -81,7 +86,7 @@ class Layer(NamedTuple):
     size: tuple[int, int]
     strides: tuple[int, int, int]
     across: int
-    affine: LayerAffine
+    axes: tuple[Axis, Axis]
 
 
 class Matrix(NamedTuple):
@@ -92,11 +97,15 @@ class Matrix(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """What a kernel is compiled for."""
+    """What a kernel is compiled for.
+
+    `divided`: c of some axis is not 1. It is 1 where a map's stride is a power of two.
+    """
 
     ragged: bool
     bilinear: bool
     border: bool
+    divided: bool
 
 
 def points_of(s: Sampling) -> Points:
@@ -122,7 +131,14 @@ class PointsLike:
 
 def mode_of(s: Sampling) -> Mode:
     """The constant MODE."""
-    return Mode(s.batch_index is not None, s.geometry.bilinear, s.geometry.border)
+    geometry = s.geometry
+    divided = any(c != 1 for affine in geometry.affine for _, _, c in _axes(affine))
+    return Mode(s.batch_index is not None, geometry.bilinear, geometry.border, divided)
+
+
+@lru_cache(maxsize=4096)
+def _axes(affine: LayerAffine) -> tuple[Axis, Axis]:
+    return quotient(*affine[:2]), quotient(*affine[2:])
 
 
 class Layers:
@@ -145,11 +161,11 @@ class Layers:
             for _, (image, _, row, column), vector in layouts
         ]
         self._across = [2 * channel - 1 for _, (_, channel, _, _), _ in layouts]
-        self._affine = affine
+        self._axes = [*map(_axes, affine)]
         self.contiguous = max(self._across, default=1) <= 1
 
     def __call__(self, maps: Sequence[Tensor]) -> tuple[Layer, ...]:
-        return tuple(map(Layer, maps, self._sizes, self._strides, self._across, self._affine))
+        return tuple(map(Layer, maps, self._sizes, self._strides, self._across, self._axes))
 
 
 @lru_cache(maxsize=4096)
@@ -216,15 +232,15 @@ def options(tile: Tile) -> dict[str, Any]:
     return values
 
 
-def precision(dtype: torch.dtype) -> str:
+def precision(dtype: torch.dtype, tf32: bool = True) -> str:
     """How `dot` treats its operands.
 
-    float32 follows PyTorch's own switches for TF32, old and new. The interpreter computes bfloat16
-    products wrongly, so there the operands are widened after they were rounded, which means the
-    same.
+    float32 follows PyTorch's own switches for TF32, old and new, unless `tf32` is False. The
+    interpreter computes bfloat16 products wrongly, so there the operands are widened after they
+    were rounded, which means the same.
     """
     if dtype == torch.float32:
-        return "tf32" if _allows_tf32() and _has_tf32() else "ieee"
+        return "tf32" if tf32 and _allows_tf32() and _has_tf32() else "ieee"
     return "widened" if dtype == torch.bfloat16 and knobs.runtime.interpret else "ieee"
 
 

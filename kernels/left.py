@@ -56,14 +56,13 @@ class Operands(NamedTuple):
 
     Args:
         left: A, ``(blocks ROWS, STEP)``. right: R. table: ``(tiles, 2 bands + 1)`` int32.
-        width: of the gathered columns. bias: what is still to be added to A R.
+        width: of the gathered columns.
     """
 
     left: Tensor
     right: Tensor
     table: Tensor
     width: int
-    bias: Tensor | None
 
 
 @accounted
@@ -182,10 +181,7 @@ def _left_kernel(
 
 
 def operands(s: Sampling, head: Linear, projected: Sequence[int], ruler: Ruler) -> Operands:
-    """A and R of points in order by that ruler, in the weight's dtype, for outputs D in eights.
-
-    The bias rides on the last Z where the weights of each point add up to 1.
-    """
+    """A and R of points in order by that ruler, in the weight's dtype, for outputs D in eights."""
     key = ("operands", tuple(projected), head.layout)
     return s.once(key, lambda: _operands_like(s, head, projected, ruler))(s, head)
 
@@ -200,7 +196,6 @@ def _operands_like(
     width = whole_steps(sum(fine.channels))
     cells = [s.batch * height * across for height, across in coarse.sizes]
     rows = tuple(accumulate(cells, initial=width))
-    is_riding = s.geometry.border
     tiles = -(-s.total // ROWS)
     gaps = [*map(gap, coarse.sizes, common_rows(coarse.sizes, coarse.geometry.affine, ruler))]
     blocks = tiles * width // STEP + band_steps(coarse.sizes, gaps, s.batch, tiles)
@@ -246,20 +241,16 @@ def _operands_like(
     chosen = [columns[i] for i in projected]
 
     def run(s: Sampling, head: Linear) -> Operands:
-        weight, bias, _ = head
-        riding = bias if is_riding else None
+        weight = head.weight
         right = weight.new_empty((rows[-1], outputs))
         coarse = [s.features[i] for i in projected]
         for x, place, part in zip(coarse, slices, chosen, strict=True):
-            cells, w = x.permute(0, 2, 3, 1).flatten(0, 2), weight[:, part].t()
-            if riding is not None and place is slices[-1]:
-                torch.addmm(riding, cells, w, out=right[place])
-            else:
-                torch.mm(cells, w, out=right[place])
+            cells = x.permute(0, 2, 3, 1).flatten(0, 2)
+            torch.mm(cells, weight[:, part].t(), out=right[place])
         left = weight.new_empty(shape)
         table = weight.new_empty(table_shape, dtype=torch.int32)
         fine = layers([s.features[i] for i in gathered])
         launch(left, table, right, matrix(weight), points_of(s), fine, bands(coarse))
-        return Operands(left, right, table, width, None if is_riding else bias)
+        return Operands(left, right, table, width)
 
     return run

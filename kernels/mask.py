@@ -16,14 +16,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..call.sampling import Sampling
 from .blocks import channels_of
 from .direct import Launch
 from .launch import accounted, options, power_of_2
-from .order import Order
 from .select import Tile
 
-__all__ = ["masked", "masked_like"]
+__all__ = ["masked_like"]
 
 # Rows and columns of G at a time. It is not tuned: the order of the sums would depend on it.
 TILE = Tile(16, 256, num_warps=4)
@@ -112,20 +110,13 @@ def _sum_kernel(out, sums, rows, D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D
 Masked = tuple[Tensor, "Tensor | None"]
 
 
-def masked(grad: Tensor, output: Tensor | None, s: Sampling, order: Order, bias: bool) -> Masked:
-    """(G, db) in grad's dtype, for grad (P, D) and y = `output` (P, D) or None; db if `bias`.
-
-    `order` is that of the points of `s`.
-    """
-    key = ("masked", grad.shape[1], output is None, bias)
-    run = s.once(key, lambda: masked_like(grad, output is not None, bias))
-    return run(grad.contiguous(), None if output is None else output.contiguous(), order.place)
-
-
 def masked_like(
     grad: Tensor, is_masked: bool, bias: bool
 ) -> Callable[[Tensor, Tensor | None, Tensor], Masked]:
-    """The same for tensors that are laid out as `grad`, and the places of an order."""
+    """(G, db) in grad's dtype, for grad (P, D), y (P, D) or None, and the places of an order.
+
+    For contiguous tensors that are laid out as `grad`. Without `bias` db is None.
+    """
     total, outputs = grad.shape
     columns = min(TILE.columns, power_of_2(outputs))
     share = next(rows for values, rows in SHARES if total * outputs >= values)

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ..call.sampling import Sampling
 from .bands import MOST_COUNTED
-from .bilinear import load_points, number
+from .bilinear import FAR, load_points, number
 from .direct import Launch
-from .launch import Points, accounted, coded, mode_of, options, points_of, power_of_2
+from .launch import Points, accounted, coded, options, points_of, power_of_2
 from .ruler import Ruler, ruler_of
 from .select import Tile
 
@@ -86,7 +86,6 @@ def _order_kernel(
     SPACES: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_N: tl.constexpr,
-    MODE: tl.constexpr,
 ):
     """place, xy and starts for BLOCK_P points of an image, by two histograms of all its points."""
     image = tl.program_id(0) // blocks
@@ -119,13 +118,13 @@ def _key_kernel(
     ruler,
     SPACES: tl.constexpr,
     BLOCK_P: tl.constexpr,
-    MODE: tl.constexpr,
+    RAGGED: tl.constexpr,
 ):
     """keys[p] = image(p) SPACES + bin(p): what a sort orders the points by."""
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     at = tl.minimum(p, points.total - 1).to(tl.int64)
     _x, _y, bin = _bin_of(points, at, ruler)
-    if MODE.ragged:
+    if RAGGED:
         image = tl.load(points.image + at).to(tl.int64)
         image = tl.minimum(tl.maximum(image, 0), points.batch - 1)
     else:
@@ -145,7 +144,7 @@ def order_like(s: Sampling) -> Callable[[Points], Order]:
     """The order of points that are laid out as those of `s`."""
     ruler, per_image = ruler_of(s.sizes, s.geometry.affine), s.total // s.batch
     counted = s.batch_index is None and per_image <= MOST_COUNTED
-    constants = {"SPACES": ruler.spaces, "MODE": mode_of(s), "BLOCK_P": TILE.rows, **options(TILE)}
+    constants = {"SPACES": ruler.spaces, "BLOCK_P": TILE.rows, **options(TILE)}
     constants["ruler"] = ruler._replace(bins=coded(ruler.bins))
     return (_counted if counted else _sorted)(s, ruler, constants)
 
@@ -175,9 +174,9 @@ def _counted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[
 
 def _sorted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[Points], Order]:
     total, batch, device = s.total, s.batch, s.points.device
-    launch = Launch(_key_kernel, (-(-total // TILE.rows),), "keys points", **constants)
-
     is_ragged = s.batch_index is not None
+    constants["RAGGED"] = is_ragged
+    launch = Launch(_key_kernel, (-(-total // TILE.rows),), "keys points", **constants)
 
     def run(points: Points) -> Order:
         keys = torch.empty(total, dtype=torch.int32, device=device)
@@ -185,8 +184,15 @@ def _sorted(s: Sampling, ruler: Ruler, constants: dict[str, Any]) -> Callable[[P
         keys, place = torch.sort(keys, stable=True)
         bins = torch.arange(batch * ruler.spaces, dtype=torch.int32, device=device)
         starts = torch.searchsorted(keys, bins).view(batch, ruler.spaces)
-        xy = points.xy.index_select(0, place).to(torch.float32)
+        xy = _as_float32(points.xy).index_select(0, place)
         image = points.image.index_select(0, place) if is_ragged else None
         return Order(place, xy, image, starts, ruler)
 
     return run
+
+
+def _as_float32(xy: Tensor) -> Tensor:
+    """As `load_points` has it: what is finite stays finite."""
+    if xy.dtype == torch.float64:
+        xy = torch.where(xy.isfinite(), xy.clamp(-FAR.value, FAR.value), xy)
+    return xy.to(torch.float32)

@@ -27,7 +27,7 @@ from ..call import (
     Sampling,
     Wanted,
 )
-from ..kernels.select import RULES, Key, choose
+from ..kernels.select import RULES, Key, Rule, choose
 from ..tools.settings import switched_on
 from . import routes
 from .work import DTYPES, work
@@ -92,15 +92,18 @@ class GpuBackend:
         channels = [shape.layers[i].channels for i in gathered or range(len(shape.layers))]
         dtype, outputs = DTYPES[shape.itemsize], shape.out_features
         contiguous = all(shape.layers[i].channels_last for i in gathered)
-        key = Key(dtype, shape.points, outputs, min(channels), shape.capability, None, contiguous)
-        collected = key._replace(channels=outputs)
+        gathered_key = Key(
+            dtype, shape.points, outputs, min(channels), shape.capability, None, contiguous
+        )
+        collected = gathered_key._replace(channels=outputs)
         names = f"{plan.route.forward} + {plan.route.backward}".split(" + ")
         notes = []
         for name in dict.fromkeys(names):
             if name in RULES:
-                rule = choose(name, collected if name == "collect" else key)
-                size = f"{rule.rows} x {rule.columns}, {rule.num_warps} warps"
-                notes.append(f"kernel {name}: tile {size}: {rule.why}")
+                key = collected if name == "collect" else gathered_key
+                rule, gelu = (choose(name, key._replace(activation=a)) for a in (None, "gelu"))
+                note = f"kernel {name}: {_words(rule)}"
+                notes.append(note if gelu is rule else f"{note}; with a GELU {_words(gelu)}")
         return notes
 
     def executor(self, shape: CallShape, geometry: Geometry, plan: Plan) -> Executor:
@@ -116,6 +119,10 @@ class GpuBackend:
         memory: int,
     ) -> None:
         """None: tiles of pixels are calls like others."""
+
+
+def _words(rule: Rule) -> str:
+    return f"tile {rule.rows} x {rule.columns}, {rule.num_warps} warps: {rule.why}"
 
 
 @lru_cache(maxsize=1)

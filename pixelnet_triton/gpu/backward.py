@@ -131,7 +131,7 @@ class InOrder:
     """
 
     def __init__(self, s: Sampling) -> None:
-        self.order, self.points = order_like(s), PointsLike(s)
+        self.order, self.points = s.once("order", lambda: order_like(s)), PointsLike(s)
         if s.kept is None:
             s.kept = order_points(s)
 

@@ -80,7 +80,7 @@ class Collect:
             for _, _, cells, _ in self.layers
         ]
         collected = s.of(layers, qs, "collected")
-        self.band = band_like(grad, (0,) * len(qs), collected, order)
+        self.band = band_like(grad, None, collected, order)
 
     def __call__(
         self,

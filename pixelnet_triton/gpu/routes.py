@@ -23,8 +23,6 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
-import torch
-
 from ..call.plan import Plan
 from ..call.route import Route
 from ..call.shape import CallShape
@@ -61,7 +59,6 @@ def _band_fits(shape: CallShape, projected: Sequence[int]) -> bool:
         shape.tensor_loads
         and shape.itemsize == 2
         and bands.fits(
-            torch.bfloat16,
             shape.out_features,
             [layer.channels for layer in shape.layers],
             [(layer.rows, layer.columns) for layer in shape.layers],

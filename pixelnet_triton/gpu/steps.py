@@ -60,12 +60,11 @@ class ByRows:
 
     def __init__(self, s: Sampling) -> None:
         self.gather, self.points = gather_like(s), PointsLike(s)
-        self.has_epilogue = _epilogue_keeps_nan(s.features[0])
 
     def __call__(self, s: Sampling, head: Linear) -> Tensor:
         rows = self.gather(s.features, self.points(s.points, s.batch_index))
         weight, bias, activation = head
-        if activation == "relu" and bias is not None and self.has_epilogue:
+        if activation == "relu" and bias is not None and _epilogue_keeps_nan(rows):
             return torch._addmm_activation(bias, rows, weight.t())  # in one launch
         rows = F.linear(rows, weight, bias)
         if activation == "relu":
@@ -103,14 +102,12 @@ class BySums:
             self.multiply = fused_linear if one_pass else ByRows(s.of(gathered))
 
     def __call__(self, s: Sampling, head: Linear) -> Tensor:
-        product = None
-        if self.multiply is not None:
-            columns = Linear(weight_of(head.weight, s, self.gathered), None, None)
-            product = self.multiply(s.of(self.gathered), columns)
+        product, bias = None, head.bias
+        if self.multiply is not None:  # which adds the bias before it rounds
+            columns = Linear(weight_of(head.weight, s, self.gathered), bias, None)
+            product, bias = self.multiply(s.of(self.gathered), columns), None
         maps = [_projected(s, head, i) for i in self.projected]
-        return add_rows(
-            s.of(self.projected, maps, role="rows"), product, head.bias, head.activation
-        )
+        return add_rows(s.of(self.projected, maps, role="rows"), product, bias, head.activation)
 
 
 def _by_bands(s: Sampling, head: Linear, projected: Sequence[int]) -> Tensor:

@@ -135,11 +135,13 @@ def _gather(call: CallShape, layer: LayerShape) -> Work:
 
 def _fused_linear(call: CallShape, layer: LayerShape) -> Work:
     dtype = DTYPES[call.itemsize]
-    tile = choose("fused_linear", Key(dtype, call.points, call.out_features))
+    tile = choose(
+        "fused_linear", Key(dtype, call.points, call.out_features, capability=call.capability)
+    )
     times = -(-call.out_features // tile.columns)
     programs = times * -(-call.points // tile.rows)
     # A step waits for its corners, whatever its tile: of few points or outputs it does less.
-    widest = choose("fused_linear", Key(dtype, MANY, MANY))
+    widest = choose("fused_linear", Key(dtype, MANY, MANY, capability=call.capability))
     outputs = -(-programs // AT_ONCE) * AT_ONCE * widest.rows * widest.columns
     return _reads(call, layer, times) + Work(fused_flops=2.0 * outputs * layer.channels)
 

@@ -107,7 +107,8 @@ def _order(a: Problem, tile: Tile | None) -> None:
 
 
 def _mask(a: Problem, tile: Tile | None) -> None:
-    mask.masked(a.outputs_gradient, a.outputs_gradient, a.sampling, a.order, True)
+    grad = a.outputs_gradient
+    mask.masked_like(grad, is_masked=True, bias=True)(grad, grad, a.order.place)
 
 
 def _scatter(a: Problem, tile: Tile | None) -> None:
@@ -117,7 +118,7 @@ def _scatter(a: Problem, tile: Tile | None) -> None:
 def _collect(a: Problem, tile: Tile | None) -> None:
     s = a.sampling.of([3, 4])
     qs = [channels_last(OUTPUTS, size, a.dtype) for size in s.sizes]
-    band.band(a.outputs_gradient, [0, 0], s._replace(features=qs), a.order, tile)
+    band.band(a.outputs_gradient, None, s._replace(features=qs), a.order, tile)
 
 
 def _one_pass(activation: str | None) -> Callable[[Problem, Tile | None], object]:

@@ -8,6 +8,7 @@ from .fault import Fault
 _GATE = "tests/gate/test_"
 _CASES = ("tests/interpreter/test_cases.py::test_values_and_gradients",)
 _SPECIAL = ("tests/interpreter/test_special_cases.py",)
+_POSITIONS = (_GATE + "positions.py",)
 _ROUTES = ("tests/interpreter/test_routes.py",)
 _BETWEEN = ("tests/interpreter/test_between_passes.py",)
 _LIMITS = ("tests/interpreter/test_limits.py",)
@@ -32,8 +33,29 @@ FAULTS = (
     Fault(
         "float32-always-in-tf32",
         "kernels/launch.py",
-        'return "tf32" if _allows_tf32() and _has_tf32() else "ieee"',
+        'return "tf32" if tf32 and _allows_tf32() and _has_tf32() else "ieee"',
         'return "tf32"',
+        _SPECIAL,
+    ),
+    Fault(
+        "positions-by-a-reciprocal",
+        "kernels/bilinear.py",
+        "tl.div_rn(value, c)",
+        "value * (1.0 / c)",
+        _POSITIONS,
+    ),
+    Fault(
+        "quotients-not-divided",
+        "kernels/launch.py",
+        "any(c != 1 for",
+        "any(c > 99 for",
+        _POSITIONS,
+    ),
+    Fault(
+        "double-coordinates-overflow",
+        "kernels/bilinear.py",
+        'tl.where(tl.abs(x) < float("inf"), within, x)',
+        "x",
         _SPECIAL,
     ),
     Fault(
@@ -188,13 +210,6 @@ FAULTS = (
         _BANDED,
     ),
     Fault(
-        "bias-rides-and-walks",
-        "kernels/left.py",
-        "None if is_riding else bias)",
-        "bias)",
-        _BANDED,
-    ),
-    Fault(
         "bands-that-do-not-fill-steps",
         "kernels/bands.py",
         "* size[1] + STEP - 1",
@@ -319,14 +334,14 @@ FAULTS = (
     Fault(
         "bias-added-twice",
         _STEPS,
-        "Linear(weight_of(head.weight, s, self.gathered), None, None)",
-        "head._replace(weight=weight_of(head.weight, s, self.gathered))",
+        "product, bias = self.multiply(s.of(self.gathered), columns), None",
+        "product = self.multiply(s.of(self.gathered), columns)",
         _ROUTES,
     ),
     Fault(
         "epilogue-trusted-with-nan",
         _STEPS,
-        'if activation == "relu" and bias is not None and self.has_epilogue:',
+        'if activation == "relu" and bias is not None and _epilogue_keeps_nan(rows):',
         'if activation == "relu" and bias is not None:',
         _ROUTES,
     ),

@@ -58,6 +58,17 @@ def test_activations(device: torch.device, activation: str | None, bias: bool) -
         a.check(a.run((2, 3)))
 
 
+@pytest.mark.parametrize("bias", [4.0, 32.0])
+def test_a_bias_is_added_before_sums_are_rounded(device: torch.device, bias: float) -> None:
+    """It may cancel a mean, as that of a folded batch norm does."""
+    a = call(torch.bfloat16, device, activation=None)
+    a.s.features[0][:, 0] = 1
+    a.head.weight[:, 0] = -bias
+    assert a.head.bias is not None
+    a.head.bias.fill_(bias)
+    a.check(a.run((1, 2)))
+
+
 @pytest.mark.parametrize(("batch", "points"), [(7, 1), (60, 3), (3, 127), (1, 129), (2, 128)])
 def test_tiles_that_meet_several_images(device: torch.device, batch: int, points: int) -> None:
     a = call(torch.float16, device, batch=batch, points=points)

@@ -122,6 +122,24 @@ def test_whole_pixels_of_a_full_map_have_one_bin_a_row() -> None:
         assert math.floor(low) == math.floor(high) == int(row * ruler.scale + ruler.offset)
 
 
+def test_interpolation_knows_nothing_of_tf32(device: torch.device) -> None:
+    """PyTorch's switches are for products."""
+    s = _sampling(_points("random", 2, 40), 2, None, device)
+    order = order_points(s)
+    rows = torch.randn(80, 12, generator=torch.Generator().manual_seed(0)).to(device)
+    sums = []
+    for precision in ("highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        try:
+            again = s._replace(features=[torch.empty_like(m) for m in s.features])
+            band(rows, [0, 4, 8], again, order)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        sums.append(again.features)
+    for single, other in zip(*sums, strict=True):
+        assert torch.equal(single, other)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, in the interpreter
 def test_bad_gradients_stay_with_the_cells_that_see_them(device: torch.device) -> None:
     points = _points("pixels", 2, 40)
@@ -161,7 +179,7 @@ def test_outermost_rows_take_what_lies_beyond_them(device: torch.device) -> None
     maps = [torch.full((1, 4, *size), NAN, device=device) for size in sizes]
     s = Sampling(maps, points.to(device), None, geometry)
     order = order_points(s)
-    band(rows.to(device)[order.place], [0, 0], s, order)
+    band(rows.to(device)[order.place], None, s, order)
     for summed in maps:
         torch.testing.assert_close(summed.sum((0, 2, 3)).cpu(), rows.sum(0))
 

@@ -30,7 +30,7 @@ from pixelnet_triton.kernels import (  # noqa: E402
     fused_linear,
     gather,
 )
-from pixelnet_triton.kernels.mask import masked  # noqa: E402
+from pixelnet_triton.kernels.mask import masked_like  # noqa: E402
 from pixelnet_triton.kernels.order import order_points  # noqa: E402
 from pixelnet_triton.kernels.rows import TILES as ROW_TILES  # noqa: E402
 from pixelnet_triton.kernels.rows import add_rows  # noqa: E402
@@ -179,7 +179,7 @@ def test_collect(problem: Problem, dtype: torch.dtype, tile: Tile) -> None:
     with poisoned_memory():
         qs = [rows.new_empty(2, OUTPUTS, *layer[1:]) for layer in LAYERS]
         targets = problem.sampling._replace(features=qs)
-        band.band(rows, [0] * len(qs), targets, order, tile)
+        band.band(rows, None, targets, order, tile)
     for i, q in enumerate(qs):
         expected = problem.transposed(problem.grad, i, torch.float64)
         problem.check(q, expected, problem.transposed(problem.grad, i, dtype), f"layer {i}")
@@ -191,7 +191,8 @@ def test_masked(problem: Problem, dtype: torch.dtype, bias: bool) -> None:
     output = problem.grad.roll(1, 0).relu()
     output[3, 5] = float("nan")
     with poisoned_memory():
-        grad, summed = masked(problem.grad, output, problem.sampling, order, bias)
+        run = masked_like(problem.grad, is_masked=True, bias=bias)
+        grad, summed = run(problem.grad, output, order.place)
     expected = torch.ops.aten.threshold_backward(problem.grad, output, 0)
     assert torch.equal(grad, expected[order.place])
     assert (summed is not None) == bias
@@ -207,7 +208,8 @@ def test_every_share_of_many_points(device: torch.device, outputs: int) -> None:
     s = Sampling([torch.zeros(1, 8, 7, 7, device=device)], points, None, geometry)
     order = order_points(s)
     with poisoned_memory():
-        ordered, summed = masked(grad, None, s, order, True)
+        run = masked_like(grad, is_masked=False, bias=True)
+        ordered, summed = run(grad, None, order.place)
     assert torch.equal(ordered, grad[order.place])
     assert summed is not None
     assert torch.equal(summed, grad.sum(0))
