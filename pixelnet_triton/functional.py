@@ -78,7 +78,8 @@ def sparse_hypercolumn(
     Raises:
         TypeError, ValueError: an argument cannot be served; the message names it and the remedy.
             On a GPU, non-finite points and image indices out of range cannot be seen without
-            waiting for the device: their rows are NaN (``PIXELNET_TRITON_STRICT=1`` raises).
+            waiting for the device: their rows are NaN, of integer maps 0
+            (``PIXELNET_TRITON_STRICT=1`` raises).
 
     Example:
         >>> import torch

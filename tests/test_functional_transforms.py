@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd.functional import hessian as autograd_hessian
 from torch.autograd.functional import jacobian
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
 from pixelnet_triton import sparse_hypercolumn
@@ -193,6 +193,19 @@ class TestTensorsWithoutValues:
             labels = torch.zeros(2, 1, 3, 4, dtype=torch.uint8, device=device)
             label = sparse_hypercolumn([labels], points, (12, 16), interpolation="nearest")
             assert (label.shape, label.dtype) == ((2, 7, 1), torch.uint8)
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # torch's own
+def test_linearize(device: torch.device) -> None:
+    inputs = made(device)
+
+    def called(points: Tensor) -> Tensor:
+        return sparse_hypercolumn(**inputs.arguments(points=points))
+
+    tangent = torch.randn_like(inputs.points)
+    value, linear = linearize(called, inputs.points)
+    expected = jvp(called, (inputs.points,), (tangent,))
+    torch.testing.assert_close((value, linear(tangent)), expected)
 
 
 def test_tensors_that_a_transform_left_behind(device: torch.device) -> None:

@@ -69,7 +69,7 @@ def check_strides(strides: Sequence[Any], layers: int, align_corners: bool) -> N
                 f"strides[{i}]={stride!r}; expected a number of image pixels per cell, or a "
                 "tuple (stride_y, stride_x)"
             )
-        if not all(s > 0 and math.isfinite(s) for s in numbers):
+        if not all(0 < s < math.inf for s in numbers):  # which Dynamo traces, unlike isfinite
             raise ValueError(f"strides[{i}]={stride!r}; a stride must be positive and finite")
 
 

@@ -1,4 +1,4 @@
-"""Both passes of an executor, for values that are known to be good; and calls without points."""
+"""Both passes of an executor, for values that are known to be good; and calls of no numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compute_backward(
     if torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return compute_backward(executor, s, head, grad, output, wanted)
-    if s.total > 0:
+    if grad.numel() > 0:
         return executor.backward(s, head, grad, output, wanted)
     return Gradients(
         [

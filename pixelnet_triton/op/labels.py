@@ -3,7 +3,8 @@
     h[p] = [X_1[round(t_1(p))] | ... | X_M[round(t_M(p))]]
 
 Nothing is multiplied, so that nothing has to be planned: plain indexing on any device. What lies
-outside a zero-padded map is 0, or False.
+outside a zero-padded map is 0, or False. So is, on a GPU, the row of a point that is not finite or
+whose image does not exist: integers have no NaN to show it with.
 """
 
 from __future__ import annotations
@@ -59,14 +60,21 @@ def labels_at(
     )
     batch = features[0].shape[0]
     rows, image = points.detach().reshape(-1, 2), batch_index
-    if values_at_hand(rows):
-        check_values(rows, batch_index, batch)
     if image is None:
         images = torch.arange(batch, device=points.device)[:, None]
         image = images.expand(batch, points.shape[1]).reshape(-1)
+    image = image.long()
+    valid = None
+    if values_at_hand(rows):
+        check_values(rows, batch_index, batch)
+    else:
+        valid = rows.isfinite().all(1) & (image >= 0) & (image < batch)
+        rows, image = rows.masked_fill(~valid[:, None], 0), image.clamp(0, batch - 1)
     layers = zip(features, geometry.affine, strict=True)
-    columns = [_nearest(f, rows, image.long(), affine, geometry.border) for f, affine in layers]
+    columns = [_nearest(f, rows, image, affine, geometry.border) for f, affine in layers]
     value = torch.cat(columns, 1)
+    if valid is not None:
+        value = value.masked_fill(~valid[:, None], 0)
     return value.reshape(*points.shape[:-1], value.shape[1])
 
 
