@@ -55,6 +55,11 @@ class TestPixels:
         with pytest.raises(ValueError, match=r"a\.tif is an image of mode [FI] .*save it with 8"):
             read_rgb(path)
 
+    def test_8_bits_in_32_are_not_dark_unnoticed(self, tmp_path: Path) -> None:
+        path = write_image(tmp_path / "a.tif", np.full((4, 4), 200, np.int32))
+        with pytest.warns(UserWarning, match=r"a\.tif has integers of 32 bits up to 200, .*8 bits"):
+            read_rgb(path)
+
     @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
     def test_turned_as_exif_says(self, orientation: int, turns: int, tmp_path: Path) -> None:
         pixels = np.zeros((16, 24, 3), np.uint8)

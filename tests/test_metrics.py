@@ -233,6 +233,7 @@ def test_bad_input(name: str) -> None:
         ({"num_classes": 0}, "num_classes=0"),
         ({"num_classes": 300}, "-100"),
         ({"num_classes": 3, "class_names": ["a"]}, "1 names"),
+        ({"num_classes": 3, "class_names": ["a", "b", "a"]}, "class_names has 'a' several times"),
     ],
 )
 def test_bad_settings(arguments: dict, message: str) -> None:

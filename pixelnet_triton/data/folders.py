@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,12 @@ def read_rgb(path: Path) -> Tensor:
             f"{grey.max()}; expected 8 bits a channel, or 16 bits of grey. Scale its values to "
             "[0, 255], and save it with 8 bits"
         )
+    if image.mode == "I" and 0 < grey.max() <= 255:
+        warnings.warn(
+            f"{path} has integers of 32 bits up to {grey.max()}, which are read as 16 bits, white "
+            "being 65535: nearly black. Save it with 8 bits where 255 is white",
+            stacklevel=2,
+        )
     grey = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)
     return torch.from_numpy(grey)[..., None].repeat(1, 1, 3)
 
@@ -153,7 +160,20 @@ def read_indices(path: Path) -> Tensor:
             f"{path} is an image of mode {image.mode}; expected one 8-bit channel of class "
             "indices (mode L or P). A coloured label image has to be converted to indices"
         )
+    if (bits := _grey_bits(path)) < 8:
+        raise ValueError(
+            f"{path} is a grey image of {bits} bits, whose values would be stretched to 255; "
+            "expected class indices in 8 bits. Save it with 8 bits, or with a palette"
+        )
     return torch.from_numpy(np.array(image))
+
+
+def _grey_bits(path: Path) -> int:
+    """Of a pixel of a grey image in the file: Pillow stretches 2 and 4 bits to 8."""
+    with decoding(path), pillow_image().open(path) as image:
+        raw = image.tile[0][3] if image.tile else ""
+    raw = raw if isinstance(raw, str) else str(raw[0]) if raw else ""
+    return int(raw[2]) if raw[:2] == "L;" and raw[2:3] in ("2", "4") else 8
 
 
 def decoded(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,4 +111,10 @@ def _classes(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], .
             colours.append((colour[0], colour[1], colour[2]))
     if not 1 <= len(names) <= IGNORE:
         raise ValueError(f"{path} lists {len(names)} classes; expected 1 to {IGNORE}")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{path} has the class {twice[0]!r} {names.count(twice[0])} times; expected a name of "
+            "its own for each, by which results are reported"
+        )
     return tuple(names), tuple(colours) if len(colours) == len(names) else ()

@@ -71,6 +71,12 @@ class SegmentationMetrics(Metric):
             raise ValueError(
                 f"class_names has {len(class_names)} names; expected num_classes={num_classes}"
             )
+        if class_names is not None and len(set(class_names)) < num_classes:
+            twice = next(name for i, name in enumerate(class_names) if name in class_names[:i])
+            raise ValueError(
+                f"class_names has {twice!r} several times; expected a name of its own for each "
+                "class, by which `compute` reports it"
+            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.class_names = class_names
