@@ -8,9 +8,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .call import PLAN_NAMES, Backend, CallShape, DeviceProfile, LayerShape, Plan
-from .call.shape import bucket, layout_of
+from .call import (
+    PLAN_NAMES,
+    Backend,
+    DeviceProfile,
+    Geometry,
+    LayerShape,
+    Options,
+    Plan,
+    Stride,
+    layer_geometry,
+)
+from .call.check_options import check_image_size, check_names, check_strides
+from .call.checks import POINT_DTYPES
+from .call.shape import layout_of
 from .op.dispatch import backend_for, backend_named, passed_over, require
+from .op.shapes import call_shape
 from .planner import CostModel, chosen_plan, may_keep, profile_of
 from .planner.profiles import SHIPPED
 from .tools.settings import whole_number
@@ -33,6 +46,11 @@ def plan_hypercolumn(
     training: bool = True,
     moving_points: bool = False,
     nearest: bool = False,
+    image_size: tuple[int, int] | None = None,
+    strides: Sequence[Stride] | None = None,
+    align_corners: bool = False,
+    coordinates: str = "pixel",
+    points_dtype: torch.dtype | None = None,
     profile: DeviceProfile | str | None = None,
 ) -> Plan:
     r"""How :func:`pixelnet_triton.sparse_hypercolumn` would compute a first layer, and the cost.
@@ -40,7 +58,9 @@ def plan_hypercolumn(
     Interpolation :math:`S_i` and the product with :math:`W_i` are both linear, so each layer can
     be sampled first or multiplied first, :math:`(S_i X_i) W_i^T = S_i (X_i W_i^T)`; the plan
     says which, layer by layer. Nothing is computed: shapes are enough. ``plan="auto"`` there
-    makes the same choice as here. ``print(plan)`` shows predicted FLOPs, bytes and times.
+    makes the same choice as here, if all that follows is said of the call; under autocast the
+    choice is that of a plan that is named, for which nothing is kept between the passes.
+    ``print(plan)`` shows predicted FLOPs, bytes and times.
 
     Args:
         features_or_shapes: the maps, or their shapes ``(B, C_i, H_i, W_i)``.
@@ -57,6 +77,12 @@ def plan_hypercolumn(
             ``"auto"`` does where no gradient is wanted.
         moving_points: whether the points want a gradient, too.
         nearest: whether interpolation is ``"nearest"``.
+        image_size, strides, align_corners, coordinates: as there. Where the points lie on the maps
+            decides whether a map is read without interpolation, and whether PyTorch's sampling
+            finds them exactly. Without an `image_size` the image is twice as fine as the finest
+            map.
+        points_dtype: of the points; integers for pixels, or float32 if these move, and for other
+            coordinates.
         profile: the device's rates, or the name of shipped ones (``"H200"``, ``"H100"``,
             ``"cpu"``). None takes those of `device`: calibrated, shipped or derived.
 
@@ -97,23 +123,26 @@ def plan_hypercolumn(
         _must_agree("device", [f.device for f in tensors], "pass the one to plan for as device=")
         device = tensors[0].device if tensors else "cpu"
     layouts = _layouts(channels_last, tensors, shapes)
-    shape = CallShape(
-        tuple(LayerShape(*s[1:], *layout) for s, layout in zip(shapes, layouts, strict=True)),
+    layers = [LayerShape(*size[1:], *layout) for size, layout in zip(shapes, layouts, strict=True)]
+    geometry = _geometry(layers, image_size, strides, align_corners, coordinates, nearest)
+    device = torch.device(device)
+    backend, rates, why = _rates(profile, dtype, device)
+    asked = call_shape(
+        layers,
         shapes[0][0],
         n_points if ragged else n_points * shapes[0][0],
         out_features,
-        dtype.itemsize,
-        ragged,
-        training,
-        nearest=nearest,
+        dtype,
+        geometry,
+        backend,
+        integers=_integers(points_dtype, coordinates, moving_points),
+        ragged=ragged,
+        training=training,
         moving_points=moving_points,
         may_keep=may_keep(plan),
     )
-    backend, rates, why = _rates(profile, shape, torch.device(device))
-    # The very question that `sparse_hypercolumn` asks (`shape_of`), so that the answers agree.
-    ragged = ragged and (backend.name == "gpu" or shape.batch > 1)
-    shape = replace(shape, half_products=backend.multiplies(dtype), ragged=ragged)
-    asked = replace(shape, points=bucket(shape.points))
+    if profile is None:
+        require(backend, asked, device)
     if isinstance(plan, Plan):
         if len(plan.layers) != len(shapes):
             raise ValueError(
@@ -123,6 +152,7 @@ def plan_hypercolumn(
     elif not isinstance(plan, str):
         raise TypeError(f"plan={plan!r}; expected a Plan or one of {PLAN_NAMES}")
     chosen = chosen_plan(plan, asked, backend, rates)
+    shape = replace(asked, points=n_points if ragged else n_points * shapes[0][0])
     estimate = CostModel(shape, backend, rates).estimate(chosen)
     return replace(chosen, estimate=replace(estimate, notes=estimate.notes + why))
 
@@ -175,8 +205,56 @@ def _layouts(
     return [(last or s[1] == 1, True) for last, s in zip(channels_last, shapes, strict=True)]
 
 
+def _geometry(
+    layers: Sequence[LayerShape],
+    image_size: tuple[int, int] | None,
+    strides: Sequence[Stride] | None,
+    align_corners: bool,
+    coordinates: str,
+    nearest: bool,
+) -> Geometry:
+    """Where points fall on the maps."""
+    if image_size is None:
+        rows, columns = zip(*[(layer.rows, layer.columns) for layer in layers], strict=True)
+        image_size = (2 * max(rows), 2 * max(columns))
+    interpolation = "nearest" if nearest else "bilinear"
+    options = Options(
+        image_size, None, strides, interpolation, align_corners, "border", coordinates
+    )
+    options = options.in_plain_numbers()
+    check_names(options, None)
+    check_image_size(options.image_size)
+    if options.strides is not None:
+        check_strides(options.strides, len(layers), align_corners)
+    return layer_geometry(
+        [(layer.rows, layer.columns) for layer in layers],
+        (options.image_size[0], options.image_size[1]),
+        strides=options.strides,
+        interpolation=interpolation,
+        align_corners=align_corners,
+        coordinates=coordinates,
+    )
+
+
+def _integers(dtype: torch.dtype | None, coordinates: str, moving: bool) -> bool:
+    """Are the points' coordinates integers?"""
+    if dtype is None:
+        return coordinates == "pixel" and not moving
+    if dtype not in POINT_DTYPES:
+        raise TypeError(
+            f"points_dtype={dtype}; expected a dtype of points, one of "
+            f"{[str(d) for d in POINT_DTYPES]}"
+        )
+    if moving and not dtype.is_floating_point:
+        raise ValueError(
+            f"points_dtype={dtype} with moving_points=True; integers have no gradient. Pass a "
+            "floating dtype"
+        )
+    return not dtype.is_floating_point
+
+
 def _rates(
-    profile: DeviceProfile | str | None, shape: CallShape, device: torch.device
+    profile: DeviceProfile | str | None, dtype: torch.dtype, device: torch.device
 ) -> tuple[Backend, DeviceProfile, tuple[str, ...]]:
     """The back end, the rates of its device, and why others were passed over."""
     if profile is None:
@@ -186,7 +264,6 @@ def _rates(
                 f"plan for one that is not here pass a profile=, one of {tuple(SHIPPED)}"
             )
         backend = backend_for(device)
-        require(backend, shape, device)
         others = passed_over(backend, device)
         reasons = tuple(f"not {name}: it {'; it '.join(why)}" for name, why in others.items())
         return backend, profile_of(backend, device), reasons
@@ -201,7 +278,7 @@ def _rates(
         raise TypeError(
             f"profile={profile!r}; expected a DeviceProfile, one of {tuple(SHIPPED)} or None"
         )
-    if profile.kind == "gpu" and shape.itemsize == 8:
+    if profile.kind == "gpu" and dtype == torch.float64:
         raise TypeError(
             f"dtype=torch.float64, but the profile is of a GPU ({profile.name}), for which there "
             "are no kernels of float64. Pass dtype=torch.float32, or profile='cpu'"

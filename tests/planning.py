@@ -12,7 +12,8 @@ from pixelnet_triton import DeviceProfile, Plan
 from pixelnet_triton.call import Backend, CallShape, Options, Route, Sampling
 from pixelnet_triton.cpu import routes
 from pixelnet_triton.op.dispatch import backend_for, backend_named
-from pixelnet_triton.op.prepare import prepare, shape_of
+from pixelnet_triton.op.prepare import prepare
+from pixelnet_triton.op.shapes import shape_of
 from pixelnet_triton.planner import CostModel, chosen_plan, plan_for
 
 from .cases import Inputs
@@ -108,7 +109,8 @@ def forced_plan(inputs: Inputs, name: str, training: bool = True) -> Plan | None
             layers = range(len(shape.layers))
             read = [_preferred(reads, routes.admissible_reads(shape, i)) for i in layers]
             write = [_preferred(writes, routes.admissible_writes(shape, i)) for i in layers]
-            route = Route(route.forward, route.backward, tuple(read), tuple(write))
+            written = tuple(write) if training else ()
+            route = Route(route.forward, route.backward, tuple(read), written)
         assert backend.fits(shape, plan, route)
         return replace(plan, route=route)
     return None

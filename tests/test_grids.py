@@ -13,7 +13,7 @@ from pixelnet_triton.call import Sampling
 from pixelnet_triton.call.geometry import layer_geometry
 from pixelnet_triton.call.grids import Grid, enlarged_cells, grid_of, integers_are_exact
 from pixelnet_triton.op import backend_for
-from pixelnet_triton.op.prepare import shape_of
+from pixelnet_triton.op.shapes import shape_of
 
 
 def grid(size: tuple[int, int], image: tuple[int, int], **options: Any) -> Grid:

@@ -18,12 +18,12 @@ from ..tools.values import values_at_hand
 from .check_options import check_image_size, check_plan, check_strides
 from .options import Options
 
-__all__ = ["check_call", "check_maps", "check_values"]
+__all__ = ["POINT_DTYPES", "check_call", "check_maps", "check_values"]
 
 _FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 _HALF_DTYPES = (torch.float16, torch.bfloat16)
-_POINT_DTYPES = (*_FEATURE_DTYPES, *_INDEX_DTYPES)
+POINT_DTYPES = (*_FEATURE_DTYPES, *_INDEX_DTYPES)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -134,7 +134,7 @@ def _check_points(points: Tensor, batch_index: Tensor | None, feature: Tensor) -
         )
     _check_layout("points", points)
     _check_device("points", points, feature)
-    if points.dtype not in _POINT_DTYPES:
+    if points.dtype not in POINT_DTYPES:
         raise TypeError(
             f"points is {points.dtype}; expected an integer or floating dtype. "
             "Convert it with .to(torch.float32)"

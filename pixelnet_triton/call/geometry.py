@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from torch import Tensor
-
 __all__ = [
     "COORDINATES",
     "INTERPOLATIONS",
@@ -66,13 +64,12 @@ class Geometry:
     def border(self) -> bool:
         return self.padding_mode == "border"
 
-    def is_exact(self, layer: int, points: Tensor) -> bool:
+    def is_exact(self, layer: int, integers: bool) -> bool:
         """Do all points fall on cell centres, so that one corner carries all the weight?
 
-        True of integer points on a map as fine as the image: a quarter of the cells is read.
+        True of `integers` on a map as fine as the image: a quarter of the cells is read.
         """
-        whole = all(number.is_integer() for number in self.affine[layer])
-        return whole and not points.is_floating_point()
+        return integers and all(number.is_integer() for number in self.affine[layer])
 
     def torch_coordinates(self, sizes: Sequence[tuple[int, int]]) -> TorchCoordinates | None:
         """What `grid_sample` calls them, if points lie on all maps (H_i, W_i) where it has them."""

@@ -101,7 +101,7 @@ class Steps:
     route: Route
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
-        reading = Reading(s, self.route)
+        reading = Reading(s, self.route, halves=True)
         if head is None:
             return _hypercolumns(reading)
         return _linear(reading, head, self.plan)

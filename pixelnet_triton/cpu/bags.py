@@ -53,10 +53,16 @@ class TransposedLists:
     weight: Tensor | None
 
     @staticmethod
-    def of_stack(corners: Corners, cells: int) -> TransposedLists:
-        """A list for each of `cells` rows, empty ones included. Corners (P, K)."""
+    def of_stack(corners: Corners, cells: int, outside: bool) -> TransposedLists:
+        """A list for each of `cells` rows, empty ones included. Corners (P, K).
+
+        `outside`: some may have no weight, and are left out: 0 times NaN would be NaN.
+        """
         index = corners.index.reshape(-1)
         order = _order(index, cells)
+        if outside and corners.weight is not None:
+            weighs = corners.weight.reshape(-1) != 0
+            order, index = order[weighs[order]], index[weighs]
         return TransposedLists(
             _divided(order, corners.index.shape[1]), _starts(index, cells), _taken(corners, order)
         )

@@ -90,12 +90,17 @@ class Corners:
             self.index[part], weight, None if self.slope is None else self.slope[:, part]
         )
 
-    def blank_outside(self, rows: Tensor) -> Tensor:
-        """`rows` (P, C), 0 where no corner (P, K) has weight: 0 times infinity would be NaN."""
+    def outside(self) -> Tensor | None:
+        """Where no corner has weight, (P, 1); None if there is no such point. Corners (P, K)."""
         if self.weight is None:
-            return rows
+            return None
         outside = self.weight.any(1).logical_not_()
-        return rows.masked_fill_(outside.unsqueeze(1), 0) if bool(outside.any()) else rows
+        return outside.unsqueeze(1) if bool(outside.any()) else None
+
+    def blank_outside(self, rows: Tensor) -> Tensor:
+        """`rows` (P, C), in place 0 :meth:`outside`: 0 times infinity would be NaN."""
+        outside = self.outside()
+        return rows if outside is None else rows.masked_fill_(outside, 0)
 
     def stacked(self) -> Corners:
         """All layers in one list a point, index (P, M * K): S = [S_1 | ... | S_M]."""
@@ -113,17 +118,22 @@ def locate(
     slopes: bool = False,
     stack: bool = False,
     in_image: bool = False,
+    halves: bool = False,
 ) -> Corners:
     """Corners of all layers of `s`; rows are numbered (image, y, x).
 
     `exact` promises :meth:`.Geometry.is_exact` of each. With `stack` the rows of all layers are
     numbered in one sequence; with `in_image` those of each image, by int64, and in memory corner
-    goes by corner: as `gather` takes them.
+    goes by corner: as `gather` takes them. A corner without weight is a cell that another corner
+    has weight on, if any has; but not with `slopes`, which see the next cell at a centre too. With
+    `halves` that weight is divided there (placing.py): for reading, not for sums of gradients.
     """
     axes = _axes_of(s.geometry.affine, s.sizes, s.geometry.border)
     dtype = compute_dtype(s.features[0].dtype)
-    none_before = np.zeros((len(s.features), 1), np.int64)
-    first = none_before if in_image else _first_row_of_image(s, stack)
+    if in_image:
+        first: Array = np.zeros((len(s.features), 1), np.int64)
+    else:
+        first = _first_row_of_image(s, stack)
     nearest = exact or not s.geometry.bilinear
     shape = (len(s.features), s.total, 1 if nearest else 4)
     # PyTorch's memory, so that it is counted with all other.
@@ -136,9 +146,16 @@ def locate(
     corners = Corners(index, weight, slope)
     into, points = corners.arrays(), _array(s.points)
     for start in range(0, s.total, BLOCK):
-        part = slice(start, start + BLOCK)
-        rows = first[:, part] if first.shape[1] > 1 else first
-        (_nearest if nearest else _four)(into.of(part), axes.positions(points[part]), rows, axes)
+        out, block, rows = into, points, first
+        if s.total > BLOCK:  # slicing takes its time, too
+            part = slice(start, start + BLOCK)
+            out, block = into.of(part), points[part]
+            rows = first[:, part] if first.shape[1] > 1 else first
+        t = axes.positions(block)
+        if nearest:
+            _nearest(out, t, rows, axes)
+        else:
+            _four(out, t, rows, axes, halves)
     return corners
 
 
@@ -150,20 +167,21 @@ def _empty(shape: tuple[int, int, int], dtype: torch.dtype, by_corner: bool) -> 
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
-def _four(out: _Arrays, t: Array, first: Array, axes: _Axes) -> None:
+def _four(out: _Arrays, t: Array, first: Array, axes: _Axes, halves: bool) -> None:
     """The four cells around t, (2, M, P), and their weights."""
     index, products, slopes = out
     assert products is not None
-    low, upper = place_array(t, axes.lowest, axes.highest, axes.last_low if axes.border else None)
-    # Of the lower and the upper side along either axis, (2, M, 2, P).
-    weights = np.empty((*low.shape[:2], 2, low.shape[2]), products.dtype)
-    weights[:, :, 1] = upper
-    np.subtract(1, weights[:, :, 1], out=weights[:, :, 0])
-    cells = low[:, :, None] + axes.steps
-    rates = None
+    moving = None
     if slopes is not None:
         # border: a clamped coordinate does not move; at integer t the right-hand slope
         moving = (t > 0) & (t < axes.last) if axes.border else np.ones_like(t, bool)
+    # Of the lower and the upper side along either axis, (2, M, 2, P).
+    weights = np.empty((*t.shape[:2], 2, t.shape[2]), products.dtype)
+    upper = weights[:, :, 1]
+    cells = place_array(t, axes.lowest, axes.highest, upper, moving, halves)
+    np.subtract(1, upper, out=weights[:, :, 0])
+    rates = None
+    if moving is not None:
         rates = np.empty_like(weights)
         rates[:, :, 1] = moving * axes.rate
         np.negative(rates[:, :, 1], out=rates[:, :, 0])
@@ -220,10 +238,8 @@ class _Axes:
     divisor: Array | None  # None if all are 1
     rate: Array  # a / c, cells per unit of coordinates
     last: Array
-    last_low: Array
     lowest: Array
     highest: Array
-    steps: Array  # from the lower cell to either one, (2, M, 2, 1)
     width: Array  # W_i, (M, 1)
     border: bool
 
@@ -250,7 +266,6 @@ def _axes_of(affine: tuple[LayerAffine, ...], sizes: Sizes, border: bool) -> _Ax
     xa, xb, xc = zip(*[quotient(*layer[:2]) for layer in affine], strict=True)
     ya, yb, yc = zip(*[quotient(*layer[2:]) for layer in affine], strict=True)
     last = per_layer([w - 1 for _, w in sizes], [h - 1 for h, _ in sizes])
-    step = np.minimum(last, 1) if border else np.ones_like(last)
     # Far-off points must not overflow the integers; with zero padding all weights vanish from
     # two cells below the map and from one above it on, two where grids are rounded.
     return _Axes(
@@ -259,10 +274,8 @@ def _axes_of(affine: tuple[LayerAffine, ...], sizes: Sizes, border: bool) -> _Ax
         divisor=None if {*xc, *yc} == {1.0} else per_layer(xc, yc),
         rate=per_layer([layer[0] for layer in affine], [layer[2] for layer in affine]),
         last=last,
-        last_low=np.maximum(last - 1, 0),
         lowest=np.zeros_like(last) if border else np.full_like(last, -2),
         highest=last if border else last + 2,
-        steps=np.stack([np.zeros_like(last), step], axis=2),
         width=np.array([[float(width)] for _, width in sizes]),
         border=border,
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..call import Geometry, Linear, Sampling
 from ..call.geometry import quotient
-from ..call.placing import place
+from ..call.placing import place_seen
 from .bags import gather_rows
 from .products import activate_, compute_dtype
 
@@ -33,8 +33,8 @@ __all__ = ["DenseLayer"]
 class _Span:
     """Cells first ... first + count - 1 under some pixels of an axis, and where these fall.
 
-    low, high (n,): each pixel's two cells, counted from `first`, the lower one twice where the
-    upper has no weight; upper (n,) float64: the weight of `high`.
+    low, high (n,): each pixel's two cells, counted from `first`, one and the same at its centre;
+    upper (n,) float64: the weight of `high`.
     """
 
     first: int
@@ -66,11 +66,9 @@ def _span(scale: float, offset: float, cells: int, pixels: slice) -> _Span:
     """Pixels at t = scale * x + offset, clamped to the map's cells."""
     a, b, c = quotient(scale, offset)
     x = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device="cpu")
-    low, upper = place(x.mul_(a).add_(b).div_(c), 0, cells - 1)
-    first, last = int(low[0]), min(int(low[-1]) + 1, cells - 1)
-    low = (low - first).long()
-    high = torch.where(upper == 0, low, low + 1)
-    return _Span(first, last - first + 1, low, high, upper)
+    low, high, upper = place_seen(x.mul_(a).add_(b).div_(c), 0, cells - 1)
+    first, last = int(low[0]), int(high[-1])
+    return _Span(first, last - first + 1, (low - first).long(), (high - first).long(), upper)
 
 
 def _most_cells(scale: float, cells: int, pixels: int) -> int:

@@ -55,7 +55,7 @@ class Expression:
             layers = tuple([i for i, other in enumerate(kinds) if other == kind])
             of_layers = geometry.of(layers)
             if word == "picked":
-                readers.append((layers, Picked(of_layers, rows)))
+                readers.append((layers, Picked(of_layers, rows, shape.training)))
             else:
                 readers.append((layers, Sampled.of(of_layers, shape, layers)))
         return Expression(tuple(readers), shape.channels, shape.ragged, shape.itemsize < 4)

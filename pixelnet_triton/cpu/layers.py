@@ -177,9 +177,12 @@ class ProjectedBackward:
         self, reading: Reading, weight: Tensor, layers: Sequence[int], targets: Targets
     ) -> None:
         self._reading, self._weight, self._targets = reading, weight, targets
-        self._corners = reading.stacked_corners(layers, slopes=targets.points is not None)
         self._pieces = _pieces(reading, layers)
-        self._lists = TransposedLists.of_stack(self._corners, self._pieces[-1].rows.stop)
+        corners, cells = reading.stacked_corners(layers), self._pieces[-1].rows.stop
+        self._lists = TransposedLists.of_stack(corners, cells, not reading.s.geometry.border)
+        self._slopes = None
+        if targets.points is not None:
+            self._slopes = reading.stacked_corners(layers, slopes=True)
         wanted = [i for i in layers if targets.wanted.features[i]]
         dtype = dtype_of_sums(reading.s.total, weight, reading.dtype)
         self._gradients = {i: new_gradient(reading.s.features[i], dtype) for i in wanted}
@@ -207,9 +210,9 @@ class ProjectedBackward:
             if rows is not None:
                 onto = None if columns.start == 0 else rows
                 add_product(rows, q_piece, self._weight[columns, of_layer], onto)
-        if self._targets.points is not None:
+        if self._targets.points is not None and self._slopes is not None:
             table = _table(self._reading, self._pieces, self._weight[columns], None)
-            _add_point_gradient(self._targets.points, table, self._corners, grad)
+            _add_point_gradient(self._targets.points, table, self._slopes, grad)
 
     def finish(self) -> dict[int, Tensor]:
         """dX_j by layer, laid out as the maps."""

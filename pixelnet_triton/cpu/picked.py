@@ -22,15 +22,19 @@ __all__ = ["Picked"]
 
 @dataclass(frozen=True)
 class Picked:
-    """Reads some maps, all channels_last (`rows`) or none, for equally many points an image."""
+    """Reads some maps, all channels_last (`rows`) or none, for equally many points an image.
+
+    `training`: autograd sums gradients by the same weights.
+    """
 
     geometry: Geometry
     rows: bool
+    training: bool
 
     def __call__(self, features: Sequence[Tensor], points: Tensor) -> list[Tensor]:
         """S_i X_i of each map, (B, C_i, 1, N), in the dtype that is computed in."""
         s = Sampling(features, points.reshape(-1, 2), None, self.geometry)
-        corners = locate(s, in_image=not self.rows)
+        corners = locate(s, in_image=not self.rows, halves=not self.training)
         index, weight = corners.index, corners.weight
         assert weight is not None
         of_points = weight

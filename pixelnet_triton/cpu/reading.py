@@ -23,11 +23,15 @@ __all__ = ["Reading"]
 
 @dataclass(frozen=True)
 class Reading:
-    """The sampling `s`, read and written by the words of `route`; `part_of` a larger one."""
+    """The sampling `s`, read and written by the words of `route`; `part_of` a larger one.
+
+    `halves`: see :func:`.locate`; of a forward pass.
+    """
 
     s: Sampling
     route: Route
     part_of: _PartOf | None = None
+    halves: bool = False
     _located: dict[tuple[tuple[int, ...], bool], Corners] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -68,18 +72,21 @@ class Reading:
         self, layers: Sequence[int], slopes: bool = False
     ) -> Iterator[tuple[tuple[int, ...], Corners]]:
         """Corners (M, P, K) of those of `layers` with equally many corners; located once a call."""
-        s = self.s
+        s, integers = self.s, not self.s.points.is_floating_point()
         for exact in (True, False):
-            same = [i for i in layers if s.geometry.is_exact(i, s.points) is exact]
+            same = [i for i in layers if s.geometry.is_exact(i, integers) is exact]
             if same:
                 key = (tuple(same), slopes)
                 if key not in self._located:
-                    self._located[key] = locate(s.of(same), exact=exact, slopes=slopes)
+                    self._located[key] = locate(
+                        s.of(same), exact=exact, slopes=slopes, halves=self.halves
+                    )
                 yield key[0], self._located[key]
 
     def stacked_corners(self, layers: Sequence[int], slopes: bool = False) -> Corners:
         """Corners (P, K) of all `layers` in one table, their rows one layer after the other."""
-        return locate(self.s.of(layers), stack=True, slopes=slopes).stacked()
+        located = locate(self.s.of(layers), stack=True, slopes=slopes, halves=self.halves)
+        return located.stacked()
 
     def read(self, layers: Sequence[int]) -> list[Tensor]:
         """S_i X_i, (P, C_i), of each of `layers`."""
@@ -107,6 +114,8 @@ class Reading:
             features = [self.s.features[i] for i in group]
             words = [self.route.write[i] for i in group]
             taken = [columns.pop(i) for i in group]
+            if not self.s.geometry.border:
+                taken = [_without_outside(corners.layer(n), c) for n, c in enumerate(taken)]
             written = write_maps(features, corners, taken, words, self.uniform)
             gradients |= zip(group, written, strict=True)
         return gradients
@@ -122,6 +131,12 @@ class Reading:
             if not self.s.geometry.border:  # at the first cell outside there is a slope, no weight
                 moved = by_slope.blank_outside(moved)
             out[:, axis] += moved.mul_(columns).sum(1)
+
+
+def _without_outside(corners: Corners, columns: Tensor) -> Tensor:
+    """G (P, C) without the rows that no cell sees: 0 times NaN would be NaN. A caller may own G."""
+    outside = corners.outside()
+    return columns if outside is None else columns.masked_fill(outside, 0)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ..call import (
-    Backend,
-    CallShape,
     Executor,
     Geometry,
     Options,
@@ -26,11 +24,10 @@ from ..call import (
 )
 from ..call.check_options import check_names
 from ..call.checks import check_call, check_maps
-from ..call.grids import integers_are_exact
-from ..call.shape import bucket, layer_shape
 from ..planner import plan_for
 from .dispatch import backend_for, require
 from .known import Memory
+from .shapes import shape_of
 
 __all__ = [
     "Prepared",
@@ -38,7 +35,6 @@ __all__ = [
     "cast",
     "prepare",
     "prepare_executor",
-    "shape_of",
 ]
 
 
@@ -238,44 +234,13 @@ def _examined(
 def prepare_executor(
     asked: str | Plan, s: Sampling, weight: Tensor | None, **flags: bool
 ) -> tuple[Plan, Executor]:
-    """The plan for calls like that, and what carries it out; `flags` as in :func:`shape_of`."""
+    """The plan for calls like that, and what carries it out; `flags` as in :func:`.shape_of`."""
     device = s.features[0].device
     backend = backend_for(device)
     shape = shape_of(s, weight, backend, **flags)
     require(backend, shape, device)
     plan = plan_for(asked, shape, backend, device)
     return plan, backend.executor(shape, s.geometry, plan)
-
-
-def shape_of(
-    s: Sampling,
-    weight: Tensor | None,
-    backend: Backend,
-    *,
-    training: bool,
-    moving_points: bool,
-    may_keep: bool = False,
-) -> CallShape:
-    """What the planner sees of a call: points are of three significant bits only."""
-    first = s.features[0]
-    # To the CPU points of one image are nothing special; kernels are checked against bounds.
-    own = s.geometry.torch_coordinates(s.sizes) is not None
-    ragged = s.batch_index is not None and (backend.name == "gpu" or s.batch > 1)
-    return CallShape(
-        tuple([layer_shape(f, s.geometry.is_exact(i, s.points)) for i, f in enumerate(s.features)]),
-        s.batch,
-        bucket(s.total),
-        0 if weight is None else weight.shape[:-1].numel(),
-        first.element_size(),
-        ragged,
-        training,
-        backend.multiplies(first.dtype),
-        not s.geometry.bilinear,
-        moving_points,
-        may_keep,
-        own,
-        own or (not s.points.is_floating_point() and integers_are_exact(s.geometry, s.sizes)),
-    )
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:

@@ -98,8 +98,8 @@ class CostModel:
         ]
 
     def estimate(self, plan: Plan) -> Estimate:
-        """The prediction, line by line."""
-        plan = self.routed(plan)
+        """The prediction, line by line; by the route that the plan has, if it has one."""
+        plan = self.routed(plan) if plan.route is None else plan
         work = self.backend.work(self.shape, plan)
 
         def line(name: str, strategy: str, access: str, amount: Work) -> Line:

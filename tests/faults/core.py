@@ -12,6 +12,8 @@ _PROFILES = ("tests/test_device_profiles.py",)
 _ROUTES = ("tests/test_cpu_routes.py",)
 _GRIDS = ("tests/test_grids.py",)
 _ACCURACY = ("tests/test_cpu_accuracy.py",)
+_BAD_NUMBERS = ("tests/test_bad_numbers.py",)
+_PLANS_AGREE = ("tests/test_plans_agree.py",)
 _GEOMETRY = "pixelnet_triton/call/geometry.py"
 _CHECKS = "pixelnet_triton/call/checks.py"
 _PREPARE = "pixelnet_triton/op/prepare.py"
@@ -133,24 +135,52 @@ FAULTS = (
     ),
     Fault(
         "between-pixels-in-float32",
-        _PREPARE,
-        "own or (not s.points.is_floating_point() and integers",
-        "own or (integers",
+        "pixelnet_triton/op/shapes.py",
+        "own or (integers and integers_are_exact",
+        "own or (integers_are_exact",
         _GRIDS + _ACCURACY,
+    ),
+    Fault(
+        "infinite-cells-times-0",
+        "pixelnet_triton/call/placing.py",
+        "np.copyto(upper, 0.5, where=low == high)",
+        "pass",
+        _BAD_NUMBERS,
+    ),
+    Fault(
+        "halves-in-sums-of-gradients",
+        "pixelnet_triton/call/placing.py",
+        "    if halves:\n",
+        "    if True:\n",
+        ("tests/test_determinism.py", *_ACCURACY),
+    ),
+    Fault(
+        "the-estimate-of-another-route",
+        "pixelnet_triton/planner/cost.py",
+        "plan = self.routed(plan) if plan.route is None else plan",
+        "plan = self.routed(plan)",
+        _PLANS_AGREE,
+    ),
+    Fault(
+        "planned-for-integers-always",
+        _PLANNING,
+        "integers=_integers(points_dtype, coordinates, moving_points),",
+        "integers=True,",
+        _PLANS_AGREE,
     ),
     Fault(
         "exact-whatever-the-scale",
         _GEOMETRY,
-        "return whole and not points.is_floating_point()",
-        "return not points.is_floating_point()",
+        "return integers and all(number.is_integer() for number in self.affine[layer])",
+        "return integers",
         _ROUTES,
     ),
     Fault(
-        "last-cell-reads-beyond-the-map",
+        "the-cell-after-a-centre-times-0",
         "pixelnet_triton/call/placing.py",
-        "low = np.minimum(low, last_low)",
-        "pass",
-        _CALLS,
+        "np.ceil(inside, out=high)",
+        "np.minimum(low + 1, highest, out=high)",
+        _BAD_NUMBERS,
     ),
     Fault("image-B-let-through", _CHECKS, "high >= batch", "high > batch", _INPUTS),
     Fault(
@@ -344,9 +374,9 @@ FAULTS = (
     ),
     Fault(
         "ragged-points-of-one-image-planned-apart",
-        _PLANNING,
-        'ragged = ragged and (backend.name == "gpu" or shape.batch > 1)',
-        "ragged = bool(ragged)",
+        "pixelnet_triton/op/shapes.py",
+        'ragged and (backend.name == "gpu" or batch > 1),',
+        "ragged,",
         _PLANNER,
     ),
     Fault(
@@ -359,7 +389,7 @@ FAULTS = (
     Fault(
         "float64-for-kernels-planned",
         _PLANNING,
-        'if profile.kind == "gpu" and shape.itemsize == 8:',
+        'if profile.kind == "gpu" and dtype == torch.float64:',
         "if False:",
         (*_PLANNER, "tests/test_explain.py"),
     ),

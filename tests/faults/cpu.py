@@ -10,9 +10,31 @@ _DENSE = ("tests/test_inference.py",)
 _LISTS = ("tests/test_cpu_lists.py",)
 _ACCURACY = ("tests/test_cpu_accuracy.py",)
 _CELLS = ("tests/test_exact_cells.py",)
+_BAD_NUMBERS = ("tests/test_bad_numbers.py",)
 _CPU = "pixelnet_triton/cpu/"
 
 FAULTS = (
+    Fault(
+        "a-bad-gradient-outside",
+        _CPU + "reading.py",
+        "return columns if outside is None else columns.masked_fill(outside, 0)",
+        "return columns",
+        _BAD_NUMBERS,
+    ),
+    Fault(
+        "a-bad-gradient-outside-projected",
+        _CPU + "bags.py",
+        "order, index = order[weighs[order]], index[weighs]",
+        "pass",
+        _BAD_NUMBERS,
+    ),
+    Fault(
+        "slopes-in-the-gradient-of-maps",
+        _CPU + "layers.py",
+        "corners, cells = reading.stacked_corners(layers), self._pieces",
+        "corners, cells = reading.stacked_corners(layers, slopes=True), self._pieces",
+        _BAD_NUMBERS,
+    ),
     Fault(
         "expressions-without-bound",
         _CPU + "routes.py",
@@ -106,9 +128,9 @@ FAULTS = (
     ),
     Fault(
         "corners-without-the-right",
-        _CPU + "corners.py",
-        "np.minimum(last, 1) if border",
-        "np.zeros_like(last) if border",
+        "pixelnet_triton/call/placing.py",
+        "np.ceil(inside, out=high)",
+        "high[:] = low",
         _CALLS,
     ),
     Fault(

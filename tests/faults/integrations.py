@@ -206,7 +206,7 @@ FAULTS = (
     Fault(
         "nothing-times-infinity",
         _CPU + "corners.py",
-        "return rows.masked_fill_(outside.unsqueeze(1), 0) if bool(outside.any()) else rows",
+        "return rows if outside is None else rows.masked_fill_(outside, 0)",
         "return rows",
         _ELSEWHERE,
     ),

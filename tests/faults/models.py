@@ -88,9 +88,9 @@ FAULTS = (
     ),
     Fault(
         "neighbours-without-weight-are-read",
-        "pixelnet_triton/cpu/dense.py",
-        "high = torch.where(upper == 0, low, low + 1)",
-        "high = (low + 1).clamp_max(last - first)",
+        "pixelnet_triton/call/placing.py",
+        "return low, low + (upper > 0), torch.where(upper > 0, upper, 0.5)",
+        "return low, (low + 1).clamp_max(highest), upper",
         _DENSE,
     ),
     Fault(
