@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .call import ImageSize, Plan, Stride
+from .call.check_options import check_names, check_plan, check_strides
 from .call.checks import check_maps
+from .call.options import Options
 from .functional import sparse_hypercolumn
 from .tools.settings import whole_number
 
@@ -34,8 +36,8 @@ class HypercolumnLinear(nn.Module):
         device, dtype: of the parameters.
 
     Raises:
-        TypeError, ValueError: in_channels or out_features are no such integers; when called, the
-            maps have other channels, or come in another order.
+        TypeError, ValueError: in_channels or out_features are no such integers, or an option is
+            none; when called, the maps have other channels, or come in another order.
 
     Example:
         >>> import torch
@@ -81,6 +83,7 @@ class HypercolumnLinear(nn.Module):
         self.plan = plan
         shape = (*rows, sum(self.in_channels))
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self._check_options()
         if bias:
             self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype))
         else:
@@ -93,6 +96,20 @@ class HypercolumnLinear(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
+
+    def _check_options(self) -> None:
+        """Now rather than in the first call, which may come after hours of loading."""
+        options = Options(
+            image_size=None,
+            activation=self.activation,
+            interpolation=self.interpolation,
+            padding_mode=self.padding_mode,
+            coordinates=self.coordinates,
+        )
+        check_names(options, self.weight)
+        if self.strides is not None:
+            check_strides(self.strides, len(self.in_channels), self.align_corners)
+        check_plan(self.plan, len(self.in_channels))
 
     def forward(
         self,

@@ -199,7 +199,8 @@ def test_copies_compute_the_same(
 
 def test_plan_reaches_the_first_layer(maps: list[Tensor], points: Tensor) -> None:
     for batch_norm in (False, True):
-        head = head_of((6,), plan="fastest", batch_norm=batch_norm).eval()
+        head = head_of((6,), batch_norm=batch_norm).eval()
+        head.first.plan = "fastest"
         with pytest.raises(ValueError, match="plan='fastest' is unknown"):
             head(maps, points, SIZE)
 

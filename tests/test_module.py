@@ -50,9 +50,31 @@ def test_is_the_function(options: dict[str, Any], inputs: Inputs, device: torch.
 
 
 def test_plan_is_passed_on(inputs: Inputs, device: torch.device) -> None:
-    layer = HypercolumnLinear([8, 5], 6, plan="fastest", device=device)
+    layer = HypercolumnLinear([8, 5], 6, device=device)
+    layer.plan = "fastest"
     with pytest.raises(ValueError, match="plan='fastest' is unknown"):
         call(layer, inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"activation": "silu"}, ValueError, r"activation='silu' is unknown; use one of \(None,"),
+        ({"strides": [1]}, ValueError, r"strides=\[1\]; expected one entry for each of the 2"),
+        ({"strides": [1, 0]}, ValueError, r"strides\[1\]=0; a stride must be positive"),
+        ({"strides": [1, "2"]}, TypeError, r"strides\[1\]='2'; expected a number of image pixels"),
+        ({"strides": [1, 2], "align_corners": True}, ValueError, "strides cannot be combined with"),
+        ({"plan": "fastest"}, ValueError, "plan='fastest' is unknown"),
+        ({"padding_mode": "reflect"}, ValueError, "padding_mode='reflect' is unknown"),
+        ({"coordinates": "uv"}, ValueError, "coordinates='uv' is unknown"),
+        ({"interpolation": "bicubic"}, ValueError, "interpolation='bicubic' is unknown"),
+    ],
+)
+def test_options_are_checked_when_it_is_made(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        HypercolumnLinear([3, 5], 4, **options)
 
 
 def test_takes_ragged_points(inputs: Inputs, device: torch.device) -> None:

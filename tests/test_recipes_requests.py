@@ -72,6 +72,10 @@ PREDICT = ["predict", "IMAGE", "--checkpoint", "MODEL", "--out", "OUT"]
         ([*TRAIN, "--positives", "2"], "argument --positives: 2; expected a number in [0, 1]"),
         ([*TRAIN, "--scale", "0"], "argument --scale: 0; expected a positive, finite number"),
         ([*TRAIN, "--seed", "-1"], "argument --seed: -1; expected an integer of at least 0"),
+        (
+            [*TRAIN, "--seed", "9" * 20],
+            f"--seed: {'9' * 20}; expected an integer of at least 0 and",
+        ),
         ([*TRAIN, "--workers", "-1"], "argument --workers: -1; expected an integer of at least 0"),
         ([*TRAIN, "--checkpoint-every", "0"], "argument --checkpoint-every: 0; expected an int"),
         ([*TRAIN, "--test-images", "-1"], "argument --test-images: -1; expected an integer of at"),

@@ -271,7 +271,7 @@ class TestStaleness:
         data, model = Images([SIZE] * 4), network()
         CachedFeatures(data, model, tmp_path)
         options = getattr(self, change)(data, model)
-        with pytest.raises(ValueError, match=f"{message}. Pass overwrite=True"):
+        with pytest.raises(ValueError, match=f"{message}. Give another folder"):
             CachedFeatures(data, model, tmp_path, **options)
         anew = CachedFeatures(data, model, tmp_path, **options, overwrite=True)
         with torch.no_grad():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COUNT", "COUNT_FROM_0", "FACTOR", "FRACTION", "RATE", "folder"]
+__all__ = ["COUNT", "COUNT_FROM_0", "FACTOR", "FRACTION", "RATE", "SEED", "folder"]
 
 
 def _number(
@@ -29,6 +29,7 @@ def _number(
 COUNT = _number(int, lambda n: n >= 1, "an integer of at least 1")
 COUNT_FROM_0 = _number(int, lambda n: n >= 0, "an integer of at least 0")
 FACTOR = _number(float, lambda x: 0 < x < math.inf, "a positive, finite number")
+SEED = _number(int, lambda n: 0 <= n < 2**63, "an integer of at least 0 and below 2**63")
 RATE = _number(float, lambda x: 0 <= x < math.inf, "a finite number of at least 0")
 FRACTION = _number(float, lambda x: 0 <= x <= 1, "a number in [0, 1]")
 

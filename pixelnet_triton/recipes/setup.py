@@ -10,7 +10,7 @@ from typing import Any
 from ..models.presets import CONV7_LAYERS
 from ..training import Recipe
 from ..training.presets import PRESETS as PAPERS
-from .numbers import COUNT, COUNT_FROM_0, FACTOR, FRACTION, RATE
+from .numbers import COUNT, FACTOR, FRACTION, RATE, SEED
 
 __all__ = ["PRESETS", "Setup"]
 
@@ -90,7 +90,7 @@ class Setup:
         FRACTION,
     )
     warmup: float = _option(0.0, "fraction of the training in which the rate rises", FRACTION)
-    seed: int = _option(1989, "of everything random", COUNT_FROM_0)
+    seed: int = _option(1989, "of everything random", SEED)
 
     def recipe(self) -> Recipe:
         """The optimiser."""

@@ -167,8 +167,9 @@ class CachedFeatures(Dataset[Sample]):
             stale = _difference(record, origin) or self._difference_of_maps(model, there)
         if stale is not None and not overwrite:
             raise ValueError(
-                f"folder={str(self.folder)!r} holds features of something else: {stale}. Pass "
-                "overwrite=True to compute them anew, or another folder (--features)"
+                f"folder={str(self.folder)!r} holds features of something else: {stale}. "
+                "Give another folder (--features), or delete this one; in Python, overwrite=True "
+                "computes them anew"
             )
         if stale is not None or not record.exists():
             for path in old:
