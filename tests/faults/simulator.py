@@ -49,10 +49,10 @@ _OF_MEMORY = (
         _MEMORY,
     ),
     _fault(
-        "watches-two-bytes-at-once",
-        _CORE + "simulator.cpp",
-        "if (in_shared && kSize[i.type] == 1) m.grain = 0;",
-        "if (in_shared && kSize[i.type] == 0) m.grain = 0;",
+        "watches-the-next-place-also",
+        _CORE + "memory.hpp",
+        "last((address + bytes) >> m.grain) {}",
+        "last(((address + bytes) >> m.grain) + 1) {}",
         _MEMORY,
     ),
     _fault(
@@ -60,13 +60,6 @@ _OF_MEMORY = (
         _CORE + "memory.hpp",
         "return address <= end && bytes <= end - address;",
         "return address < end + bytes;",
-        _MEMORY,
-    ),
-    _fault(
-        "addresses-wrap-around",
-        _CORE + "memory.hpp",
-        "return address <= end && bytes <= end - address;",
-        "return address + bytes <= end;",
         _MEMORY,
     ),
     _fault(
