@@ -291,6 +291,18 @@ class TestFind:
         with pytest.raises(FileNotFoundError, match=r"the layout of no data set .*\n  bsds500: ro"):
             find("edges", str(tmp_path))
 
+    def test_own_images_need_a_list_of_classes(self, tmp_path: Path) -> None:
+        for kind, pixels in (("images", random_image(4, 4)), ("labels", np.full((4, 4), 12))):
+            for split in ("train", "val"):
+                write_image(tmp_path / kind / split / "a.png", pixels.astype(np.uint8))
+        with pytest.raises(FileNotFoundError, match=r"For images of your own, add classes\.txt"):
+            find("segmentation", str(tmp_path))
+        for kind in ("images", "labels"):  # CamVid's layout
+            (tmp_path / kind / "val").rename(tmp_path / kind / "test")
+        camvid, root = find("segmentation", str(tmp_path))
+        with pytest.raises(ValueError, match=r"value 12; .* your own need a classes\.txt bes"):
+            camvid.read(root, "test")[0]
+
 
 def test_a_new_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the module's docstring promises."""

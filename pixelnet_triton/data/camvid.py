@@ -108,6 +108,7 @@ class CamVid(PixelDataset):
         if int(labels.max()) > _VOID:
             raise ValueError(
                 f"{entry.target} holds the value {int(labels.max())}; expected class indices 0 to "
-                f"10, and {_VOID} for void. {_SOURCE}"
+                f"10, and {_VOID} for void. Images with classes of your own need a classes.txt "
+                f"beside the folders images and labels, to be read as such. {_SOURCE}"
             )
         return labels.masked_fill_(labels == _VOID, IGNORE)

@@ -52,7 +52,8 @@ def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataS
         fitting = [row for row in fitting if _has(row, root, row.splits[0], reasons)] or fitting
     if not fitting:
         raise FileNotFoundError(
-            f"{root} has the layout of no data set for {rows[0].task}.\n  "
+            f"{root} has the layout of no data set for {rows[0].task}."
+            f"{_hint(root, rows)}\n  "
             + "\n  ".join(f"{name}: {reason}" for name, reason in reasons.items())
         )
     # Only a folder of one's own has a list of its classes; CamVid's folders fit its layout too.
@@ -63,6 +64,14 @@ def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataS
             f"{root} can be read as {' and as '.join(names)}; say which: {names[0]}={root}"
         )
     return fitting[names.index(usual) if usual in names else 0]
+
+
+def _hint(root: Path, rows: Sequence[DataSet]) -> str:
+    """What a folder of images lacks to be read as one's own."""
+    own = any(row.name == "own" for row in rows) and (root / "images").is_dir()
+    if not own or (root / "classes.txt").exists():
+        return ""
+    return " For images of your own, add classes.txt: a class a line, in the order of the labels."
 
 
 def _has(row: DataSet, root: Path, split: str, reasons: dict[str, str]) -> bool:
