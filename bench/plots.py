@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pixelnet_triton.tools.machine import slug
+
 from .report_table4 import PRINTED, latest_rows
-from .tables import PEERS, WANTED, device_slug, identity, measured, roofs_of, runs
+from .tables import PEERS, WANTED, identity, measured, roofs_of, runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
     drawn = {time: layers, memory: layers, scaling: sweeps, roofline: layers, table4: rows}
     for (draw, of_devices), device in product(drawn.items(), layers):
         if device in of_devices:
-            path = output / device_slug(device) / f"{draw.__name__}.png"
+            path = output / slug(device) / f"{draw.__name__}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             # Without the date of drawing, so that the same results give the same file.
             draw(of_devices[device]).savefig(path, dpi=130, metadata={"Software": None})

@@ -21,13 +21,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from pixelnet_triton.tools.machine import slug
+
 from .report_planner import planner_block
 from .report_table4 import latest_rows, table4_claims, table4_table
 from .results import duration, size
 from .tables import (
     LABELS,
     WANTED,
-    device_slug,
     identity,
     markdown,
     measured,
@@ -194,7 +195,7 @@ def _roofs(run: pd.DataFrame) -> str:
 
 def _figures(run: pd.DataFrame, names: Sequence[str] = FIGURES, above: str = "") -> str:
     """Links to the plots there are, from a file that has figures/ below `above`."""
-    folder = f"figures/{device_slug(run.device.iloc[0])}"
+    folder = f"figures/{slug(run.device.iloc[0])}"
     drawn = [name for name in names if (ROOT / "docs" / folder / f"{name}.png").is_file()]
     return "\n".join(f"![{name}]({above}{folder}/{name}.png)" for name in drawn)
 

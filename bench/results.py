@@ -16,10 +16,11 @@ are never rewritten. tables.py chooses the runs that are shown.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from pixelnet_triton.tools.json_lines import append_json_line, read_json_lines
 
 Line = dict[str, Any]
 
@@ -33,17 +34,13 @@ def _file(kind: str) -> Path:
 def append(kind: str, run: Line, figures: Line) -> Line:
     """Write one line, the identity of the run first; it is returned."""
     line = {**run, **figures}
-    _file(kind).parent.mkdir(parents=True, exist_ok=True)
-    with _file(kind).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_json_line(_file(kind), line)
     return line
 
 
 def read(kind: str) -> list[Line]:
     """All lines, oldest first; none where nothing was measured yet."""
-    if not _file(kind).is_file():
-        return []
-    return [json.loads(line) for line in _file(kind).read_text(encoding="utf-8").splitlines()]
+    return read_json_lines(_file(kind))
 
 
 def duration(seconds: float) -> str:

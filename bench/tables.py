@@ -6,7 +6,6 @@ latest of such. A partial run, of a few selected benchmarks, is kept but never m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -97,11 +96,6 @@ def identity(line: Line | pd.Series) -> str:
         f"{line['date'][:16].replace('T', ' ')} UTC."
         f"{' Sizes scaled down for a CPU.' if line.get('scaled') else ''}"
     )
-
-
-def device_slug(device: str) -> str:
-    """The device's name as that of a folder."""
-    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def table(

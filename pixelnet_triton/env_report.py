@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from .tools.machine import cpu_name
+from .tools.settings import triton_interprets
 
 __all__ = ["VARIABLES", "environment", "format_report", "main"]
 
@@ -128,7 +129,7 @@ def _backends() -> dict[str, str]:
     """What each back end would do with a tensor of its device."""
     if importlib.util.find_spec("triton") is None:
         triton = "unavailable: triton is not installed (pip install 'pixelnet-triton[gpu]')"
-    elif os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on"):
+    elif triton_interprets():
         triton = "interpreter: kernels run on the CPU, slowly, for tests"
     elif torch.cuda.is_available():
         triton = "available for tensors on a GPU"

@@ -18,8 +18,9 @@ Stages, each a pytest process of its own; those that only check share the GPU am
 All stay within a total time (--budget). Time that one stage leaves over goes to the next; a stage
 that runs out of its share is stopped. Failures are printed by name as they happen. The outcome,
 with what failed and what did not run, is written to bench/results/ as JSON after each stage: a
-machine may be taken away. Each figure of a benchmark is appended to bench/results/*.jsonl as soon
-as it is measured.
+machine may be taken away. Ctrl-C, SIGTERM and SIGHUP end the stage with all its processes, and what
+came of it until then is written, too. Each figure of a benchmark is appended to
+bench/results/*.jsonl as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ import argparse
 import contextlib
 import datetime
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -36,17 +36,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
 from .env_report import environment, format_report
+from .selfcheck_outcomes import Outcome, read_outcomes, state_of, summary
 from .selfcheck_stages import STAGES, Stage
+from .tools.cache import write_json
+from .tools.machine import slug
 
 __all__ = ["Outcome", "core_tests", "main", "run_stage", "source_commit"]
 
@@ -54,21 +58,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BUDGET = 470.0  # seconds, of eight minutes
 GRACE = 8.0  # seconds for pytest to write its summary once a stage is out of time
 WORKERS = 16  # at most: each has a context on the GPU, of half a gigabyte
+# Modules besides torch and the library that tests, gate and benchmarks cannot begin without.
+WANTED = ("pytest", "pytest_timeout", "pytest_benchmark", "hypothesis", "triton")
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # as by a batch system, or by a terminal that is closed
 UNUSED = "Benchmark fixture was not used"  # where the test has failed, or was stopped, before
-
-
-@dataclass
-class Outcome:
-    """What came of a stage. ``state``: passed, failed, out of time, nothing run, skipped."""
-
-    stage: str
-    state: str
-    seconds: float = 0.0
-    budget: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    not_run: list[str] = field(default_factory=list)
-    reason: str = ""
 
 
 def core_tests() -> list[str]:
@@ -94,29 +87,21 @@ def run_stage(stage: Stage, device: str, budget: float, dry: Path | None = None)
         command = [*(stage.arguments or core_tests()), *(stage.dry if dry else ())]
         command += ["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "tests.outcomes"]
         command += [f"--outcomes={log}", "-W", f"ignore:{UNUSED}"]
+        command += ["--continue-on-collection-errors"]  # the other files have something to tell
         if stage.parallel and not (dry and stage.fake):
             command += _parallel_options()
         print(f"==> {stage.name}: up to {budget:.0f} s: pytest {' '.join(command)}", flush=True)
         command = [*(() if dry else stage.tool), sys.executable, "-m", "pytest", *command]
         start = time.monotonic()
         status = _run(command, _variables(stage, device, dry), budget)
-        outcome = _read_outcomes(stage.name, log)
+        outcome = read_outcomes(stage.name, log)
     outcome.seconds, outcome.budget = round(time.monotonic() - start, 1), round(budget, 1)
-    outcome.state = _state(status, outcome)
+    outcome.state = state_of(status, outcome)
     return outcome
 
 
-def _state(status: int | None, outcome: Outcome) -> str:
-    if status is None:
-        return "out of time"
-    if status == 0 and outcome.counts["passed"]:
-        return "passed"
-    # pytest exits with 5 where nothing was collected, with 0 where everything was skipped
-    return "nothing run" if status in (0, 5) else "failed"
-
-
-def _run(command: Sequence[str], variables: dict[str, str], budget: float) -> int | None:
-    """The exit status, or None where the time ran out."""
+def _run(command: Sequence[str], variables: dict[str, str], budget: float) -> int | str:
+    """The exit status, or what ended it: "out of time" or "interrupted"."""
     # A session of its own, so that the workers of pytest-xdist can be ended with their parent.
     process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
     try:
@@ -125,7 +110,9 @@ def _run(command: Sequence[str], variables: dict[str, str], budget: float) -> in
         process.send_signal(signal.SIGINT)  # pytest then still sums up what it has done
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=GRACE)
-        return None
+        return "out of time"
+    except KeyboardInterrupt:
+        return "interrupted"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -160,23 +147,6 @@ def _parallel_options() -> list[str]:
     return ["-n", str(workers), "--dist", "worksteal"] if available and workers > 1 else []
 
 
-def _read_outcomes(name: str, log: Path) -> Outcome:
-    """What tests/outcomes.py wrote, which need not have come to its end."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    planned = {test: "" for line in lines for test in line.get("planned", ())}
-    tests = {line["test"]: line for line in lines if "test" in line}
-    failures: dict[str, str] = {}
-    for line in lines:
-        if line.get("outcome") == "failed":  # also when what a test used is taken down, after it
-            failures.setdefault(line["test"], line["message"])
-    counted = Counter(
-        "failed" if test in failures else line["outcome"] for test, line in tests.items()
-    )
-    counts = {word: counted[word] for word in ("passed", "failed", "skipped")}
-    not_run = [test for test in planned if test not in tests]
-    return Outcome(name, "", counts=counts, failures=failures, not_run=not_run)
-
-
 def _reached(dry: Path) -> Outcome:
     """Whether the stages of a dry run have come to every line that speaks to a GPU."""
     command = [sys.executable, "-m", "tests.fake_cuda", str(dry / "reached")]
@@ -207,8 +177,7 @@ def _require(device: str, dry: bool) -> None:
     """Exit with a message where the check cannot be made at all."""
     if not (ROOT / "tests").is_dir():
         sys.exit("selfcheck: there is no tests/ beside the package: run it from a checkout")
-    wanted = ("pytest", "pytest_timeout", "pytest_benchmark", "hypothesis", "triton")
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    missing = [name for name in WANTED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
             f"selfcheck: {', '.join(missing)} not installed; `make gpu` makes an environment "
@@ -219,17 +188,6 @@ def _require(device: str, dry: bool) -> None:
             f"selfcheck: torch {torch.__version__} finds no GPU here. Run it on a machine with "
             "one and a CUDA build of torch, or see whether its stages start with --dry"
         )
-
-
-def _summary(outcome: Outcome) -> str:
-    numbers = {**outcome.counts, "not run": len(outcome.not_run)}
-    counts = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-    head = f"{outcome.stage:<11} {outcome.state:<12} {outcome.seconds:6.1f} s  "
-    failures = [f"    FAILED {name}: {why}" for name, why in outcome.failures.items()]
-    # Names of one file follow one another: a hundred tiles of it need one line.
-    files = Counter(name.split("[")[0] for name in outcome.not_run)
-    missing = [f"    NOT RUN {name} ({number})" for name, number in files.items()]
-    return "\n".join([head + (counts or outcome.reason), *failures, *missing])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -249,6 +207,33 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--stages: no {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     _require(options.device, options.dry)
 
+    with _signals_interrupt():
+        return _check(options, wanted)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """ENDINGS raise `KeyboardInterrupt`, as Ctrl-C does; not what is ignored, as by nohup."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in ENDINGS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check(options: argparse.Namespace, wanted: set[str]) -> int:
+    """Run the stages that are `wanted`; see :func:`main`."""
+    names = [stage.name for stage in STAGES]
     started = time.monotonic()
     facts = environment()
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -271,8 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
         results["seconds"] = round(time.monotonic() - started, 1)
         results["stages"] = [asdict(outcome) for outcome in outcomes]
         if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(results, indent=2) + "\n")
+            write_json(results, output)
 
     record()  # where nothing can be written, that shows now
     with tempfile.TemporaryDirectory() as scratch:
@@ -281,24 +265,25 @@ def main(arguments: list[str] | None = None) -> int:
             left = options.budget - (time.monotonic() - started)
             share = stage.share / sum(later.share for later in stages[position:])
             outcomes.append(run_stage(stage, options.device, left * share, dry))
-            print(_summary(outcomes[-1]), flush=True)
+            print(summary(outcomes[-1]), flush=True)
             record()
-        if dry and wanted >= set(names[:-1]):
-            outcomes.append(_reached(dry))
-            record()
-
+            if outcomes[-1].state == "interrupted":
+                break
+        else:
+            if dry and wanted >= set(names[:-1]):
+                outcomes.append(_reached(dry))
+                record()
     if output is not None:
         print(f"results: {output}")
-    print(f"==> selfcheck on {name}, {results['seconds']} s", *map(_summary, outcomes), sep="\n")
+    print(f"==> selfcheck on {name}, {results['seconds']} s", *map(summary, outcomes), sep="\n")
     # On the CPU the gate has nothing to do; on a GPU a stage that ran nothing proves nothing.
     good = {"passed", "skipped"} if on_gpu or options.dry else {"passed", "skipped", "nothing run"}
     return 0 if all(outcome.state in good for outcome in outcomes) else 1
 
 
 def _results_file(name: str, now: datetime.datetime) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     folder = Path(os.environ.get("PIXELNET_BENCH_RESULTS") or ROOT / "bench" / "results")
-    return folder / f"selfcheck-{slug}-{now:%Y%m%dT%H%M%SZ}.json"
+    return folder / f"selfcheck-{slug(name)}-{now:%Y%m%dT%H%M%SZ}.json"
 
 
 if __name__ == "__main__":

@@ -79,6 +79,9 @@ STAGES = (
         share=2,
         parallel=False,
         dry=("-k", _ONE_TILE),
-        tool=("compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"),
+        tool=(
+            *("compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"),
+            *("--target-processes", "all"),  # which not every version does unasked
+        ),
     ),
 )

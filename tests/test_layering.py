@@ -19,7 +19,7 @@ FLOORS = (
     {"op"},
     {"functional", "planning"},
     {"modules", "calibration", "explain"},
-    {"losses", "sampling", "data", "env_report", "selfcheck_stages"},
+    {"losses", "sampling", "data", "env_report", "selfcheck_outcomes", "selfcheck_stages"},
     {"metrics", "inference"},
     {"models"},
     {"integrations", "training", "selfcheck"},

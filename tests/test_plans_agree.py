@@ -96,3 +96,14 @@ def test_a_call_takes_the_plan_that_was_made_for_it(device: torch.device) -> Non
 def test_what_cannot_be_of_a_call_is_refused(arguments: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         plan_hypercolumn([(1, 8, 4, 4)], 10, 16, **arguments)
+
+
+def test_the_table_is_of_the_route_that_is_taken(device: torch.device) -> None:
+    """A call of 71 points goes as one of 64 does, although it would keep more than is allowed."""
+    if device.type != "cpu":
+        pytest.skip("about the routes of the CPU")
+    planned = plan_hypercolumn([(1, 3400, 14, 14)], 71, 256, channels_last=False, profile="cpu")
+    assert planned.route is not None
+    assert planned.route.by_autograd
+    assert planned.estimate is not None
+    assert planned.estimate.route == f"cpu: {planned.route}"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pixelnet_triton import env_report, selfcheck
+from pixelnet_triton.selfcheck_outcomes import read_outcomes
 
 from .fake_cuda import FakeCuda, unreached
 
@@ -153,6 +158,120 @@ def test_the_results_file_has_what_came_before_the_machine_was_taken_away(
     with pytest.raises(KeyboardInterrupt):
         selfcheck.main(["--device", "cpu", "--stages", "gate,tests", "--output", str(output)])
     assert [s["state"] for s in json.loads(output.read_text())["stages"]] == ["passed"]
+
+
+INTERRUPTED = """
+import pathlib, sys
+from pixelnet_triton import selfcheck
+selfcheck.ROOT, selfcheck.WORKERS = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+selfcheck.main(["--device", "cpu", "--stages", "gate,tests", "--output", sys.argv[3]])
+"""
+WAITING = """import os, pathlib, time
+def test_begins(): pass
+def test_waits():
+    pathlib.Path('pid.part').write_text(f'{os.getpid()} {os.getppid()}')
+    os.replace('pid.part', 'pid')
+    time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_ends_all_processes_and_what_came_so_far_is_written(
+    checkout: Path, name: str, workers: int
+) -> None:
+    (checkout / "tests" / "gate" / "test_it.py").write_text(WAITING)
+    output, pids = checkout / "results.json", checkout / "pid"
+    command = [sys.executable, "-c", INTERRUPTED, str(checkout), str(workers), str(output)]
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        # A shell starts what it puts into the background with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            if pids.is_file() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.Signals[name])
+        assert process.wait(timeout=60) is not None
+        started = [int(pid) for pid in pids.read_text().split()]
+        assert process.pid not in started[:1]
+        time.sleep(0.5)
+        assert not any(is_running(pid) for pid in started if pid != process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    (stage,) = json.loads(output.read_text())["stages"]
+    assert stage["state"] == "interrupted"
+    assert stage["counts"] == {"passed": 1, "failed": 0, "skipped": 0}
+    assert stage["not_run"] == [f"{NAME}waits"]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_last_line_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
+    log = tmp_path / "outcomes.jsonl"
+    lines = [{"planned": ["a", "b"]}, {"test": "a", "outcome": "passed", "message": ""}]
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"test": "b", "outc')
+    outcome = read_outcomes("gate", log)
+    assert outcome.counts == {"passed": 1, "failed": 0, "skipped": 0}
+    assert outcome.not_run == ["b"]
+
+
+def test_a_file_that_cannot_be_imported_leaves_the_others_to_run(checkout: Path) -> None:
+    (checkout / "tests" / "gate" / "test_broken.py").write_text("import not_there\n")
+    outcome = run(checkout, PASSING)
+    assert outcome.state == "failed"
+    assert outcome.counts == {"passed": 1, "failed": 1, "skipped": 0}
+
+
+def imported(path: Path, seen: set[Path]) -> set[str]:
+    """The packages that a file of tests/ or bench/ imports at its top, with its own modules'."""
+    if path in seen:
+        return set()
+    seen.add(path)
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names = [(alias.name, path) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parents[node.level - 1] if node.level else selfcheck.ROOT
+            name = node.module or ""
+            inside = base / name.replace(".", "/")
+            deeper = [inside / f"{alias.name}.py" for alias in node.names]
+            own = [file for file in (inside.with_suffix(".py"), *deeper) if file.is_file()]
+            if node.level or name.split(".")[0] in ("tests", "bench"):
+                for file in own:
+                    found |= imported(file, seen)
+                continue
+            names = [(name, path)]
+        else:
+            continue
+        found |= {name.split(".")[0] for name, _ in names}
+    return found
+
+
+def test_nothing_is_imported_that_is_not_asked_for_at_the_start() -> None:
+    """One package that is not there stopped all tests, on a GPU that was paid for."""
+    root, seen = selfcheck.ROOT, set[Path]()
+    files = [root / name for name in selfcheck.core_tests()]
+    files += [root / "tests" / "conftest.py", root / "bench" / "conftest.py"]
+    files += [*(root / "tests" / "gate").glob("*.py"), *(root / "bench").glob("test_*.py")]
+    files += [root / "tests" / f"{plugin}.py" for plugin in ("outcomes", "compile_only")]
+    found = set().union(*(imported(path, seen) for path in files))
+    brought = {"torch", "numpy", "pixelnet_triton", "bench", "tests"}  # with the library
+    assert root / "bench" / "measure.py" in seen, "imports are followed"
+    assert found - set(sys.stdlib_module_names) - brought <= set(selfcheck.WANTED)
 
 
 def test_a_dry_run_starts_every_stage_and_comes_to_every_line_for_a_gpu(tmp_path: Path) -> None:

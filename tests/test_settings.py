@@ -10,7 +10,7 @@ import torch
 
 from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.op import forget_calls
-from pixelnet_triton.tools.settings import switched_on, whole_number
+from pixelnet_triton.tools.settings import switched_on, triton_interprets, whole_number
 
 
 @pytest.mark.parametrize("came", [3, np.int64(3), np.uint8(3), torch.tensor(3)], ids=repr)
@@ -46,3 +46,12 @@ def test_kernels_without_a_gpu_and_without_the_interpreter(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"PIXELNET_TRITON_BACKEND='triton' .*TRITON_INTERPRET=1"):
         sparse_hypercolumn([torch.zeros(1, 3, 4, 4)], torch.zeros(1, 2, 2), (4, 4))
+
+
+@pytest.mark.parametrize("word", ["1", "true", "Yes", "ON", "y", "0", "", "false", "off", "2", "t"])
+def test_the_interpreter_is_on_by_the_words_of_triton(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triton = pytest.importorskip("triton._C.libtriton")
+    monkeypatch.setenv("TRITON_INTERPRET", word)
+    assert triton_interprets() == triton.getenv_bool("TRITON_INTERPRET", False)

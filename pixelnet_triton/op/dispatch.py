@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 
 from ..call import Backend, CallShape
+from ..tools.settings import triton_interprets
 
 __all__ = ["backend_for", "backend_named", "passed_over", "require"]
 
@@ -37,11 +38,10 @@ def _wanted(name: str, device: torch.device) -> list[str]:
     choice = os.environ.get("PIXELNET_TRITON_BACKEND", "auto")
     if choice not in ("auto", "torch", "triton"):
         raise ValueError(f"PIXELNET_TRITON_BACKEND={choice!r}; use auto, torch or triton")
-    interpreted = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
     if (
         choice == "triton"
         and device.type == "cpu"
-        and not (interpreted or torch.cuda.is_available())
+        and not (triton_interprets() or torch.cuda.is_available())
     ):
         raise ValueError(
             "PIXELNET_TRITON_BACKEND='triton' sends tensors on the CPU to Triton's kernels, which "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["cpu_name", "device_name", "device_slug"]
+__all__ = ["cpu_name", "device_name", "device_slug", "slug"]
 
 
 def cpu_name() -> str:
@@ -31,4 +31,13 @@ def device_name(device: torch.device) -> str:
 
 def device_slug(device: torch.device, more: str = "") -> str:
     """The device's name, fit for that of a file."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{device_name(device)}{more}".lower()).strip("-")
+    return slug(f"{device_name(device)}{more}")
+
+
+def slug(name: str) -> str:
+    """A name, fit for that of a file or a folder.
+
+    >>> slug("NVIDIA H200 (2)")
+    'nvidia-h200-2'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -6,7 +6,7 @@ import operator
 import os
 from typing import Any
 
-__all__ = ["switched_on", "whole_number"]
+__all__ = ["switched_on", "triton_interprets", "whole_number"]
 
 
 def whole_number(name: str, came: Any, least: int = 1) -> int:
@@ -26,3 +26,8 @@ def switched_on(variable: str) -> bool:
     if came in (None, "", "0", "1"):
         return came == "1"
     raise ValueError(f"{variable}={came!r}; use 1 or 0, or unset it")
+
+
+def triton_interprets() -> bool:
+    """Do Triton's kernels run in its interpreter, by the words that Triton itself goes by?"""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")

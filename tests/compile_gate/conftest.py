@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pixelnet_triton.tools.settings import triton_interprets
 
 _PROPERTY = "compile_gate"
 _HERE = Path(__file__).parent
@@ -23,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Triton chooses between interpreter and compiler when a kernel is decorated, once a process.
-    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+    if triton_interprets():
         skip = pytest.mark.skip(reason="TRITON_INTERPRET is set: there is no compiler to test")
         for item in items:
             if _HERE in item.path.parents:

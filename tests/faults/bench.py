@@ -9,8 +9,45 @@ _RESULTS = ("tests/test_bench_results.py",)
 _REPORT = ("tests/test_bench_report.py",)
 _ROUTES = ("tests/test_bench_routes.py",)
 _COMPARE = ("tests/test_bench_compare.py",)
+_LINES = ("tests/test_json_lines.py",)
+_SELFCHECK = ("tests/test_selfcheck.py",)
 
 FAULTS = (
+    Fault(
+        "appended-to-a-line-that-was-cut-off",
+        "pixelnet_triton/tools/json_lines.py",
+        "file.write(begin + ",
+        "file.write(",
+        _LINES,
+    ),
+    Fault(
+        "files-for-the-user-alone",
+        "pixelnet_triton/tools/cache.py",
+        "        os.chmod(temporary, 0o666 & ~_UMASK)\n",
+        "",
+        _LINES,
+    ),
+    Fault(
+        "signals-leave-processes-behind",
+        "pixelnet_triton/selfcheck.py",
+        "            signal.signal(number, interrupt)",
+        "            pass",
+        _SELFCHECK,
+    ),
+    Fault(
+        "an-interrupted-stage-forgotten",
+        "pixelnet_triton/selfcheck.py",
+        '        return "interrupted"',
+        "        raise",
+        _SELFCHECK,
+    ),
+    Fault(
+        "one-broken-file-stops-all",
+        "pixelnet_triton/selfcheck.py",
+        'command += ["--continue-on-collection-errors"]',
+        "pass",
+        _SELFCHECK,
+    ),
     Fault(
         "cold-calls-are-warm",
         "bench/timing.py",

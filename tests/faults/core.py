@@ -323,7 +323,7 @@ FAULTS = (
     Fault(
         "kernels-without-a-gpu",
         "pixelnet_triton/op/dispatch.py",
-        "not (interpreted or torch.cuda.is_available())",
+        "not (triton_interprets() or torch.cuda.is_available())",
         "False",
         ("tests/test_settings.py",),
     ),

@@ -7,10 +7,12 @@ import os
 import pytest
 import torch
 
+from pixelnet_triton.tools.settings import triton_interprets
+
 __all__ = ["needs_kernels"]
 
 needs_kernels = pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1"
+    not triton_interprets()
     and not os.environ.get("PIXELNET_TEST_DEVICE", "cpu").startswith("cuda"),
     reason="kernels run with TRITON_INTERPRET=1 or PIXELNET_TEST_DEVICE=cuda",
 )
