@@ -31,6 +31,7 @@ from pixelnet_triton.planner.store import (
 )
 from pixelnet_triton.tools.cache import cache_folder
 
+from .fake_cuda import FakeCuda
 from .planning import model, used_plan
 
 CPU = torch.device("cpu")
@@ -152,6 +153,21 @@ def test_the_environment_forces_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("PIXELNET_TRITON_PROFILE", str(tmp_path / "absent.json"))
     with pytest.raises(ValueError, match=r"PIXELNET_TRITON_PROFILE=.*cannot be used"):
         profile_for(CPU)
+
+
+def test_a_forced_profile_is_for_devices_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rates of a GPU would plan a CPU's calls, and name the GPU's operators."""
+    path = tmp_path / "mine.json"
+    monkeypatch.setenv("PIXELNET_TRITON_PROFILE", str(path))
+    unforced = SHIPPED["cpu"].with_threads(torch.get_num_threads())
+    save_profile(SHIPPED["H200"], path)
+    assert profile_for(CPU) == unforced
+    FakeCuda().install(monkeypatch)
+    assert profile_for(torch.device("cuda")) == SHIPPED["H200"]
+    save_profile(GATHERING, path)
+    assert profile_for(torch.device("cuda")).kind == "gpu"
 
 
 def test_what_was_measured_here_stays_out_of_deterministic_runs() -> None:

@@ -1,6 +1,6 @@
 """Profiles on disk: one small JSON file for each device, in the user's cache folder.
 
-PIXELNET_TRITON_PROFILE   a file to use whatever the device
+PIXELNET_TRITON_PROFILE   a file to use for every device of its kind, CPU or GPU
 PIXELNET_TRITON_CACHE     the folder, instead of $XDG_CACHE_HOME/pixelnet_triton
 """
 
@@ -65,18 +65,22 @@ def _check_words(profile: DeviceProfile) -> None:
 def profile_for(device: torch.device, *, shipped_only: bool = False) -> DeviceProfile:
     """The profile to plan with: forced by the environment, calibrated, shipped or derived.
 
+    One that is forced is of one kind of device; rates of a GPU say nothing of a CPU.
+
     `shipped_only` leaves out what was calibrated on this machine and the number of threads, so
     that all ranks of a job get the same.
     """
     forced = os.environ.get("PIXELNET_TRITON_PROFILE")
     if forced:
         try:
-            return load_profile(Path(forced))
+            profile = load_profile(Path(forced))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"PIXELNET_TRITON_PROFILE={forced!r} cannot be used: {error}. Make a profile with "
                 "pixelnet_triton.calibrate(), or unset the variable"
             ) from error
+        if profile.kind == ("cpu" if device.type == "cpu" else "gpu"):
+            return profile
     profile = shipped_profile(device)
     if shipped_only:
         return profile.with_threads(NOMINAL_THREADS)
