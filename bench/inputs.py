@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .workloads import Workload
 
-#: Bytes that rotated inputs exceed on a GPU: twice the largest L2 cache in use (GB200: 126 MB).
+#: Bytes that rotated inputs are to exceed on a GPU, twice the largest L2 cache in use (GB200: 126
+#: MB); of small inputs there are eight copies, however little these are.
 ROTATED_BYTES = 256 << 20
 
 
@@ -91,10 +92,10 @@ def make_inputs(workload: Workload, device: torch.device, seed: int = 0) -> Inpu
 
 
 def rotated(inputs: Inputs) -> list[Inputs]:
-    """The inputs, and on a GPU as many copies as together exceed its L2 cache.
+    """The inputs, and on a GPU copies that together exceed its L2 cache, eight at most.
 
     Calls that take the copies in turn find none of their inputs there, as in a network, where
-    other layers have run in between. A CPU's caches are emptied in another way (timing.py).
+    other layers have run in between. Caches are emptied between cold calls, besides (timing.py).
     """
     if inputs.weight.device.type == "cpu":
         return [inputs]

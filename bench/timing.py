@@ -3,8 +3,9 @@
 pytest-benchmark times one function after another, and a drift of the machine in between would pass
 for a difference. So it times one peer of each round, after all others had their turn in it.
 
-Warm calls follow one another. Before a cold call on a CPU a buffer is touched that takes the place
-of everything in the caches; on a GPU cold calls rotate through copies of the inputs (inputs.py).
+Warm calls follow one another. Before each cold call a buffer is touched that takes the place of
+what is in the caches, whoever times it; on a GPU cold calls rotate through copies of the inputs,
+too (inputs.py), where there are any.
 
 A CPU's calls are timed by the wall clock. A GPU's by a pair of events around each call, while the
 host is ahead: the queue is first filled with work that takes longer than the host needs to issue
@@ -124,11 +125,11 @@ def time_calls(
 ) -> list[float]:
     """Seconds of each call. `host`: what the host needs to issue one, on a GPU."""
     tick, marks = clock(device), []
-    if device.type == "cuda":
+    if device.type == "cuda" and not cold:
         make_cold(device, host * len(calls))
     for call in calls:
-        if cold and device.type == "cpu":
-            make_cold(device)
+        if cold:
+            make_cold(device, host)
         start = tick()
         call()
         marks.append((start, tick()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,31 @@ def test_cold_calls_rotate_and_warm_ones_do_not(cuda: FakeCuda) -> None:
     in_turns({"peer": [lambda i=i: made.append(i) for i in range(3)]}, GPU)  # type: ignore[misc]
     asked = made[5:]  # after the host's time, and one call that tells how many a turn has
     assert asked == [0] * 5 + [0, 1, 2, 0] + [0] * 5 + [1, 2, 0, 1]
+
+
+def test_every_cold_call_finds_the_caches_full_of_something_else(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a single copy of the inputs, and whoever times it: a patch was timed cold, and warm
+    what it was compared with."""
+    made: list[str] = []
+    monkeypatch.setattr("bench.timing.CALLS", {"cuda": 3})
+    monkeypatch.setattr("bench.timing.SLOT", {"cuda": 1e9})
+    monkeypatch.setattr("bench.timing.make_cold", lambda *args: made.append("cold"))
+    calls = {name: [lambda name=name: made.append(name)] for name in ("before", "after")}
+
+    class Clock:
+        enabled = False
+
+        def pedantic(self, call: Any, setup: Any, rounds: int) -> None:
+            for _ in range(rounds):
+                arguments, _options = setup()
+                call(*arguments)
+
+    in_turns(calls, GPU, Clock())  # type: ignore[arg-type]
+    turn = made[-(1 + 4 + 2 * 3 + 1 + 4 + 2) :]
+    warm_and_cold = ["cold", *["before"] * 4, *["cold", "before"] * 3]
+    assert turn == [*warm_and_cold, "cold", *["after"] * 4, "cold", "after"]
 
 
 def test_roofs_and_memory(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,13 @@ FAULTS = (
         _TIMING,
     ),
     Fault(
+        "only-the-first-cold-call-is-cold",
+        "bench/timing.py",
+        "        if cold:\n",
+        "        if cold and not marks:\n",
+        ("tests/test_bench_gpu.py",),
+    ),
+    Fault(
         "slow-peers-in-every-round",
         "bench/timing.py",
         "self.rounds = ROUNDS_OF_SLOW if",
