@@ -217,3 +217,17 @@ def test_a_clamped_point_has_no_slope_towards_a_bad_cell(t: float, plan: str) ->
     assert value.isfinite().all()
     assert gradient.isfinite().all()
     assert gradient[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("plan", ["gather", "project"])
+@pytest.mark.parametrize("points", [1, 3000])
+def test_outside_of_one_map_and_inside_of_another(plan: str, points: int) -> None:
+    """The infinite border of the fine map, which the point does not see, is not multiplied by 0."""
+    fine, coarse = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 2, 2)
+    fine[0, 0, 0, 0] = float("inf")
+    at, weight = torch.full((1, points, 2), -6.0), torch.ones(1, 2)
+    options: dict[str, Any] = {"weight": weight, "padding_mode": "zeros"}
+    value = sparse_hypercolumn([fine, coarse], at, (32, 32), plan=plan, **options)
+    expected = sparse_hypercolumn([torch.zeros_like(fine), coarse], at, (32, 32), **options)
+    torch.testing.assert_close(value, expected)
+    assert value.any()

@@ -286,6 +286,19 @@ class TestAutocast:
         with pytest.raises(TypeError, match=r"under torch\.autocast"):
             sparse_hypercolumn(**inputs.arguments())
 
+    def test_leaves_float64_alone(self, device: torch.device) -> None:
+        """As torch's own operators do."""
+        inputs = build(LINEAR, torch.device("cpu"))
+        arguments = inputs.arguments(
+            features=[f.double() for f in inputs.features],
+            weight=inputs.weight.double(),
+            bias=inputs.bias.double(),
+        )
+        expected = sparse_hypercolumn(**arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = sparse_hypercolumn(**arguments)
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
     def test_points_keep_their_precision(self, device: torch.device) -> None:
         """In bfloat16 pixel 1001 of 2048 would be pixel 1000."""
         ramp = torch.arange(2048.0, device=device).reshape(1, 1, 1, -1) % 2
@@ -326,6 +339,15 @@ class TestCompile:
         torch.testing.assert_close(
             actual, evaluate(sparse_hypercolumn, inputs, grad), rtol=0, atol=0
         )
+
+    def test_strides_that_become_symbols(self, device: torch.device) -> None:
+        """Of one layer after another, where Dynamo does not specialise a second number."""
+        inputs = build(LINEAR, device)
+        count, options = len(inputs.features), {"backend": "eager", "fullgraph": True}
+        compiled = torch.compile(sparse_hypercolumn, **options)  # type: ignore[call-overload]
+        for stride in (2.0, 4.0, 3.0):
+            arguments = inputs.arguments(strides=[stride * (i + 1) for i in range(count)])
+            torch.testing.assert_close(compiled(**arguments), sparse_hypercolumn(**arguments))
 
     def test_gelu(self, device: torch.device) -> None:
         inputs = build(LINEAR, device)

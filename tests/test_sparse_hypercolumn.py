@@ -16,6 +16,7 @@ from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolum
 from .cases import CASES, DTYPE_CASES, Case, build, case_id
 from .check import check_case
 from .conftest import takes_float64
+from .poison import poisoned_memory
 
 
 @pytest.mark.parametrize("case", CASES + DTYPE_CASES, ids=case_id)
@@ -178,6 +179,27 @@ def test_labels_are_taken_from_the_nearest_cells(
         assert torch.equal(moved[moved != 0], (value + 2**60)[moved != 0])
 
 
+def test_rows_of_labels_that_cannot_be_checked_are_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: an image that does not exist is not the last, nor a point of NaN the first."""
+    monkeypatch.setattr("pixelnet_triton.op.labels.values_at_hand", lambda tensor: False)
+    labels = torch.arange(1, 19).reshape(2, 1, 3, 3)
+    nan, inf = float("nan"), float("inf")
+    points = torch.tensor([[1, 1], [1, 1], [nan, 1], [0, -inf], [2, 2]])
+    index = torch.tensor([-1, 2, 0, 1, 1])
+    value = sparse_hypercolumn([labels], points, (3, 3), batch_index=index, interpolation="nearest")
+    assert value.flatten().tolist() == [0, 0, 0, 0, 18]
+
+
+def test_a_map_read_with_the_other_sign() -> None:
+    """torch marks such views, whose memory holds the numbers negated."""
+    feature = torch.randn(1, 5, 4, 4, dtype=torch.complex64).conj().imag
+    assert feature.is_neg()
+    points = torch.rand(1, 9, 2) * 3
+    value = sparse_hypercolumn([feature], points, (4, 4))
+    expected = sparse_hypercolumn([feature.resolve_neg()], points, (4, 4))
+    torch.testing.assert_close(value, expected)
+
+
 @pytest.mark.parametrize("members", [(), (3,)], ids=["layer", "ensemble"])
 @pytest.mark.parametrize("images", [[], [1] * 40, [2, 0] * 800], ids=["none", "one", "two"])
 def test_images_without_points_get_gradients_of_zero(
@@ -195,6 +217,18 @@ def test_images_without_points_get_gradients_of_zero(
     seen[index] = True
     assert torch.equal(feature.grad.flatten(1).any(1), seen)
     assert weight.grad.any() == bool(images)
+
+
+@pytest.mark.parametrize("plan", ["auto", "gather", "project"])
+def test_gradients_of_no_outputs_are_zero(plan: str, device: torch.device) -> None:
+    feature = torch.randn(2, 3, 6, 7, device=device, requires_grad=True)
+    weight = torch.zeros(0, 3, device=device, requires_grad=True)
+    points = (torch.rand(2, 9, 2, device=device) * 8).requires_grad_()
+    with poisoned_memory():
+        value = sparse_hypercolumn([feature], points, (8, 8), weight=weight, plan=plan)
+        gradients = torch.autograd.grad(value.sum(), (feature, points, weight))
+    assert value.shape == (2, 9, 0)
+    assert not any(gradient.any() for gradient in gradients)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 2), (0, 2), (0, 5, 2)], ids=str)

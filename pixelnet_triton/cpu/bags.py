@@ -25,6 +25,9 @@ __all__ = ["TransposedLists", "gather_rows", "scatter_few"]
 # NumPy sorts numbers of 16 bits by radix (5 ns each); PyTorch sorts this many integers and more so
 # (8 ns), fewer by comparison (40 ns): from 6,000 on it pays to pad.
 SHORT = 1 << 16
+# Entries of a list that are summed one after another. Sums of so many are as good as those of a
+# product of matrices, whose blocks are about as long.
+LONGEST = 256
 RADIX_SORT = 32768
 PADDED_SORT = 6000
 
@@ -106,8 +109,20 @@ class TransposedLists:
         return TransposedLists(self.points[part], starts - part.start, weight)
 
     def scatter(self, table: Tensor) -> Tensor:
-        """S^T @ table: (P, D) -> (number of lists, D)."""
-        return _bags(table, self.points, self.starts, self.weight)
+        """S^T @ table: (P, D) -> (number of lists, D).
+
+        Long lists are summed in parts: one after another thousands of numbers err too much.
+        """
+        starts = self.starts.numpy()
+        counts = np.diff(starts, append=self.points.numel())
+        if counts.size == 0 or counts.max() <= LONGEST:
+            return _bags(table, self.points, self.starts, self.weight)
+        parts = -(-counts // LONGEST)
+        first = parts.cumsum() - parts
+        number = np.arange(parts.sum(), dtype=starts.dtype)
+        part_starts = np.repeat(starts - first * LONGEST, parts) + number * LONGEST
+        sums = _bags(table, self.points, torch.from_numpy(part_starts), self.weight)
+        return _bags(sums, torch.from_numpy(number), torch.from_numpy(first), None)
 
 
 def scatter_few(corners: Corners, table: Tensor, cells: int) -> Tensor:

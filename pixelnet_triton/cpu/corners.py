@@ -90,6 +90,12 @@ class Corners:
             self.index[part], weight, None if self.slope is None else self.slope[:, part]
         )
 
+    def unseen_at(self, row: int) -> Corners:
+        """Corners (P, K); those without weight at `row`, of zeros: 0 times infinity would be NaN."""
+        if self.weight is None:
+            return self
+        return Corners(self.index.masked_fill(self.weight == 0, row), self.weight, self.slope)
+
     def outside(self) -> Tensor | None:
         """Where no corner has weight, (P, 1); None if there is no such point. Corners (P, K)."""
         if self.weight is None:

@@ -146,6 +146,8 @@ class Projected:
     ) -> None:
         self._reading, self._weight, self._bias = reading, weight, bias
         self._corners, self._pieces = reading.stacked_corners(layers), _pieces(reading, layers)
+        if not reading.s.geometry.border:
+            self._corners = self._corners.unseen_at(self._pieces[-1].rows.stop)
         #: (P, D), of the output.
         self.shape = torch.Size((reading.s.total, weight.shape[0]))
         # With border padding the weights of a layer sum to 1: the bias rides on the first one.
@@ -163,8 +165,6 @@ class Projected:
         for points in blocks(self.shape[0], PART_POINTS_OF_ONE_IMAGE):
             corners = self._corners.of_points(points)
             z = gather_rows(table, corners.index, corners.weight)
-            if not self._rides:
-                z = corners.blank_outside(z)
             if bias is not None and not self._rides:
                 z.add_(bias)
             yield points, z.to(self._weight.dtype)
@@ -234,8 +234,12 @@ def _pieces(reading: Reading, layers: Sequence[int]) -> list[_Piece]:
 def _table(
     reading: Reading, pieces: Sequence[_Piece], weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """T, (cells, D), for weight (D, sum C); the bias is added to the cells of the first layer."""
-    table = weight.new_empty((pieces[-1].rows.stop, weight.shape[0]), dtype=reading.dtype)
+    """T, (cells + 1, D), for weight (D, sum C); the bias is added to the cells of the first layer.
+
+    The last row is 0, for corners that see nothing.
+    """
+    table = weight.new_empty((pieces[-1].rows.stop + 1, weight.shape[0]), dtype=reading.dtype)
+    table[-1] = 0
     columns = reading.s.columns
     for piece in pieces:
         right, out = weight[:, columns[piece.layer]].t(), table[piece.rows]

@@ -107,8 +107,9 @@ def _signature(
 ) -> object:
     """All that checks and choices look at, hashable; None for anything out of the ordinary.
 
-    That is: while tracing, under a transform of torch.func, for subclasses of tensors, and for
-    arguments of other types than they should have. `tensors`: points, weight, bias, batch_index.
+    That is: while tracing, under a transform of torch.func, for subclasses of tensors and views
+    that torch reads with the other sign (``z.conj().imag``), and for arguments of other types than
+    they should have. `tensors`: points, weight, bias, batch_index.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
@@ -121,7 +122,7 @@ def _signature(
     facts: list[object] = []
     wanted = False
     for feature in features:
-        if type(feature) not in _PLAIN:
+        if type(feature) not in _PLAIN or feature.is_neg():
             return None
         place = feature.is_cpu or feature.device  # making the latter takes longer
         facts += (feature.shape, feature.stride(), feature.dtype, feature.layout, place)
@@ -129,7 +130,7 @@ def _signature(
     for tensor in tensors:
         if tensor is None:
             facts.append(None)
-        elif type(tensor) in _PLAIN:
+        elif type(tensor) in _PLAIN and not tensor.is_neg():
             place = tensor.is_cpu or tensor.device
             facts += (tensor.shape, tensor.dtype, tensor.layout, place, tensor.requires_grad)
         else:
@@ -202,9 +203,10 @@ def _examined(
     plan: str | Plan = options.plan
     executor: Executor | None = None
     by_autograd = False
-    given = [t for t in (*features, points, weight, bias, batch_index) if t is not None]
-    special = not all(type(tensor) in _PLAIN for tensor in given)
-    traced = torch.compiler.is_compiling() or special or features[0].is_meta
+    traced = torch.compiler.is_compiling() or features[0].is_meta
+    if not traced:
+        given = [t for t in (*features, points, weight, bias, batch_index) if t is not None]
+        traced = not all(type(tensor) in _PLAIN and not tensor.is_neg() for tensor in given)
     if not traced and not transformed:
         rows = points if points.dim() == 2 else points.flatten(0, 1)
         routed, executor = prepare_executor(
@@ -254,10 +256,11 @@ def autocast_dtype(device: str) -> torch.dtype | None:
 def cast(
     dtype: torch.dtype, features: Sequence[Tensor], weight: Tensor | None, bias: Tensor | None
 ) -> tuple[Sequence[Tensor], Tensor | None, Tensor | None]:
-    """Maps, weight and bias in the autocast dtype; points never."""
+    """Maps, weight and bias in the autocast dtype, but for float64, as in torch; points never."""
 
     def converted(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+        is_cast = tensor.is_floating_point() and tensor.dtype != torch.float64
+        return tensor.to(dtype) if is_cast else tensor
 
     return (
         [converted(f) for f in features],
