@@ -91,7 +91,7 @@ class Corners:
         )
 
     def unseen_at(self, row: int) -> Corners:
-        """Corners (P, K); those without weight at `row`, of zeros: 0 times infinity would be NaN."""
+        """Corners (P, K); those without weight at `row`, of zeros: 0 times infinity is NaN."""
         if self.weight is None:
             return self
         return Corners(self.index.masked_fill(self.weight == 0, row), self.weight, self.slope)
