@@ -3,9 +3,9 @@
     pytest bench/every_plan.py --benchmark-only                              # a quarter of an hour
     pytest bench/every_plan.py --benchmark-only -k "random and forward"      # a part of it
 
-Of random first layers and small calls every assignment of gather or project to the layers is timed,
-in turns with `plan="auto"` and with `grid_sample` + `cat` + `linear`. Of W1 to W5, on one image
-(W4: two), these are timed: the choice, all layers gathered, and the choice with one layer changed.
+Every assignment of gather or project to the layers is timed for random first layers and small
+calls, in turns with `plan="auto"` and with `grid_sample` + `cat` + `linear`. For W1 to W5, on one
+image (W4: two), the choice is timed, all layers gathered, and the choice with one layer changed.
 Times are 20th percentiles of warm calls. `python -m bench.report` makes tables of them, in
 docs/planner-measurements.md.
 """

@@ -4,8 +4,8 @@
     pytest bench/every_route.py --benchmark-only -k "W4 and forward"
     python -m bench.every_route                                          # anywhere, afterwards
 
-Of W1 to W5 and six other calls the plans are tried that project the coarsest maps: none, one, two
-and so on, as long as these have at most nine cells (MOST_CELLS) for each point. All their routes
+Plans that project the coarsest maps are tried for W1 to W5 and six other calls: none, one, two and
+so on, as long as these have at most nine cells (MOST_CELLS) for each point. All their routes
 (docs/planner.md) are checked first, then timed in turns with `plan="auto"`, cold. The command
 reads bench/results/every_route.jsonl, shows the fastest route beside the choice, and fits the rates
 of the planner's profile to a whole run.

@@ -40,7 +40,7 @@ def call_shape(case: Case, device: torch.device) -> CallShape:
     )
     half = _planner(device)[0].multiplies(getattr(torch, workload.dtype))
     sizes = (workload.images, workload.all_points, workload.out_features, workload.itemsize)
-    # Of integer points, as all strides are powers of two.
+    # `grid_sample` finds integer points exactly, because all strides are powers of two.
     single = workload.pixels
     return CallShape(layers, *sizes, workload.ragged, case.training, half, single=single)
 

@@ -59,7 +59,7 @@ def summary_block() -> str:
     for run in runs(measured("first_layer"), "case", WANTED).values():
         by_kind.setdefault(run.kind.iloc[0], run)
     parts = [_ratios(by_kind[kind]) for kind in ("cuda", "cpu") if kind in by_kind]
-    # Of the device measured last at the paper's sizes, or else at smaller ones.
+    # The device measured last at the paper's sizes is shown, or else at smaller ones.
     table4 = latest_rows(measured("table4")).values()
     last = sorted(table4, key=lambda rows: (not rows.scaled.any(), rows.date.max()))[-1:]
     return paragraphs(*parts, *map(table4_claims, last))
@@ -154,7 +154,7 @@ BLOCKS = {
 
 
 def _header(run: pd.DataFrame) -> str:
-    """Of a run of the first layer, and what one that was cut short did not come to."""
+    """The identity of a run of the first layer, and what it did not come to if it was cut short."""
     missing = ", ".join(sorted(WANTED - set(run.case)))
     cut = f" The run was cut short: {missing} did not run." if missing else ""
     return identity(run.iloc[0]) + cut

@@ -62,6 +62,7 @@ def calibrate(
         The profile, whose `source` tells when, and how well it explains the measurements.
 
     Raises:
+        ValueError: `device` is a GPU that is not there.
         OSError: there is no cache folder, which is said at once, or it cannot be written (see
             ``PIXELNET_TRITON_CACHE``).
 
@@ -71,6 +72,11 @@ def calibrate(
         >>> print(profile)  # doctest: +SKIP
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={str(where)!r}, but torch finds {torch.cuda.device_count()} GPUs; there is "
+            "nothing to measure. Pass one that is there, or device='cpu'"
+        )
     path = profile_path(where) if save else None
     start = shipped_profile(where).with_threads(torch.get_num_threads())
     backend = backend_for(where)

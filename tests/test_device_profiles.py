@@ -155,6 +155,11 @@ def test_the_environment_forces_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_p
         profile_for(CPU)
 
 
+def test_a_gpu_that_is_not_there_cannot_be_measured() -> None:
+    with pytest.raises(ValueError, match=r"device='cuda:99', but torch finds \d+ GPUs"):
+        calibration.calibrate("cuda:99", save=False)
+
+
 def test_a_forced_profile_is_for_devices_of_its_kind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -22,8 +22,8 @@ from .corners import Corners
 
 __all__ = ["TransposedLists", "gather_rows", "scatter_few"]
 
-# NumPy sorts numbers of 16 bits by radix (5 ns each); PyTorch sorts this many integers and more so
-# (8 ns), fewer by comparison (40 ns): from 6,000 on it pays to pad.
+# NumPy sorts numbers of 16 bits by radix; PyTorch sorts RADIX_SORT integers and more so, fewer by
+# comparison, which takes several times as long each: from PADDED_SORT on it pays to pad.
 SHORT = 1 << 16
 # Entries of a list that are summed one after another. Sums of so many are as good as those of a
 # product of matrices, whose blocks are about as long.

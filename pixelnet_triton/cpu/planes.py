@@ -27,14 +27,13 @@ __all__ = [
     "strips",
 ]
 
-# Planes are read, and turned into rows, in strips of 1 MB an image, of all images at once (turning
-# 256@128: 1.5 ms against 3.3 as a whole; 4 x 512@14: 0.07 against 0.26 image by image), and in
-# multiples of 16 planes, whose values at a cell are a line of the cache.
+# Planes are read, and turned into rows, in strips of 1 MB an image, which stay in the cache, of all
+# images at once, so that few operators begin, and in multiples of 16 planes, whose values at a cell
+# are a line of the cache.
 STRIP = 16
 STRIP_VALUES = 1 << 18
-# Rows collected together, before they are turned into planes: 2 MB, at least 128 columns (4 x
-# 512@14: 0.26 ms against 0.82 image by image). They are turned by strips of 128 cells, or as a
-# whole where an image has many.
+# Rows of several images are collected together, before they are turned into planes: 2 MB, at least
+# 128 columns. They are turned by strips of 128 cells, or as a whole where an image has many.
 COLLECTED_VALUES, WIDE_STRIP = 1 << 19, 128
 MANY_CELLS = 2048
 

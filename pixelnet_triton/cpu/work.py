@@ -28,7 +28,7 @@ FUNCTION_OPERATORS = 8
 # How many operators take as long as it takes NumPy to begin all that finds corners (corners.py).
 LOCATING_OPERATORS = 12
 
-# Of twice the values, what the sampling kernels take there and back, the share of the way there.
+# The sampling kernels take twice the values there and back; this is the share of the way there.
 SAMPLED_FORWARD = 0.65
 # How many times as long they take there in float64.
 DOUBLE = 1.3

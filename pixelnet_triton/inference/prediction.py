@@ -59,9 +59,8 @@ def predict(
             (raw scores are mirrored as they are).
         memory_budget: bytes that the head may allocate at once. Not part of it are the weights, the
             result, the maps of one image, which the backbone makes as a whole, and, where several
-            scales or mirror images are averaged, the output of one of them beside two copies. On a
-            CPU, VGG's maps of 224 x 224 pixels and 256 hidden features take as long with 16 MiB
-            as with any more, twice as long with 4 MiB.
+            scales or mirror images are averaged, the output of one of them beside two copies. Too
+            small a budget makes tiles so small that beginning them takes longer than computing.
         progress: whether to show a bar (needs tqdm).
 
     Returns:

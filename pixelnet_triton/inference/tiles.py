@@ -24,9 +24,8 @@ __all__ = ["head_at_every_pixel"]
 
 # A share of the budget for maps projected once and kept.
 KEPT_SHARE = 0.5
-# Hidden values of a tile on a CPU: 10 MB, which malloc hands out again without fresh pages. The
-# first layer at all pixels of 224 x 224 from VGG's five maps, with D = 1024, takes 0.11 to 0.12 s
-# so, 0.28 s with a tenth and 0.23 s with six times as many (2-core x86 with AVX-512).
+# Hidden values of a tile on a CPU: 10 MB, which malloc hands out again without fresh pages. Of
+# smaller tiles there are more operators to begin; larger ones fall out of the caches.
 CPU_TILE_VALUES = 5 << 19
 
 

@@ -62,6 +62,10 @@ class UncertaintySampler(SamplerSettings):
 
         Returns:
             :class:`SampledPixels` with n points per image.
+
+        Raises:
+            TypeError, ValueError: labels, mask, generator or score cannot be served, or, on the
+                CPU, a score is NaN; the message names it and the remedy.
         """
         check_draw(labels, valid, generator)
         mask = valid_pixels(labels, valid, self.ignore_index)
@@ -102,6 +106,12 @@ def margin_uncertainty(scores: Tensor) -> Tensor:
 
     Returns:
         ``(...)``.
+
+    Example:
+        >>> import torch
+        >>> from pixelnet_triton.sampling import margin_uncertainty
+        >>> margin_uncertainty(torch.tensor([[5.0, 1.0, 2.0], [4.0, 4.0, 0.0]]))
+        tensor([-3., 0.])
     """
     if scores.shape[-1] == 1:
         return -scores[..., 0].abs()
