@@ -43,8 +43,8 @@ class _LabelSampler(SamplerSettings):
             :class:`SampledPixels` with n points per image.
 
         Raises:
-            TypeError, ValueError: labels, mask or generator cannot be served, or, on the CPU, labels
-                are no class ids; the message names it and the remedy.
+            TypeError, ValueError: labels, mask or generator cannot be served, or, on the CPU,
+                labels are no class ids; the message names it and the remedy.
         """
         check_draw(labels, valid, generator)
         mask = valid_pixels(labels, valid, self.ignore_index)

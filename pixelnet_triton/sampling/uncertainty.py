@@ -111,7 +111,7 @@ def margin_uncertainty(scores: Tensor) -> Tensor:
         >>> import torch
         >>> from pixelnet_triton.sampling import margin_uncertainty
         >>> margin_uncertainty(torch.tensor([[5.0, 1.0, 2.0], [4.0, 4.0, 0.0]]))
-        tensor([-3., 0.])
+        tensor([-3.,  0.])
     """
     if scores.shape[-1] == 1:
         return -scores[..., 0].abs()

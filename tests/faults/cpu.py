@@ -201,10 +201,10 @@ FAULTS = (
     ),
     Fault(
         "backward-flops-uncounted",
-        _CPU + "work.py",
+        _CPU + "layer_work.py",
         "work = self._products(i, 2 * shape.points)",
         "work = self._products(i, shape.points)",
         _WORK,
     ),
-    Fault("blocks-uncounted", _CPU + "work.py", "(4 + 8 * self.blocks)", "(4 + 8)", _WORK),
+    Fault("blocks-uncounted", _CPU + "layer_work.py", "(4 + 8 * self.blocks)", "(4 + 8)", _WORK),
 )
