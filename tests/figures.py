@@ -53,7 +53,7 @@ def quotes() -> list[Quote]:
 
 def _settings() -> list[Quote]:
     """Figures that the code has."""
-    cold = f"{timing.COLD_BYTES >> 20} MB"
+    cold, busy = (f"{count >> 20} MB" for count in (timing.COLD_BYTES, timing.BUSY_BYTES))
     share = f"{BiasedSampler(1).positive_fraction:.0%}"
     degrees = ", ".join(f"{t:g}" for t in normals.THRESHOLDS)
     kept, thin = (n.bit_length() - 1 for n in (routes.KEPT_VALUES, routes.KEPT_VALUES_OF_THIN))
@@ -70,7 +70,7 @@ def _settings() -> list[Quote]:
             "bench/compare.py",
             f"in {compare.MINUTES:.0f} minutes, with its noise",
         ),
-        Quote("docs/benchmarks.md", "bench/timing.py", f"call on a CPU {cold} are touched"),
+        Quote("docs/benchmarks.md", "bench/timing.py", f"{cold} on a CPU, or {busy} on a GPU"),
         Quote("docs/benchmarks.md", "bench/timing.py", f"Touching {cold} empties"),
         Quote("docs/training.md", "sampling/samplers.py", f"`BiasedSampler`, {share} by default"),
         Quote("docs/pixelnet.md", "metrics/normals.py", f"(mean, median, RMSE, {degrees} degrees)"),

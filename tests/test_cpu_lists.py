@@ -12,7 +12,8 @@ from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.call import Sampling
 from pixelnet_triton.call.geometry import layer_geometry, quotient
 from pixelnet_triton.cpu.bags import SHORT, TransposedLists
-from pixelnet_triton.cpu.corners import Corners, locate
+from pixelnet_triton.cpu.corners import Corners
+from pixelnet_triton.cpu.locating import locate
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..call import Geometry, Sampling
-from .corners import locate
+from .locating import locate
 
 __all__ = ["Picked"]
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..call import Route, Sampling
-from .corners import Corners, locate
+from .corners import Corners
+from .locating import locate
 from .maps import read_map, write_maps
 from .products import compute_dtype
 from .routes import parts

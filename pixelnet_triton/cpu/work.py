@@ -23,7 +23,7 @@ __all__ = ["FUNCTION_OPERATORS", "LOCATING_OPERATORS", "picking_operators", "wor
 
 # What a pass through `torch.autograd.Function` takes, in operators; an expression has none of it.
 FUNCTION_OPERATORS = 8
-# How many operators take as long as it takes NumPy to begin all that finds corners (corners.py).
+# How many operators take as long as it takes NumPy to begin all that finds corners (locating.py).
 LOCATING_OPERATORS = 12
 
 

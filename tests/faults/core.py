@@ -91,7 +91,7 @@ FAULTS = (
     ),
     Fault(
         "corners-on-the-default-device",
-        "pixelnet_triton/cpu/corners.py",
+        "pixelnet_triton/cpu/locating.py",
         'return torch.empty(shape, dtype=dtype, device="cpu")',
         "return torch.empty(shape, dtype=dtype)",
         _BETWEEN,

@@ -134,7 +134,11 @@ FAULTS = (
         _CALLS,
     ),
     Fault(
-        "slope-on-the-border", _CPU + "corners.py", "moving = (t > 0)", "moving = (t >= 0)", _ROUTES
+        "slope-on-the-border",
+        _CPU + "locating.py",
+        "moving = (t > 0)",
+        "moving = (t >= 0)",
+        _ROUTES,
     ),
     Fault(
         "cells-sorted-by-16-bits-always",

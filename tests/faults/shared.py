@@ -44,7 +44,7 @@ FAULTS = (
     ),
     Fault(
         "positions-rounded-to-the-bits-of-32",
-        "pixelnet_triton/cpu/corners.py",
+        "pixelnet_triton/cpu/locating.py",
         "t = self.scale * points.T[:, None]",
         "t = (self.scale * points.T[:, None] + 32).astype(np.float32) - 32.0",
         ("tests/test_cpu_lists.py",),
