@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .corners import Corners
@@ -113,16 +115,30 @@ class TransposedLists:
 
         Long lists are summed in parts: one after another thousands of numbers err too much.
         """
-        starts = self.starts.numpy()
-        counts = np.diff(starts, append=self.points.numel())
-        if counts.size == 0 or counts.max() <= LONGEST:
+        # Of a point only one corner has weight on a cell, which sums no more terms than points.
+        counts = None if len(table) <= LONGEST else self._counts_of_long()
+        if counts is None:
             return _bags(table, self.points, self.starts, self.weight)
+        starts = self.starts.numpy()
         parts = -(-counts // LONGEST)
         first = parts.cumsum() - parts
         number = np.arange(parts.sum(), dtype=starts.dtype)
         part_starts = np.repeat(starts - first * LONGEST, parts) + number * LONGEST
         sums = _bags(table, self.points, torch.from_numpy(part_starts), self.weight)
         return _bags(sums, torch.from_numpy(number), torch.from_numpy(first), None)
+
+    def _counts_of_long(self) -> NDArray[Any] | None:
+        """The lengths of all lists, if any has more than LONGEST entries.
+
+        None has if no two of these marks lie in one list. Most maps have far more cells than there
+        are marks, and looking at all of them takes its time.
+        """
+        starts, entries = self.starts.numpy(), self.points.numel()
+        lists = starts.searchsorted(np.arange(0, entries, LONGEST // 2), side="right")
+        if (lists[1:] != lists[:-1]).all():
+            return None
+        counts: NDArray[Any] = np.diff(starts, append=entries)
+        return counts if counts.max() > LONGEST else None
 
 
 def scatter_few(corners: Corners, table: Tensor, cells: int) -> Tensor:

@@ -234,12 +234,15 @@ def _pieces(reading: Reading, layers: Sequence[int]) -> list[_Piece]:
 def _table(
     reading: Reading, pieces: Sequence[_Piece], weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """T, (cells + 1, D), for weight (D, sum C); the bias is added to the cells of the first layer.
+    """T, (cells, D), for weight (D, sum C); the bias is added to the cells of the first layer.
 
-    The last row is 0, for corners that see nothing.
+    With zero padding a row of zeros follows, for corners that see nothing.
     """
-    table = weight.new_empty((pieces[-1].rows.stop + 1, weight.shape[0]), dtype=reading.dtype)
-    table[-1] = 0
+    beyond = 0 if reading.s.geometry.border else 1
+    rows = pieces[-1].rows.stop + beyond
+    table = weight.new_empty((rows, weight.shape[0]), dtype=reading.dtype)
+    if beyond:
+        table[-1] = 0
     columns = reading.s.columns
     for piece in pieces:
         right, out = weight[:, columns[piece.layer]].t(), table[piece.rows]
