@@ -127,10 +127,11 @@ def plan_hypercolumn(
     geometry = _geometry(layers, image_size, strides, align_corners, coordinates, nearest)
     device = torch.device(device)
     backend, rates, why = _rates(profile, dtype, device)
+    points = n_points if ragged else n_points * shapes[0][0]
     asked = call_shape(
         layers,
         shapes[0][0],
-        n_points if ragged else n_points * shapes[0][0],
+        points,
         out_features,
         dtype,
         geometry,
@@ -152,7 +153,7 @@ def plan_hypercolumn(
     elif not isinstance(plan, str):
         raise TypeError(f"plan={plan!r}; expected a Plan or one of {PLAN_NAMES}")
     chosen = chosen_plan(plan, asked, backend, rates)
-    shape = replace(asked, points=n_points if ragged else n_points * shapes[0][0])
+    shape = replace(asked, points=points)
     estimate = CostModel(shape, backend, rates).estimate(chosen)
     return replace(chosen, estimate=replace(estimate, notes=estimate.notes + why))
 

@@ -238,6 +238,9 @@ def _check(options: argparse.Namespace, wanted: set[str]) -> int:
     facts = environment()
     now = datetime.datetime.now(datetime.timezone.utc)
     print(format_report(facts), flush=True)
+    # Results are shown to others, whom folders of this machine tell nothing.
+    variables = facts["variables"].items()
+    facts["variables"] = {n: v for n, v in variables if v is None or not Path(v).is_absolute()}
     outcomes: list[Outcome] = []
     stages = [stage for stage in STAGES if stage.name in wanted]
     on_gpu = options.device.startswith("cuda") and not options.dry

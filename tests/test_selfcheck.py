@@ -108,7 +108,9 @@ def test_a_process_that_has_lost_its_device_is_replaced(
     assert "illegal memory access" in outcome.failures[f"{NAME}device[0]"]
 
 
-def test_results_file_and_exit_status(checkout: Path) -> None:
+def test_results_file_and_exit_status(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(checkout / "compiled"))
+    monkeypatch.setenv("PIXELNET_TRITON_DIRECT", "1")
     core = "import torch\ndef test_passes(device: torch.device = None): pass\n"
     (checkout / "tests" / "test_it.py").write_text(core)
     (checkout / "tests" / "gate" / "test_it.py").write_text(FAILING)
@@ -120,6 +122,9 @@ def test_results_file_and_exit_status(checkout: Path) -> None:
     assert gate["failures"] == {f"{NAME}fails": "assert 1 == 2"}
     assert (gate["state"], tests["state"]) == ("failed", "passed")
     assert results["environment"]["versions"]["torch"] == torch.__version__
+    variables = results["environment"]["variables"]
+    assert variables["PIXELNET_TRITON_DIRECT"] == "1"
+    assert "TRITON_CACHE_DIR" not in variables, "folders of this machine are nobody else's matter"
     assert results["commit"] is None, "a folder without git has no commit"
 
     # A gate with nothing to do is no failure on the CPU.

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 __all__ = ["cache_folder", "write_json"]
-
-# What the user's processes may not do with new files. It can only be read by setting it, which is
-# for all threads: once, at import.
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
 
 
 def cache_folder() -> Path:
@@ -37,16 +32,15 @@ def cache_folder() -> Path:
 def write_json(content: object, path: Path) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it.
 
-    Others may read it as the user's umask says, although a temporary file is the user's alone.
+    Others may read it as the user's umask says; files of `tempfile` are the user's alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
             file.write("\n")
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

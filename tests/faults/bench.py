@@ -23,8 +23,8 @@ FAULTS = (
     Fault(
         "files-for-the-user-alone",
         "pixelnet_triton/tools/cache.py",
-        "        os.chmod(temporary, 0o666 & ~_UMASK)\n",
-        "",
+        "        temporary.replace(path)\n",
+        "        temporary.chmod(0o600)\n        temporary.replace(path)\n",
         _LINES,
     ),
     Fault(
