@@ -42,8 +42,8 @@ def sparse_hypercolumn(
 ) -> Tensor:
     """Hypercolumns of sampled points, optionally through a first linear layer.
 
-    All arithmetic is done in float32 (float64 for float64 features) and rounded to the
-    features' dtype once, at the end.
+    All arithmetic is done in float32 (float64 for float64 features; positions also for float64
+    points) and rounded to the features' dtype once, at the end.
 
     Args:
         features: M maps (B, C_i, H_i, W_i) of one floating dtype.
@@ -112,7 +112,6 @@ def sparse_hypercolumn(
     )
     for feature, (tx, ty) in zip(features, positions, strict=True):
         cells = feature.to(compute).permute(0, 2, 3, 1)  # (B, H_i, W_i, C_i)
-        tx, ty = tx.to(compute), ty.to(compute)  # not before: float64 has wider a range
         if padding_mode == "border":
             tx = _clamp_to_map(tx, cells.shape[2])
             ty = _clamp_to_map(ty, cells.shape[1])
@@ -233,7 +232,7 @@ def _bilinear(cells: Tensor, image: Tensor, tx: Tensor, ty: Tensor) -> Tensor:
     result = torch.zeros((), dtype=cells.dtype, device=cells.device)
     for row, row_share in ((top, 1 - bottom_share), (top + 1, bottom_share)):
         for column, column_share in ((left, 1 - right_share), (left + 1, right_share)):
-            share = row_share * column_share
+            share = (row_share * column_share).to(cells.dtype)
             result = result + share[:, None] * _cell(cells, image, row, column)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,36 @@ def test_of_other_calls(
         return jacrev(of_points)(inputs.points)
 
     check(transformed, inputs, {})
+
+
+# of the other coordinates PyTorch's own kernels may give the first derivative on a CPU
+@pytest.mark.parametrize(
+    ("mode", "coordinates"),
+    [
+        ("forward", "pixel"),
+        ("forward", "unit"),
+        ("forward", "normalized"),
+        ("backward twice", "pixel"),
+    ],
+)
+def test_positions_on_wide_maps(mode: str, coordinates: str, device: torch.device) -> None:
+    """Positions of float32 among 448 cells would err a hundred times more than the sums do."""
+    case = Case("wide", ((5, 448, 448),), points=200, image_size=(448, 448), out_features=6)
+    inputs = build(replace(case, coordinates=coordinates, spread="inside"), device)
+    if not takes_float64(device):
+        pytest.skip("float64 is to judge")
+
+    def derivative(function: Any, inputs: Inputs) -> Tensor:
+        def layer(weight: Tensor) -> Tensor:
+            return function(**inputs.arguments(weight=weight))
+
+        if mode == "forward":
+            return jvp(layer, (inputs.weight,), (inputs.weight.cos(),))[1]
+        return vjp(lambda w: grad(loss(layer))(w), inputs.weight)[1](inputs.weight)[0]
+
+    expected = derivative(reference_hypercolumn, inputs.double())
+    error = (derivative(sparse_hypercolumn, inputs) - expected).square().mean().sqrt()
+    assert error <= 8 * torch.finfo(torch.float32).eps * expected.square().mean().sqrt()
 
 
 def test_ensembles_labels_and_autocast(device: torch.device) -> None:

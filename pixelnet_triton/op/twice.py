@@ -113,8 +113,7 @@ def _layer(of: FirstDerivative) -> Tensor:
         batch = of.features[0].shape[0]
         images = torch.arange(batch, device=of.points.device)
         image = images.repeat_interleave(len(of.points) // max(batch, 1))
-    double = torch.float64 in (of.features[0].dtype, of.points.dtype)
-    points = of.points.to(torch.float64 if double else torch.float32)
+    points = of.points.double()  # as exact as the positions of the first derivative
     dtype = torch.float64 if of.features[0].dtype == torch.float64 else torch.float32
     columns = [
         sparse_hypercolumn(
