@@ -27,6 +27,7 @@ from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolum
 
 from .cases import Case, build, case_id
 from .check import evaluate, upstream_gradient
+from .plain import plain_hypercolumn
 from .planning import shape_of_inputs
 
 VGG = ((64, 28, 28), (128, 14, 14), (256, 7, 7), (64, 4, 4), (64, 2, 2))
@@ -142,6 +143,27 @@ def test_points_in_torch_coordinates_are_sampled_as_torch_samples_them(
         *(torch.autograd.grad(y, leaves, grad) for y in (ours, theirs)), strict=True
     ):
         assert torch.equal(mine, right)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("plan", ["gather", "project"])
+@pytest.mark.parametrize("out_features", [2, 3, 11])
+def test_long_sums_of_narrow_heads(
+    out_features: int, plan: str, layout: str, device: torch.device
+) -> None:
+    """BLAS makes one sum of 6,000 channels, or 3,000 cells, of two or three outputs."""
+    if device.type != "cpu":
+        pytest.skip("about the CPU back end")
+    for layer, points in (((6000, 6, 6), 400), ((24, 56, 56), 3000)):
+        case = Case("narrow", (layer,), points=points, image_size=(56, 56), layout=layout)
+        inputs = build(replace(case, spread="integer", out_features=out_features))
+        inputs.moving_points = False
+        grad = upstream_gradient(inputs)
+        exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
+        theirs = errors(evaluate(plain_hypercolumn, inputs, grad), exact)
+        ours = errors(evaluate(sparse_hypercolumn, inputs, grad, plan=plan), exact)
+        for result, error in ours.items():
+            assert error <= TWICE * max(FLOOR, theirs[result]), (layer, result)
 
 
 def test_every_route_takes_part() -> None:

@@ -24,7 +24,7 @@ from ..call import Geometry, Linear, Sampling
 from ..call.geometry import quotient
 from ..call.placing import place_seen
 from .bags import gather_rows
-from .products import activate_, compute_dtype
+from .products import activate_, add_product, compute_dtype
 
 __all__ = ["DenseLayer"]
 
@@ -128,10 +128,8 @@ class DenseLayer:
         """(C_i, h, w) -> (h, w, D). The weights of a map sum to 1: the bias rides on one."""
         right = self.weight[:, self.columns[layer]].t()
         cells = _cells(part, self.dtype)
-        if layer == self.interpolated[0]:
-            projected = torch.addmm(self.bias, cells, right)
-        else:
-            projected = cells @ right
+        projected = cells.new_empty((cells.shape[0], right.shape[1]))
+        add_product(projected, cells, right, self.bias if layer == self.interpolated[0] else None)
         return projected.unflatten(0, part.shape[1:])
 
     def scratch_bytes(self, rows: int, columns: int) -> int:
@@ -167,7 +165,11 @@ class DenseLayer:
         for i in self.direct:
             part = self.features[i][0, :, rows, columns]
             cells, right = _cells(part, self.dtype), self.weight[:, self.columns[i]].t()
-            z = torch.addmm(self.bias, cells, right) if z is None else z.addmm_(cells, right)
+            if z is None:
+                z, onto = cells.new_empty((cells.shape[0], right.shape[1])), self.bias
+            else:
+                onto = z
+            add_product(z, cells, right, onto)
         assert z is not None
         return z
 

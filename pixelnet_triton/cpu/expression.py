@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu, linear, pad
 
 from ..call import CallShape, Geometry, Gradients, Linear, Sampling, Wanted
 from .picked import Picked
-from .products import compute_dtype, product_dtype
+from .products import compute_dtype, product_dtype, width
 from .sampled import Sampled
 
 __all__ = ["Expression"]
@@ -76,7 +76,7 @@ class Expression:
             value = rows.to(dtype, memory_format=torch.contiguous_format)
             return value.unsqueeze(0) if value.dim() < points.dim() else value
         weight, bias, activation = head
-        value = _in_half(rows, head, dtype) if self.half else linear(rows, weight, bias)
+        value = _in_half(rows, head, dtype) if self.half else _linear(rows, weight, bias)
         if activation is not None:
             value = value.relu_() if activation == "relu" else gelu(value)
         return value.unsqueeze(0) if value.dim() < points.dim() else value
@@ -134,6 +134,16 @@ def _padded(points: Tensor, index: Tensor, order: Tensor, counts: Tensor, longes
     row[order] = torch.arange(len(order), device="cpu") + shift[index[order]]
     padded = points.new_zeros((batch * longest, 2)).index_copy_(0, row, points)
     return _Padded(padded.view(batch, longest, 2), row)
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(..., D), of few outputs as products.py makes it."""
+    out_features = weight.shape[0]
+    more = 0 if rows.dim() > 2 else width(rows, out_features) - out_features
+    if more == 0:
+        return linear(rows, weight, bias)
+    value = linear(rows, pad(weight, (0, 0, 0, more)))[:, :out_features]
+    return value.contiguous() if bias is None else value + bias
 
 
 def _in_half(rows: Tensor, head: Linear, dtype: torch.dtype) -> Tensor:

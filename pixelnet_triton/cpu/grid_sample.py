@@ -19,7 +19,7 @@ from torch import Tensor
 from ..call import CallShape, Geometry, Gradients, Linear, Sampling, Wanted
 from ..call.geometry import TorchCoordinates
 from .maps import laid_out_like
-from .products import Upstream, activate_
+from .products import Upstream, activate_, add_product
 
 __all__ = ["BILINEAR", "FAR", "PADDING", "GridSample"]
 
@@ -54,8 +54,8 @@ class GridSample:
         h = self._hypercolumns(s)
         if head is None:
             return h.contiguous()
-        right = head.weight.t()
-        z = torch.mm(h, right) if head.bias is None else torch.addmm(head.bias, h, right)
+        z = h.new_empty((h.shape[0], head.weight.shape[0]))
+        add_product(z, h, head.weight.t(), head.bias)
         activate_(z, head.activation)
         return z
 
@@ -67,7 +67,8 @@ class GridSample:
         columns, weight = grad, None
         if head is not None:
             if wanted.weight:
-                weight = torch.mm(grad.t(), self._hypercolumns(s))
+                weight = torch.empty_like(head.weight)
+                add_product(weight, grad.t(), self._hypercolumns(s), None)
             if needed and s.batch == 1:  # (C, P): planes, as the kernel likes them
                 columns = torch.mm(head.weight.t(), grad.t()).t()
             elif needed:
