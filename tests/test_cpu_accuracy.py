@@ -23,6 +23,7 @@ from pixelnet_triton import Plan, sparse_hypercolumn
 from pixelnet_triton.call import CallShape, Route
 from pixelnet_triton.cpu import routes
 from pixelnet_triton.cpu.backend import BACKEND
+from pixelnet_triton.cpu.products import add_product
 from pixelnet_triton.reference import sparse_hypercolumn as reference_hypercolumn
 
 from .cases import Case, build, case_id
@@ -164,6 +165,20 @@ def test_long_sums_of_narrow_heads(
         ours = errors(evaluate(sparse_hypercolumn, inputs, grad, plan=plan), exact)
         for result, error in ours.items():
             assert error <= TWICE * max(FLOOR, theirs[result]), (layer, result)
+
+
+@pytest.mark.parametrize("onto", ["nothing", "a row", "itself"])
+@pytest.mark.parametrize(("rows", "columns"), [(3, 24), (24, 3), (3, 3), (11, 24), (24, 11)])
+def test_low_and_narrow_products(rows: int, columns: int, onto: str) -> None:
+    """They are as exact as those of operands with rows and columns enough."""
+    left, right = torch.randn(12544, 32).t(), torch.randn(12544, 32)
+    row, out = torch.randn(32), torch.randn(32, 32)
+    added = {"nothing": torch.zeros(32), "a row": row, "itself": out}[onto]
+    exact = (left.double() @ right.double() + added)[:rows, :columns]
+    limit = TWICE * (left @ right + added)[:rows, :columns].sub(exact).square().mean().sqrt()
+    left, right, out = left[:rows], right[:, :columns], out[:rows, :columns]
+    add_product(out, left, right, {"nothing": None, "a row": row[:columns], "itself": out}[onto])
+    assert (out - exact).square().mean().sqrt() <= limit
 
 
 def test_every_route_takes_part() -> None:

@@ -180,7 +180,7 @@ def test_small_calls_keep_their_hypercolumns_and_larger_ones_do_not(
     points: int, keeps: bool
 ) -> None:
     feature = torch.randn(1, 96, 16, 16, requires_grad=True)  # which need not be enlarged
-    weight = torch.randn(8, 96, requires_grad=True)
+    weight = torch.randn(16, 96, requires_grad=True)
     at = torch.randint(32, (1, points, 2))
     with saved_storages([feature, weight, at]) as saved:
         sparse_hypercolumn([feature], at, (32, 32), weight=weight)

@@ -169,6 +169,27 @@ FAULTS = (
         _CALLS,
     ),
     Fault(
+        "narrow-products-unfilled",
+        _CPU + "products.py",
+        "return TILE if left.numel() >= worth else columns",
+        "return columns",
+        _ACCURACY,
+    ),
+    Fault(
+        "low-products-unfilled",
+        _CPU + "products.py",
+        "return -(-rows // ROWS) * ROWS",
+        "return rows",
+        _ACCURACY,
+    ),
+    Fault(
+        "filled-products-overwrite",
+        _CPU + "products.py",
+        "        torch.add(onto, product, out=out)\n",
+        "        out.copy_(product)\n",
+        _ACCURACY,
+    ),
+    Fault(
         "bias-of-every-layer",
         _CPU + "layers.py",
         "bias if piece.layer == pieces[0].layer else None",
@@ -199,8 +220,8 @@ FAULTS = (
     Fault(
         "dense-bias-missing",
         _CPU + "dense.py",
-        "projected = torch.addmm(self.bias, cells, right)",
-        "projected = cells @ right",
+        "self.bias if layer == self.interpolated[0] else None",
+        "None",
         _DENSE,
     ),
     Fault(
