@@ -15,6 +15,7 @@ def float32(values: list[float]) -> np.ndarray:
 
 
 SPECIAL = float32([0.0, -0.0, 1.5, -2.5, 0.5, np.inf, -np.inf, np.nan, 3e9, -3e9, 1e-8, 65520.0])
+DOUBLES = SPECIAL.astype(np.float64) * 1e200
 FINITE = float32([0.0, -0.0, 1.5, -2.5, 3e9, 1e-8, 65520.0])
 SMALL = float32([1e-40, -1e-40, 1.5, -2.5, 2e-38, -2e-38, 0.0])  # the first are subnormal
 FLUSHED = np.where(np.abs(SMALL) < 1e-39, np.copysign(np.float32(0), SMALL), SMALL)
@@ -36,6 +37,9 @@ def bytes_of(values: np.ndarray) -> np.ndarray:
         ("max.f32 %r8, %r0, 0f3F000000;", (SPECIAL,), np.fmax(SPECIAL, np.float32(0.5))),
         ("max.NaN.f32 %r8, %r0, 0f3F000000;", (SPECIAL,), np.maximum(SPECIAL, np.float32(0.5))),
         ("neg.f32 %r8, %r0;", (SPECIAL,), -SPECIAL),
+        ("abs.f64 %d8, %d0;", (DOUBLES,), np.abs(DOUBLES)),
+        ("max.f64 %d8, %d0, 0d3FE0000000000000;", (DOUBLES,), np.fmax(DOUBLES, 0.5)),
+        ("min.f64 %d8, %d0, 0d3FE0000000000000;", (DOUBLES,), np.fmin(DOUBLES, 0.5)),
         ("cvt.rmi.f32.f32 %r8, %r0;", (SPECIAL,), np.floor(SPECIAL)),
         (
             "cvt.rzi.s32.f32 %r8, %r0;",
@@ -78,6 +82,8 @@ def bytes_of(values: np.ndarray) -> np.ndarray:
 def test_arithmetic(line: str, inputs: tuple[np.ndarray, ...], expected: np.ndarray) -> None:
     expected = np.asarray(expected)
     kind = np.float32 if expected.dtype.kind == "f" else np.int32
+    if "%d8" in line:
+        kind = np.float64
     actual = each_thread(line, *inputs, output=kind)
     # Bit for bit where it is finite: -0 is not 0.
     np.testing.assert_array_equal(actual, expected.astype(kind))

@@ -17,7 +17,7 @@ KNOWN = Vocabulary()
 @KNOWN.of(
     f"neg|abs.{SIGNED}",
     "neg|abs.ftz?.f32",
-    f"neg|abs.{_HALVES}",
+    f"neg|abs.f64|{_HALVES}",
     f"not.pred|{BITS}",
     "popc.b32|b64",
     "ex2.approx.ftz?.f32",
@@ -54,6 +54,7 @@ def _arithmetic(base: str, a: Words) -> Decoded:
     f"min|max.{WHOLE}",
     "min|max.relu.s32",
     "min|max.ftz?.NaN?.f32",
+    "min|max.f64",
     f"min|max.NaN?.{_HALVES}",
     given=3,
 )

@@ -3,7 +3,8 @@
 
 #include "numbers.hpp"
 
-inline float extreme(float a, float b, bool largest, bool keeps_nan) {
+template <class Number>
+Number extreme(Number a, Number b, bool largest, bool keeps_nan) {
   if (std::isnan(a) || std::isnan(b)) {
     return keeps_nan || (std::isnan(a) && std::isnan(b)) ? NAN : std::isnan(a) ? b : a;
   }
@@ -15,6 +16,14 @@ inline float extreme(float a, float b, bool largest, bool keeps_nan) {
 // 2 whether subnormal ones do.
 inline bool floating_binary(Machine& m, const Instruction& i, uint64_t x, uint64_t y,
                             uint64_t& to) {
+  if (i.type == F64) {
+    if (i.operation != MIN && i.operation != MAX) {
+      return m.fail("operation " + std::to_string(i.operation) + " in float64");
+    }
+    double value = extreme(as_double(x), as_double(y), i.operation == MAX, false);
+    std::memcpy(&to, &value, sizeof to);
+    return true;
+  }
   int one = half_of(i.type), parts = one == i.type ? 1 : 2, width = 8 * kSize[one];
   bool flushes = i.detail[2];
   to = 0;
