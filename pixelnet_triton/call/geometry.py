@@ -16,6 +16,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 __all__ = [
@@ -73,13 +75,7 @@ class Geometry:
 
     def torch_coordinates(self, sizes: Sequence[tuple[int, int]]) -> TorchCoordinates | None:
         """What `grid_sample` calls them, if points lie on all maps (H_i, W_i) where it has them."""
-        for coordinates in ("unit", "normalized"):
-            for aligned in (False, True):
-                same = layer_geometry(sizes, (1, 1), coordinates=coordinates, align_corners=aligned)
-                numbers = zip(self.flat(), same.flat(), strict=True)
-                if all(math.isclose(*pair, rel_tol=1e-15) for pair in numbers):
-                    return TorchCoordinates(coordinates == "unit", aligned)
-        return None
+        return _torch_coordinates(self.affine, tuple(sizes))
 
     def of(self, layers: Sequence[int]) -> Geometry:
         """That of some of the layers."""
@@ -95,6 +91,19 @@ class Geometry:
         """Undo :meth:`flat`."""
         it = iter(numbers)
         return Geometry(tuple(zip(it, it, it, it, strict=True)), interpolation, padding_mode)
+
+
+@lru_cache(maxsize=1024)
+def _torch_coordinates(
+    affine: tuple[LayerAffine, ...], sizes: tuple[tuple[int, int], ...]
+) -> TorchCoordinates | None:
+    for coordinates in ("unit", "normalized"):
+        for aligned in (False, True):
+            same = layer_geometry(sizes, (1, 1), coordinates=coordinates, align_corners=aligned)
+            numbers = zip(chain(*affine), same.flat(), strict=True)
+            if all(math.isclose(*pair, rel_tol=1e-15) for pair in numbers):
+                return TorchCoordinates(coordinates == "unit", aligned)
+    return None
 
 
 def quotient(scale: float, offset: float) -> tuple[float, float, float]:
