@@ -74,3 +74,21 @@ def test_at_a_centre_the_derivative_is_that_to_the_right(stride: int, device: to
     assert moved is not None
     assert exact.grad is not None
     torch.testing.assert_close(moved.cpu().double(), exact.grad[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
+def test_points_beyond_the_range_of_float32_are_finite(
+    padding_mode: str, device: torch.device
+) -> None:
+    """Border, or nothing; and a gradient of the map that puts them in order."""
+    far = torch.tensor([[1e300, -1e39], [-1e39, 1e300], [1.0, 1.0]], dtype=torch.float64)
+    feature, grad = torch.randn(1, 16, 4, 5, device=device), torch.randn(3, 16, device=device)
+    geometry = layer_geometry([(4, 5)], (4, 5), padding_mode=padding_mode)
+    wanted = Wanted((True,), points=False, weight=False, bias=False)
+    values, gradients = [], []
+    for points in (far, far.clamp(-1e4, 1e4)):
+        s = Sampling([feature], points.to(device), None, geometry)
+        values.append(gather(s))
+        gradients.append(hypercolumn_gradients(s, grad, wanted).features[0])
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelnet_triton import sparse_hypercolumn
 from pixelnet_triton.kernels.launch import precision
 
 from ..test_image_sizes import test_whole_pixels_are_the_cells_to_the_bit  # noqa: F401
@@ -27,23 +26,6 @@ def test_float32_is_multiplied_in_tf32_where_torch_is_asked_to_alone() -> None:
         assert precision(torch.float32) == "tf32"
     finally:
         torch.set_float32_matmul_precision("highest")
-
-
-@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
-@pytest.mark.parametrize("training", [False, True])
-def test_points_beyond_the_range_of_float32_are_finite(padding_mode: str, training: bool) -> None:
-    """Border, or nothing; and a gradient of the map that puts them in order."""
-    far = torch.tensor([[1e300, -1e39], [-1e39, 1e300], [1.0, 1.0]], dtype=torch.float64)
-    near = far.clamp(-1e4, 1e4)
-    feature = torch.randn(1, 3, 4, 5, requires_grad=training)
-    results = []
-    for points in (far, near):
-        value = sparse_hypercolumn([feature], points[None], (4, 5), padding_mode=padding_mode)
-        results.append([value])
-        if training:
-            results[-1] += torch.autograd.grad(value.sum(), feature)
-    for actual, expected in zip(*results, strict=True):
-        assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
