@@ -56,7 +56,7 @@ FAULTS = (
         "kernels/bilinear.py",
         'tl.where(tl.abs(x) < float("inf"), within, x)',
         "x",
-        _SPECIAL,
+        _POSITIONS,
     ),
     Fault(
         "kernel-slope-on-the-border",
