@@ -53,9 +53,10 @@ def small_camvid(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for i in range(2):
-            write_image(folder / "images" / split / f"{i}.png", random_image(36, 48, i))
+            name = f"0001TP_{i}.png"
+            write_image(folder / "images" / split / name, random_image(36, 48, i))
             labels = random.integers(12, size=(36, 48), dtype=np.uint8)
-            write_image(folder / "labels" / split / f"{i}.png", labels)
+            write_image(folder / "labels" / split / name, labels)
     return folder
 
 

@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.mark.parametrize(
     ("layout", "metric", "printed", "official"),
     [
-        ("camvid", "mean_iu", "IU, mean", "camvid/test/1.png"),
+        ("camvid", "mean_iu", "IU, mean", "camvid/test/0001TP_1.png"),
         ("voc2012", "mean_iu", "aeroplane", "VOC2012/Segmentation/comp6_val_cls/2007_000002.png"),
         ("context33", "mean_iu", "in the JSON file", "PASCAL-Context/33/val/2008_000002.png"),
         ("bsds500", "ods", "OIS", "BSDS500/test/1.png"),

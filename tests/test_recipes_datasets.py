@@ -297,9 +297,11 @@ class TestFind:
                 write_image(tmp_path / kind / split / "a.png", pixels.astype(np.uint8))
         with pytest.raises(FileNotFoundError, match=r"For images of your own, add classes\.txt"):
             find("segmentation", str(tmp_path))
-        for kind in ("images", "labels"):  # CamVid's layout
+        for kind in ("images", "labels"):  # CamVid's layout, but not its names
             (tmp_path / kind / "val").rename(tmp_path / kind / "test")
-        camvid, root = find("segmentation", str(tmp_path))
+        with pytest.raises(FileNotFoundError, match=r"(?s)add classes\.txt.*say camvid=/"):
+            find("segmentation", str(tmp_path))
+        camvid, root = find("segmentation", f"camvid={tmp_path}")
         with pytest.raises(ValueError, match=r"value 12; .* your own need a classes\.txt bes"):
             camvid.read(root, "test")[0]
 

@@ -85,6 +85,9 @@ class CamVid(PixelDataset):
         (0, 128, 192),
     )
 
+    #: How its films are named, and so the names of images begin.
+    FILMS: ClassVar[tuple[str, ...]] = ("0001TP", "0006R0", "0016E5", "Seq05VD")
+
     def __init__(
         self,
         root: str | Path,

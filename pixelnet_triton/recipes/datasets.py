@@ -60,6 +60,7 @@ class DataSet:
         view: the size at which a network sees the images.
         reduced: that of the presets for two CPU cores.
         cached: whether decoded files are kept in memory, where they are few.
+        beginnings: of the names of its images, where images of one's own may have its layout.
         changes: by the name of a preset, what this data set changes in it.
     """
 
@@ -71,6 +72,7 @@ class DataSet:
     view: View = View()  # noqa: RUF009 (frozen)
     reduced: View = View(scale=0.5)  # noqa: RUF009 (frozen)
     cached: bool = False
+    beginnings: tuple[str, ...] = ()
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def setup(self, preset: str) -> Setup:
@@ -232,7 +234,15 @@ _EDGES_OF_THE_PAPER = {
 _CROPPED = {"crop": (240, 240), "images": 6, "points": 500}
 
 DATASETS = [
-    DataSet("camvid", "segmentation", CamVid, "camvid", reduced=View(size=(120, 160)), cached=True),
+    DataSet(
+        "camvid",
+        "segmentation",
+        CamVid,
+        "camvid",
+        reduced=View(size=(120, 160)),
+        cached=True,
+        beginnings=CamVid.FILMS,
+    ),
     _VOC("voc2012", reader=PascalVOC),
     _VOC("voc2012-aug", reader=PascalVOC, splits=("train_aug", "val", "val")),
     _VOC("context59", reader=partial(PascalContext, classes=59)),

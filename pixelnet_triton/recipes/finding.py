@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .datasets import DATASETS, TASKS, DataSet
 
@@ -56,7 +57,7 @@ def _recognised(root: Path, rows: Sequence[DataSet], usual: str | None) -> DataS
             f"{_hint(root, rows)}\n  "
             + "\n  ".join(f"{name}: {reason}" for name, reason in reasons.items())
         )
-    # Only a folder of one's own has a list of its classes; CamVid's folders fit its layout too.
+    # Only a folder of one's own has a list of its classes, whatever its images are called.
     fitting = [row for row in fitting if row.name == "own"] or fitting
     names = [row.name for row in fitting]
     if len(fitting) > 1 and usual not in names:
@@ -76,9 +77,15 @@ def _hint(root: Path, rows: Sequence[DataSet]) -> str:
 
 def _has(row: DataSet, root: Path, split: str, reasons: dict[str, str]) -> bool:
     try:
-        row.read(root, split)
+        data: Any = row.read(root, split)
     except FileNotFoundError as error:
         reasons[row.name] = str(error)
+        return False
+    if row.beginnings and not any(name.startswith(row.beginnings) for name in data.names):
+        reasons[row.name] = (
+            f"the layout fits, but no image is named {row.beginnings[0]}..., as its images are; if "
+            f"these are its classes, say {row.name}={root}"
+        )
         return False
     return True
 
