@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pixelnet_triton.data import BSDS500, CamVid, LabelledFolder, NYUDepth, NYUNormals
-from pixelnet_triton.data.folders import IMAGE_SUFFIXES, read_rgb
+from pixelnet_triton.data.decoding import IMAGE_SUFFIXES, read_rgb
 from tests.data_files import random_image, small_bsds, small_camvid, small_nyu, write_image
 
 SIXTEEN = np.linspace(0, 65535, 48).round().astype(np.uint16).reshape(6, 8)

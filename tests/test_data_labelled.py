@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pixelnet_triton.data import LabelledFolder
-from pixelnet_triton.data.folders import read_indices
+from pixelnet_triton.data.decoding import read_indices
 from pixelnet_triton.recipes import TaskCard, View, find
 from tests.data_files import random_image, write_image, write_lines
 

@@ -13,19 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .decoding import IMAGE_SUFFIXES, decoding, read_mat
 from .folders import (
     IGNORE,
-    IMAGE_SUFFIXES,
     Entry,
     PixelDataset,
     Sample,
     check_split,
-    decoding,
     files_by_stem,
     find_layout,
     pair_up,
     position,
-    read_mat,
 )
 
 __all__ = ["BSDS500", "RotatedBSDS500"]

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .decoding import IMAGE_SUFFIXES, read_indices
 from .folders import (
     IGNORE,
-    IMAGE_SUFFIXES,
     Entry,
     PixelDataset,
     Sample,
@@ -18,7 +18,6 @@ from .folders import (
     files_by_stem,
     find_layout,
     pair_up,
-    read_indices,
 )
 
 __all__ = ["CamVid"]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .decoding import read_indices, read_mat
 from .folders import (
     IGNORE,
     Entry,
@@ -18,8 +19,6 @@ from .folders import (
     files_by_stem,
     find_layout,
     pair_up,
-    read_indices,
-    read_mat,
 )
 from .voc import listed_names
 

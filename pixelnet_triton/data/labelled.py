@@ -8,17 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .folders import (
-    IGNORE,
-    IMAGE_SUFFIXES,
-    Entry,
-    PixelDataset,
-    Sample,
-    files_by_stem,
-    find_layout,
-    pair_up,
-    read_indices,
-)
+from .decoding import IMAGE_SUFFIXES, read_indices
+from .folders import IGNORE, Entry, PixelDataset, Sample, files_by_stem, find_layout, pair_up
 
 __all__ = ["LabelledFolder"]
 

@@ -10,20 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .folders import (
-    IMAGE_SUFFIXES,
-    Entry,
-    PixelDataset,
-    Sample,
-    check_split,
-    decoded,
-    decoding,
-    files_by_stem,
-    find_layout,
-    needed,
-    pair_up,
-    read_mat,
-)
+from .decoding import IMAGE_SUFFIXES, decoded, decoding, needed, read_mat
+from .folders import Entry, PixelDataset, Sample, check_split, files_by_stem, find_layout, pair_up
 
 __all__ = ["NYUDepth", "NYUNormals"]
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .decoding import read_indices
 from .folders import (
     IGNORE,
     Entry,
@@ -17,7 +18,6 @@ from .folders import (
     files_by_stem,
     find_layout,
     pair_up,
-    read_indices,
     without_suffix,
 )
 

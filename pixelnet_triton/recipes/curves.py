@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.folders import needed
+from ..data.decoding import needed
 
 __all__ = ["HUMAN", "draw_curves"]
 

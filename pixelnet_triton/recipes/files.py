@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..data.folders import needed, pillow_image
+from ..data.decoding import needed, pillow_image
 from ..data.voc import voc_palette
 from .card import TaskCard
 from .pictures import Picture

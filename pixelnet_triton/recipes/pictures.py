@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..data.folders import needed
+from ..data.decoding import needed
 from .card import Colour, TaskCard
 
 __all__ = ["class_colours", "depth_colours", "edge_grey", "normal_colours", "overlay", "picture"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..data.folders import IMAGE_SUFFIXES, files_by_stem, read_rgb, without_suffix
+from ..data.decoding import IMAGE_SUFFIXES, read_rgb
+from ..data.folders import files_by_stem, without_suffix
 from ..metrics import edge_nms
 from ..models import PixelNet
 from ..tools.progress import progress_bar

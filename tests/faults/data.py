@@ -8,6 +8,7 @@ _BSDS = "pixelnet_triton/data/bsds.py"
 _SEEN = ("tests/test_transforms.py",)
 _INPUTS = ("tests/test_transform_inputs.py",)
 _PAPER = ("tests/test_training_paper.py",)
+_DECODING = "pixelnet_triton/data/decoding.py"
 _FOLDERS = "pixelnet_triton/data/folders.py"
 _FILES = ("tests/test_data_folders.py",)
 _NYU = "pixelnet_triton/data/nyu.py"
@@ -135,21 +136,21 @@ FAULTS = (
     ),
     Fault(
         "16-bit-images-clipped",
-        _FOLDERS,
+        _DECODING,
         'if not image.mode.startswith(("I", "F")):',
         'if not image.mode.startswith("F"):',
         _FILES,
     ),
     Fault(
         "16-bit-images-by-256",
-        _FOLDERS,
+        _DECODING,
         "(grey.astype(np.int64) + 128) // 257",
         "grey.astype(np.int64) // 256",
         _FILES,
     ),
     Fault(
         "lying-photographs",
-        _FOLDERS,
+        _DECODING,
         "return ops.exif_transpose(image)",
         "return image.copy()",
         _FILES,
@@ -168,10 +169,10 @@ FAULTS = (
         "        if False:\n",
         _FILES,
     ),
-    Fault("bitmaps-not-read", _FOLDERS, '".jpeg", ".bmp", ".tif"', '".jpeg", ".tif"', _FILES),
+    Fault("bitmaps-not-read", _DECODING, '".jpeg", ".bmp", ".tif"', '".jpeg", ".tif"', _FILES),
     Fault(
         "damaged-files-without-a-name",
-        _FOLDERS,
+        _DECODING,
         "except Exception as error:",
         "except MemoryError as error:",
         _FILES,
