@@ -139,10 +139,10 @@ def _padded(points: Tensor, index: Tensor, order: Tensor, counts: Tensor, longes
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """(..., D), of few outputs as products.py makes it."""
     out_features = weight.shape[0]
-    more = 0 if rows.dim() > 2 else width(rows, out_features) - out_features
+    more = width(rows, out_features) - out_features
     if more == 0:
         return linear(rows, weight, bias)
-    value = linear(rows, pad(weight, (0, 0, 0, more)))[:, :out_features]
+    value = linear(rows, pad(weight, (0, 0, 0, more)))[..., :out_features]
     return value.contiguous() if bias is None else value + bias
 
 

@@ -93,10 +93,13 @@ def add_product(out: Tensor, left: Tensor, right: Tensor, onto: Tensor | None) -
 
 
 def width(left: Tensor, columns: int) -> int:
-    """With how many columns, some of zeros, the product of `left` and a narrow operand is made."""
+    """With how many columns, some of zeros, the product of `left` and a narrow operand is made.
+
+    `left`: (n, K), or (B, n, K).
+    """
     if not 1 < columns < TILE or left.dtype != torch.float32:
         return columns
-    planes = left.stride(0) == 1 and left.shape[1] > 1
+    planes = left.stride(-2) == 1 and left.shape[-1] > 1
     worth = NARROW if planes and columns < 12 else UNEVEN if columns > 8 else math.inf
     return TILE if left.numel() >= worth else columns
 
