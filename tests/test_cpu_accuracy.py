@@ -147,7 +147,7 @@ def test_points_in_torch_coordinates_are_sampled_as_torch_samples_them(
 
 
 @pytest.mark.parametrize("layout", ["nchw", "channels_last"])
-@pytest.mark.parametrize("plan", ["gather", "project"])
+@pytest.mark.parametrize("plan", ["auto", "gather", "project"])
 @pytest.mark.parametrize("out_features", [2, 3, 11])
 def test_long_sums_of_narrow_heads(
     out_features: int, plan: str, layout: str, device: torch.device
@@ -155,16 +155,18 @@ def test_long_sums_of_narrow_heads(
     """BLAS makes one sum of 6,000 channels, or 3,000 cells, of two or three outputs."""
     if device.type != "cpu":
         pytest.skip("about the CPU back end")
-    for layer, points in (((6000, 6, 6), 400), ((24, 56, 56), 3000)):
-        case = Case("narrow", (layer,), points=points, image_size=(56, 56), layout=layout)
-        inputs = build(replace(case, spread="integer", out_features=out_features))
+    # "auto" takes an expression for the last.
+    calls = [((6000, 6, 6), 400, 2), ((24, 56, 56), 3000, 2), ((2000, 8, 8), 20, 1)]
+    for layer, points, batch in calls:
+        case = Case("narrow", (layer,), batch, points, (8 * layer[1], 8 * layer[2]))
+        inputs = build(replace(case, layout=layout, spread="integer", out_features=out_features))
         inputs.moving_points = False
         grad = upstream_gradient(inputs)
         exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
         theirs = errors(evaluate(plain_hypercolumn, inputs, grad), exact)
         ours = errors(evaluate(sparse_hypercolumn, inputs, grad, plan=plan), exact)
         for result, error in ours.items():
-            assert error <= TWICE * max(FLOOR, theirs[result]), (layer, result)
+            assert error <= TWICE * max(FLOOR, theirs[result]), (layer, points, result)
 
 
 @pytest.mark.parametrize("onto", ["nothing", "a row", "itself"])

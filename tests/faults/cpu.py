@@ -176,6 +176,13 @@ FAULTS = (
         _ACCURACY,
     ),
     Fault(
+        "narrow-expressions-unfilled",
+        _CPU + "expression.py",
+        "more = width(rows, out_features) - out_features",
+        "more = 0",
+        _ACCURACY,
+    ),
+    Fault(
         "low-products-unfilled",
         _CPU + "products.py",
         "return -(-rows // ROWS) * ROWS",
