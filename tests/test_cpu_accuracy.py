@@ -152,14 +152,15 @@ def test_points_in_torch_coordinates_are_sampled_as_torch_samples_them(
 def test_long_sums_of_narrow_heads(
     out_features: int, plan: str, layout: str, device: torch.device
 ) -> None:
-    """BLAS makes one sum of 6,000 channels, or 3,000 cells, of two or three outputs."""
+    """BLAS makes one sum of all channels, or cells, of few outputs."""
     if device.type != "cpu":
         pytest.skip("about the CPU back end")
     # "auto" takes an expression for the last.
     calls = [((6000, 6, 6), 400, 2), ((24, 56, 56), 3000, 2), ((2000, 8, 8), 20, 1)]
     for layer, points, batch in calls:
         case = Case("narrow", (layer,), batch, points, (8 * layer[1], 8 * layer[2]))
-        inputs = build(replace(case, layout=layout, spread="integer", out_features=out_features))
+        case = replace(case, layout=layout, point_dtype=torch.int64)
+        inputs = build(replace(case, out_features=out_features))
         inputs.moving_points = False
         grad = upstream_gradient(inputs)
         exact = evaluate(reference_hypercolumn, inputs.double(), grad.double())
