@@ -48,7 +48,7 @@ def run_in_forward_mode(
     with torch.autocast(points.device.type, enabled=False):
         value = sparse_hypercolumn(
             features,
-            points.double(),  # positions on a map of float32 points are none of float32
+            points.double(),  # in float32, positions on a wide map are off
             weight=None if weight is None else weight.flatten(0, -2),
             bias=None if bias is None else bias.flatten(),
             batch_index=batch_index,
