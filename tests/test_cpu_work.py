@@ -20,7 +20,8 @@ from pixelnet_triton.cpu.backend import BACKEND
 from pixelnet_triton.cpu.work import FUNCTION_OPERATORS, LOCATING_OPERATORS, picking_operators
 
 CPU = torch.device("cpu")
-SIZES = ((20, 40, 41), (18, 12, 13), (16, 4, 5))  # fewer channels are filled up (products.py)
+SIZES = ((20, 40, 41), (8, 12, 13), (3, 4, 5))
+WIDE = ((20, 40, 41), (18, 12, 13), (16, 4, 5))  # of many outputs: fewer channels are filled up
 
 
 class Operators(TorchDispatchMode):
@@ -68,7 +69,10 @@ def shapes() -> list[CallShape]:
     """One image and several, rows and planes, ragged points, one block of outputs and several."""
     return [
         CallShape(
-            tuple(LayerShape(*size, channels_last=last) for size in SIZES[:layers]),
+            tuple(
+                LayerShape(*size, channels_last=last)
+                for size in (SIZES if outputs == 16 else WIDE)[:layers]
+            ),
             batch,
             batch * points,
             outputs,

@@ -55,7 +55,7 @@ def test_a_plan_cannot_be_changed() -> None:
 
 def test_the_estimate_does_not_count_in_comparisons() -> None:
     planned = plan_hypercolumn([(1, 8, 4, 4)], 10, 16, plan="gather")
-    same = Plan(("gather",), "two_step", planned.route)
+    same = Plan(("gather",), planned.mode, planned.route)
     assert planned == same
     assert hash(planned) == hash(same)
 

@@ -24,7 +24,7 @@ from ..call import Geometry, Linear, Sampling
 from ..call.geometry import quotient
 from ..call.placing import place_seen
 from .bags import gather_rows
-from .products import activate_, add_product, compute_dtype
+from .products import TILE, activate_, add_product, compute_dtype
 
 __all__ = ["DenseLayer"]
 
@@ -136,6 +136,7 @@ class DenseLayer:
         pixels, out_features = rows * columns, self.weight.shape[0]
         values = pixels * out_features
         largest_crop = 0
+        filled = TILE if out_features < TILE else 0  # columns of a product that is filled up
         for i in self.interpolated:
             feature = self.features[i]
             scale_x, _, scale_y, _ = self.geometry.affine[i]
@@ -143,10 +144,11 @@ class DenseLayer:
             across = _most_cells(scale_x, feature.shape[3], columns)
             values += rows * across * out_features
             # The projected cells and, where a copy is made of them, the cells themselves.
-            copied = out_features if i in self.tables else out_features + feature.shape[1]
+            made = feature.shape[1] + filled
+            copied = out_features if i in self.tables else out_features + made
             largest_crop = max(largest_crop, down * across * copied)
         for i in self.direct:
-            largest_crop = max(largest_crop, pixels * self.features[i].shape[1])
+            largest_crop = max(largest_crop, pixels * (self.features[i].shape[1] + filled))
         # Indices (int64 while they are computed) and weights, two cells a pixel and map.
         lists = pixels * (2 * len(self.interpolated) * 24 + 8)
         result = pixels * out_features * 2 if self.dtype != self.features[0].dtype else 0

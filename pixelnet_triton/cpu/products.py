@@ -24,6 +24,7 @@ from torch import Tensor
 from .routes import column_blocks
 
 __all__ = [
+    "TILE",
     "Upstream",
     "activate_",
     "add_product",
@@ -37,9 +38,9 @@ __all__ = [
 # BLAS multiplies by 16 columns in less time than by 9 to 15 of them, and planes in a tenth of what
 # 2 to 11 take; four rows in less than two or three. What it does for fewer is also one long sum,
 # four to eight times as far off. So operands of float32 are filled up with zeros, where the other
-# one has so many values.
+# one has so many values, or sums so many terms.
 TILE, ROWS = 16, 4
-NARROW, UNEVEN = 1 << 14, 1 << 18
+NARROW, UNEVEN, LONG = 1 << 14, 1 << 18, 1 << 11
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -105,8 +106,13 @@ def width(left: Tensor, columns: int) -> int:
 
 
 def _height(rows: int, right: Tensor) -> int:
-    """With how many rows the product of a low operand and `right` is made."""
-    if not 1 < rows < TILE or right.dtype != torch.float32 or right.numel() < NARROW:
+    """With how many rows the product of a low operand and `right` is made.
+
+    Calls of a few points are such products, too: theirs are too small for it to be worth it.
+    """
+    if not 1 < rows < TILE or right.dtype != torch.float32:
+        return rows
+    if right.numel() < UNEVEN and right.shape[0] < LONG:
         return rows
     return -(-rows // ROWS) * ROWS
 

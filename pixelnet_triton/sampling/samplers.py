@@ -88,8 +88,8 @@ class StratifiedSampler(_LabelSampler):
 
     The grid has about ``n / per_cell`` cells of the image's proportions and lies at a random
     place, so that each pixel is drawn equally often, as long as none is ignored. Every cell gives
-    `per_cell` pixels at random, or all the valid ones it has, so that valid pixels among ignored
-    ones are drawn more often; those then missing to n are drawn uniformly from the rest.
+    `per_cell` pixels at random, or all the valid ones it has; the pixels then missing to n are
+    drawn uniformly from the rest. So valid pixels among ignored ones are drawn more often.
 
     Args:
         n: pixels drawn from each image.
