@@ -15,9 +15,8 @@ from torch import Tensor
 from pixelnet_triton import Plan, plan_hypercolumn, sparse_hypercolumn
 from pixelnet_triton.call import PLAN_NAMES, Options
 from pixelnet_triton.call.plan import MODES, STRATEGIES
-from pixelnet_triton.call.shape import CallShape, bucket
+from pixelnet_triton.call.shape import CallShape
 from pixelnet_triton.op import forget_calls, prepare
-from pixelnet_triton.planner.choose import _kept
 
 from .cases import Case, build
 from .check import check_case
@@ -201,33 +200,6 @@ def test_bad_arguments_are_named(arguments: Any, error: Any, message: str) -> No
 
 
 # Choosing for a call
-
-
-def test_buckets_have_three_significant_bits() -> None:
-    last = 0
-    for points in range(5000):
-        nearest = bucket(points)
-        assert abs(nearest - points) <= points / 8
-        assert nearest >= last
-        assert (
-            nearest >> max(0, nearest.bit_length() - 3) << max(0, nearest.bit_length() - 3)
-            == nearest
-        )
-        last = nearest
-
-
-def test_choices_are_kept_by_shape() -> None:
-    maps = [torch.randn(1, 16, 8, 8)]
-    forget_calls()
-    asked = {"ragged": True, "training": True}
-    first = used_plan("auto", maps, 2000, 64, **asked)
-    before = _kept.cache_info()
-    assert used_plan("auto", maps, 2047, 64, **asked) is first
-    assert _kept.cache_info().hits > before.hits
-    assert used_plan("auto", maps, 4000, 64, **asked) is not first
-    last = [maps[0].contiguous(memory_format=torch.channels_last)]
-    assert used_plan("auto", last, 2000, 64, **asked) is not first
-    assert _kept.cache_info().maxsize is not None
 
 
 def test_a_call_is_planned_once_for_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:

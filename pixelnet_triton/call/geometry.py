@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from itertools import chain
 from typing import NamedTuple
 
 __all__ = [
@@ -99,13 +98,19 @@ def _torch_coordinates(
 ) -> TorchCoordinates | None:
     for coordinates in ("unit", "normalized"):
         for aligned in (False, True):
-            same = layer_geometry(sizes, (1, 1), coordinates=coordinates, align_corners=aligned)
-            numbers = zip(chain(*affine), same.flat(), strict=True)
-            if all(math.isclose(*pair, rel_tol=1e-15) for pair in numbers):
+            if all(
+                math.isclose(number, same, rel_tol=1e-15)
+                for layer, (rows, columns) in zip(affine, sizes, strict=True)
+                for axis, cells in ((layer[:2], columns), (layer[2:], rows))
+                for number, same in zip(
+                    axis, axis_affine(cells, 1, None, aligned, coordinates), strict=True
+                )
+            ):
                 return TorchCoordinates(coordinates == "unit", aligned)
     return None
 
 
+@lru_cache(maxsize=4096)
 def quotient(scale: float, offset: float) -> tuple[float, float, float]:
     """``(a, b, c)``: t = (a * x + b) / c, one axis of `Geometry.affine` with nothing rounded.
 

@@ -89,6 +89,7 @@ def _grid(affine: LayerAffine, aligned: bool, rows: int, columns: int) -> Grid:
     return Grid(aligned, rows, columns, x, y)
 
 
+@lru_cache(maxsize=4096)
 def _axis(scale: float, offset: float, aligned: bool, cells: int) -> tuple[float, float, float]:
     a, b, c = quotient(scale, offset)  # of t
     a, b = 2 * a, 2 * b if aligned else 2 * b + c

@@ -148,9 +148,9 @@ MOST_KINDS = 64
 class Launches:
     """Carries a route out; `steps` is the module of that name.
 
-    What follows from the shapes of its calls is worked out by the first of them; and again where
-    settings are others, or tensors begin elsewhere in memory: kernels are compiled for addresses
-    that 16 divides, or not.
+    What follows from the shapes of its calls is worked out by the first of them; and again for
+    another number of points, where settings are others, or tensors begin elsewhere in memory:
+    kernels are compiled for addresses that 16 divides, or not.
     """
 
     def __init__(self, route: Route, steps: ModuleType) -> None:
@@ -188,7 +188,7 @@ class Launches:
         features, points, index, _ = s
         tensors = [t for t in (*features, points, index, *others) if t is not None]
         strides = tuple(map(Tensor.stride, features)) if saved else ()
-        kind: Hashable = (self.steps.settings(features[0].dtype), strides)
+        kind: Hashable = (points.shape[0], self.steps.settings(features[0].dtype), strides)
         if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:
             # A tensor that is not contiguous may be copied first, to an address that 16 divides.
             kind = (kind, *[(t.data_ptr() % 16, t.is_contiguous()) for t in tensors])

@@ -24,6 +24,7 @@ from ..call import (
 )
 from ..call.check_options import check_names
 from ..call.checks import check_call, check_maps
+from ..call.shape import bucket
 from ..planner import plan_for
 from .dispatch import backend_for, require
 from .known import Memory
@@ -85,12 +86,12 @@ def prepare(
     options: Options,
 ) -> Prepared:
     """Raise for what cannot be served; else how calls of this kind are computed."""
-    tensors = (points, weight, bias, batch_index)
+    tensors = (weight, bias, batch_index)
     try:
-        key = _signature(features, tensors, options)
+        key = _signature(features, points, tensors, options)
         if key is None and not torch.compiler.is_compiling():  # numbers that are not Python's?
             options = options.in_plain_numbers()
-            key = _signature(features, tensors, options)
+            key = _signature(features, points, tensors, options)
         known = None if key is None else _KNOWN.get(key)
     except (TypeError, RuntimeError):
         # Some option is not hashable, or a tensor has no shape to tell: the checks will name it.
@@ -103,13 +104,19 @@ def prepare(
 
 
 def _signature(
-    features: Sequence[Tensor], tensors: Sequence[Tensor | None], options: Options
+    features: Sequence[Tensor],
+    points: Tensor,
+    tensors: tuple[Tensor | None, Tensor | None, Tensor | None],
+    options: Options,
 ) -> object:
     """All that checks and choices look at, hashable; None for anything out of the ordinary.
 
-    That is: while tracing, under a transform of torch.func, for subclasses of tensors and views
-    that torch reads with the other sign (``z.conj().imag``), and for arguments of other types than
-    they should have. `tensors`: points, weight, bias, batch_index.
+    Choices know the number of points by its first bits alone, so calls that agree in these are of
+    one kind.
+
+    Out of the ordinary is: while tracing, under a transform of torch.func, subclasses of tensors
+    and views that torch reads with the other sign (``z.conj().imag``), and arguments of other types
+    than they should have. `tensors`: weight, bias, batch_index.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
@@ -127,12 +134,21 @@ def _signature(
         place = feature.is_cpu or feature.device  # making the latter takes longer
         facts += (feature.shape, feature.stride(), feature.dtype, feature.layout, place)
         wanted = wanted or feature.requires_grad
+    if type(points) not in _PLAIN or points.is_neg():
+        return None
+    place = points.is_cpu or points.device
+    at, index = points.shape, tensors[2]
+    facts += (bucket(at.numel()), points.dtype, points.layout, place, points.requires_grad)
+    # (B, N, 2) without N, and (P, 2) without P, which the index has to have, too.
+    facts.append(at[::2] if len(at) == 3 else at[1:])
+    facts.append(index is not None and index.shape == at[:1])
     for tensor in tensors:
         if tensor is None:
             facts.append(None)
         elif type(tensor) in _PLAIN and not tensor.is_neg():
             place = tensor.is_cpu or tensor.device
-            facts += (tensor.shape, tensor.dtype, tensor.layout, place, tensor.requires_grad)
+            shape = None if tensor is index else tensor.shape
+            facts += (shape, tensor.dtype, tensor.layout, place, tensor.requires_grad)
         else:
             return None
     pair = strides is None and type(size) is tuple and len(size) == 2

@@ -28,6 +28,7 @@ def plan_for(asked: str | Plan, shape: CallShape, backend: Backend, device: torc
 def forget_plans() -> None:
     """Plan anew from here on, with the profiles that are there now."""
     _kept.cache_clear()
+    _searched.cache_clear()
     _profile.cache_clear()
 
 
@@ -65,15 +66,23 @@ def chosen_plan(
     """
     shape = replace(shape, may_keep=shape.may_keep and may_keep(asked))
     if isinstance(asked, Plan):
-        return CostModel(shape, backend, profile).routed(_admitted(asked, shape, backend))
+        plan = _admitted(asked, shape, backend)
+    else:
+        plan = _searched(asked, shape.rounded(), backend, profile)
+    return CostModel(shape, backend, profile).routed(plan)
+
+
+@lru_cache(maxsize=1024)
+def _searched(asked: str, shape: CallShape, backend: Backend, profile: DeviceProfile) -> Plan:
+    """Without a route, for all calls that round to that shape. A search takes milliseconds, and in
+    training on images of all sizes every call has another one; routes depend on it closely."""
     model = CostModel(shape, backend, profile)
     if asked == "auto":
-        return model.routed(model.cheapest())
+        return model.cheapest()
     if asked in ("gather", "project"):
-        return model.routed(model.cheapest_of_kind(asked))
+        return model.cheapest_of_kind(asked)
     if asked in ("one_pass", "two_step"):
-        plan = Plan(("gather",) * len(shape.layers), asked)
-        return model.routed(_admitted(plan, shape, backend))
+        return _admitted(Plan(("gather",) * len(shape.layers), asked), shape, backend)
     raise ValueError(f"plan={asked!r} is unknown; use one of {PLAN_NAMES}")
 
 

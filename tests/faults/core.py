@@ -23,6 +23,8 @@ _LABELS = "pixelnet_triton/op/labels.py"
 _PLANNING = "pixelnet_triton/planning.py"
 _MODULE = ("tests/test_module.py",)
 
+_SIMILAR = ("tests/test_similar_calls.py",)
+
 _BETWEEN = ("tests/test_between_passes.py",)
 
 FAULTS = (
@@ -410,8 +412,8 @@ FAULTS = (
     Fault(
         "auto-gathers-always",
         "pixelnet_triton/planner/choose.py",
-        "return model.routed(model.cheapest())",
-        'return model.routed(model.cheapest_of_kind("gather"))',
+        "return model.cheapest()",
+        'return model.cheapest_of_kind("gather")',
         _PLANNER,
     ),
     Fault(
@@ -441,5 +443,47 @@ FAULTS = (
         'return asked == "auto"',
         "return True",
         _KNOWN,
+    ),
+    Fault(
+        "routes-of-similar-calls-taken-unseen",
+        "pixelnet_triton/planner/choose.py",
+        "        return model.cheapest()\n",
+        "        return model.routed(model.cheapest())\n",
+        _SIMILAR,
+    ),
+    Fault(
+        "each-side-rounded-by-itself",
+        "pixelnet_triton/call/shape.py",
+        "// part) if is_part else",
+        "// part) if part == 1 and is_part else",
+        _SIMILAR,
+    ),
+    Fault(
+        "thirds-taken-for-halves",
+        "pixelnet_triton/call/shape.py",
+        "if is_part else bucket(side, bits=4)",
+        "if True else bucket(side, bits=4)",
+        _SIMILAR,
+    ),
+    Fault(
+        "index-of-another-length-known",
+        _PREPARE,
+        "facts.append(index is not None and index.shape == at[:1])",
+        "facts.append(index is not None)",
+        _SIMILAR,
+    ),
+    Fault(
+        "points-of-any-shape-known",
+        _PREPARE,
+        "facts.append(at[::2] if len(at) == 3 else at[1:])",
+        "facts.append(at[1:])",
+        _SIMILAR,
+    ),
+    Fault(
+        "every-number-of-points-another-kind",
+        _PREPARE,
+        "bucket(at.numel())",
+        "at.numel()",
+        _SIMILAR,
     ),
 )

@@ -104,6 +104,13 @@ FAULTS = (
         _LAUNCHES,
     ),
     Fault(
+        "number-of-points-forgotten-by-executors",
+        _GPU_BACKEND,
+        "kind: Hashable = (points.shape[0], ",
+        "kind: Hashable = (",
+        _SETTLED,
+    ),
+    Fault(
         "maps-of-several-roles-settled-as-one",
         "pixelnet_triton/call/sampling.py",
         '("of", role, *layers)',
