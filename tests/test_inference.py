@@ -168,7 +168,7 @@ def peak_bytes(call: Callable[[], object], folder: Path) -> int:
 
 
 @pytest.mark.parametrize("first", ["projected", "sampled"])
-@pytest.mark.parametrize("budget", [1 * MiB, 4 * MiB, 16 * MiB])
+@pytest.mark.parametrize("budget", [MiB // 4, 1 * MiB, 4 * MiB, 16 * MiB])
 def test_keeps_within_the_budget(
     budget: int, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

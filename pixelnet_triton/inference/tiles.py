@@ -101,10 +101,11 @@ def _checked_dtype(
     weight: Tensor,
     bias: Tensor,
 ) -> torch.dtype:
-    """The dtype of hidden values: that of a call for one pixel, which also checks arguments."""
-    pixel = torch.zeros((features[0].shape[0], 1, 2), dtype=torch.int64, device=features[0].device)
+    """The dtype of hidden values: that of a call for no pixel, which also checks arguments."""
+    batch = features[0].shape[0]
+    nowhere = torch.zeros((batch, 0, 2), dtype=torch.int64, device=features[0].device)
     return sparse_hypercolumn(
-        features, pixel, image_size, weight=weight, bias=bias, strides=head.first.strides
+        features, nowhere, image_size, weight=weight, bias=bias, strides=head.first.strides
     ).dtype
 
 
