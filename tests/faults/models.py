@@ -94,13 +94,6 @@ FAULTS = (
         _DENSE,
     ),
     Fault(
-        "maps-copied-to-learn-a-dtype",
-        "pixelnet_triton/inference/tiles.py",
-        "torch.zeros((batch, 0, 2)",
-        "torch.zeros((batch, 1, 2)",
-        (_DENSE[0] + "::test_keeps_within_the_budget",),
-    ),
-    Fault(
         "small-maps-read-as-whole-ones",
         "pixelnet_triton/cpu/dense.py",
         "and f.shape[2] >= height and f.shape[3] >= width",
