@@ -74,6 +74,8 @@ def test_the_operator_knows_calls_by_all_that_plans_depend_on() -> None:
     first, second = ([call() for call in calls] for _ in range(2))
     assert all(a is b for a, b in zip(first, second, strict=True))
     assert len({id(executor) for executor in first}) == len(calls)
+    as_many = s._replace(points=torch.rand(20, 2))
+    assert executor_for(as_many, weight, "auto", False, False) is first[0]
     forget_calls()
     assert calls[0]() is not first[0]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..call import Executor, Plan, Sampling
+from ..call.shape import bucket
 from .known import Memory
 from .prepare import prepare_executor
 
@@ -17,10 +18,11 @@ _KNOWN: Memory[Executor] = Memory()
 def executor_for(
     s: Sampling, weight: Tensor | None, plan: str, training: bool, moving_points: bool
 ) -> Executor:
-    """What computes calls that are laid out so; `plan` is encoded, or a name."""
+    """What computes calls that are laid out so, at about as many points; `plan` is encoded, or a
+    name."""
     layouts = [(f.shape, f.stride(), f.dtype, f.device) for f in s.features]
     index = None if s.batch_index is None else s.batch_index.dtype
-    points = (s.points.shape, s.points.dtype, index)
+    points = (bucket(s.total), s.points.dtype, index)
     head = None if weight is None else (weight.shape, weight.dtype)
     settings = (torch._C._get_deterministic_algorithms(), torch.get_num_threads())
     key = (*layouts, *points, head, s.geometry, plan, training, moving_points, settings)
