@@ -14,6 +14,7 @@ between calls only, until the call returns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,10 +24,9 @@ from bench.inputs import make_inputs
 from bench.machine import DEVICE
 from bench.measure import Ledger, run_once
 from bench.peers import OTHERS, names_for, peer_of, prepare
-from bench.planning import forget_calls
+from bench.planning import forget_calls, plan_of
 from bench.timing import clock
-from bench.workloads import SWEEPS, TINY, Case, ensemble, registry
-from pixelnet_triton import plan_hypercolumn
+from bench.workloads import SWEEPS, TINY, VGG, WORKLOADS, Case, ensemble, pyramid, registry
 
 # torch.compile imports parts of torch that are deprecated themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -68,13 +68,24 @@ def test_host_call(benchmark: Any, ledger: Ledger, training: bool, peer: str) ->
     ledger.write(benchmark, "overhead", line)
 
 
-@pytest.mark.parametrize("profile", [None, "H200"], ids=["cpu", "gpu"])
-def test_planning(benchmark: Any, profile: str | None) -> None:
-    """What is paid once for each kind of call: five layers; the profile is read again, too."""
-    maps = [torch.empty(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
-    benchmark.pedantic(
-        lambda: plan_hypercolumn(maps, 2000, 256, profile=profile), setup=forget_calls, rounds=50
-    )
+@pytest.mark.benchmark(group="planning a call")
+@pytest.mark.parametrize("similar", [False, True], ids=["first", "similar"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_planning(benchmark: Any, device: str, similar: bool) -> None:
+    """What is paid for each kind of call, in training W5: for the first one, which reads the
+    profile, too, and after an image of similar size. Without a GPU it is planned for an H200."""
+
+    def plan(side: int) -> None:
+        layers = pyramid(VGG[:5], side)
+        workload = replace(WORKLOADS[4], layers=layers, image_size=(side, side))
+        plan_of("auto", Case(workload, training=True), torch.device(device))
+
+    def setup() -> None:
+        forget_calls()
+        if similar:
+            plan(222)
+
+    benchmark.pedantic(lambda: plan(224), setup=setup, rounds=50)
 
 
 @pytest.mark.parametrize(("case", "peer"), PLANS, ids=str)
