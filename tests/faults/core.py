@@ -31,8 +31,8 @@ FAULTS = (
     Fault(
         "sparse-weights-like-known-ones",
         _PREPARE,
-        "facts += (tensor.shape, tensor.dtype, tensor.layout, place",
-        "facts += (tensor.shape, tensor.dtype, place",
+        "facts += (shape, tensor.dtype, tensor.layout, place",
+        "facts += (shape, tensor.dtype, place",
         _INPUTS,
     ),
     Fault(
