@@ -139,15 +139,14 @@ def _signature(
     place = points.is_cpu or points.device
     at, index = points.shape, tensors[2]
     facts += (bucket(at.numel()), points.dtype, points.layout, place, points.requires_grad)
-    # (B, N, 2) without N, and (P, 2) without P, which the index has to have, too.
-    facts.append(at[::2] if len(at) == 3 else at[1:])
-    facts.append(index is not None and index.shape == at[:1])
+    facts.append(at[::2] if len(at) == 3 else at[1:])  # (B, N, 2) without N, (P, 2) without P
     for tensor in tensors:
         if tensor is None:
             facts.append(None)
         elif type(tensor) in _PLAIN and not tensor.is_neg():
             place = tensor.is_cpu or tensor.device
-            shape = None if tensor is index else tensor.shape
+            # An index has to be as long as the points, whatever their number.
+            shape = tensor.shape == at[:1] if tensor is index else tensor.shape
             facts += (shape, tensor.dtype, tensor.layout, place, tensor.requires_grad)
         else:
             return None

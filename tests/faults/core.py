@@ -468,8 +468,8 @@ FAULTS = (
     Fault(
         "index-of-another-length-known",
         _PREPARE,
-        "facts.append(index is not None and index.shape == at[:1])",
-        "facts.append(index is not None)",
+        "shape = tensor.shape == at[:1] if tensor is index",
+        "shape = True if tensor is index",
         _SIMILAR,
     ),
     Fault(
