@@ -74,8 +74,9 @@ def chosen_plan(
 
 @lru_cache(maxsize=1024)
 def _searched(asked: str, shape: CallShape, backend: Backend, profile: DeviceProfile) -> Plan:
-    """Without a route, for all calls that round to that shape. A search takes milliseconds, and in
-    training on images of all sizes every call has another one; routes depend on it closely."""
+    """The plan but for its route, for all calls that round to that shape: a search takes
+    milliseconds, and in training on images of all sizes every call would have its own. Routes
+    depend on the very sizes: whether a map has to be enlarged, whether bands fit."""
     model = CostModel(shape, backend, profile)
     if asked == "auto":
         return model.cheapest()
