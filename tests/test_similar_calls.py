@@ -6,13 +6,16 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from pixelnet_triton import DeviceProfile, sparse_hypercolumn
-from pixelnet_triton.call import CallShape, LayerShape
+from pixelnet_triton.call import CallShape, LayerShape, Route, Sampling, layer_geometry
 from pixelnet_triton.call.shape import bucket
+from pixelnet_triton.gpu import backend
 from pixelnet_triton.op import forget_calls
 from pixelnet_triton.op.prepare import _KNOWN
 from pixelnet_triton.planner.choose import _kept, _searched
@@ -82,6 +85,26 @@ def test_a_call_like_one_before_is_checked_where_it_differs() -> None:
     for shape in ((1, 70, 2), (5, 14, 2), (2, 70, 1), (140,), (2, 5, 7, 2)):
         with pytest.raises(ValueError, match=r"points has shape"):
             sparse_hypercolumn(maps, points.reshape(shape), (6, 6))
+
+
+def test_executors_of_a_gpu_remember_no_more_kinds_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them together, since each size of image has an executor."""
+    monkeypatch.setattr(backend, "MOST_KINDS", 4)
+    monkeypatch.setattr(backend, "_KNOWN", {})
+    steps: Any = SimpleNamespace(settings=lambda dtype: None)
+    route = Route("", "", ("gather",), ())
+    executors = [backend.Launches(route, steps) for _ in range(2)]
+    maps, geometry = [torch.zeros(1, 8, 4, 4)], layer_geometry([(4, 4)], (4, 4))
+    for points in (16, 20, 16, 24, 28, 32):
+        known = []
+        for executor in (*executors, *executors):
+            s = Sampling(maps, torch.zeros(points, 2), None, geometry)
+            executor._recall(s)
+            known.append(s.known)
+        assert known[0] is known[2] is not known[1] is known[3]
+        assert len(backend._KNOWN) <= 4
 
 
 # Sizes of images

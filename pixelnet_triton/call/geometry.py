@@ -98,16 +98,20 @@ def _torch_coordinates(
 ) -> TorchCoordinates | None:
     for coordinates in ("unit", "normalized"):
         for aligned in (False, True):
-            if all(
-                math.isclose(number, same, rel_tol=1e-15)
-                for layer, (rows, columns) in zip(affine, sizes, strict=True)
-                for axis, cells in ((layer[:2], columns), (layer[2:], rows))
-                for number, same in zip(
-                    axis, axis_affine(cells, 1, None, aligned, coordinates), strict=True
-                )
-            ):
+            # Most calls differ in the first layer.
+            layers = zip(affine, sizes, strict=True)
+            if all(_lies_alike(*layer, coordinates, aligned) for layer in layers):
                 return TorchCoordinates(coordinates == "unit", aligned)
     return None
+
+
+def _lies_alike(
+    affine: LayerAffine, size: tuple[int, int], coordinates: str, aligned: bool
+) -> bool:
+    """Do points fall onto a layer of (H_i, W_i) cells as in these conventions?"""
+    same = layer_geometry([size], (1, 1), coordinates=coordinates, align_corners=aligned)
+    pairs = zip(affine, same.flat(), strict=True)
+    return all(math.isclose(*pair, rel_tol=1e-15) for pair in pairs)
 
 
 @lru_cache(maxsize=4096)

@@ -141,8 +141,10 @@ def load() -> ModuleType:
     return steps
 
 
-#: Of calls that one executor remembers; each place in memory of a misaligned tensor makes one.
-MOST_KINDS = 64
+#: Kinds of calls that all executors remember together: calls of another number of points are one,
+#: and so is each place in memory of a misaligned tensor.
+MOST_KINDS = 1024
+_KNOWN: dict[tuple[Launches, Hashable], dict[Hashable, Any]] = {}
 
 
 class Launches:
@@ -155,7 +157,6 @@ class Launches:
 
     def __init__(self, route: Route, steps: ModuleType) -> None:
         self.route, self.steps = route, steps
-        self._known: dict[Hashable, dict[Hashable, Any]] = {}
 
     def forward(self, s: Sampling, head: Linear | None) -> Tensor:
         if _is_elsewhere(s.points):
@@ -192,11 +193,11 @@ class Launches:
         if reduce(or_, map(Tensor.data_ptr, tensors)) % 16:
             # A tensor that is not contiguous may be copied first, to an address that 16 divides.
             kind = (kind, *[(t.data_ptr() % 16, t.is_contiguous()) for t in tensors])
-        known = self._known.get(kind)
+        known = _KNOWN.get((self, kind))
         if known is None:
-            if len(self._known) >= MOST_KINDS:
-                self._known.clear()
-            known = self._known[kind] = {}
+            if len(_KNOWN) >= MOST_KINDS:
+                _KNOWN.clear()
+            known = _KNOWN[self, kind] = {}
         s.known = known
 
 
